@@ -1,0 +1,55 @@
+# The two that you need: "make run" and "make test". Each sets up what is missing and is quick when nothing is.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ADDRESS ?= 127.0.0.1:10401
+BUILD_INPUTS := pyproject.toml setup.py constraints.txt kvm_exporter/cpuid.c kvm_exporter/cpuid_api.h kvm_exporter/_cpuid_build.py
+
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: run test lint format install dist clean
+
+run: $(VENV)/.installed
+	@exec $(BIN)/kvm-exporter --web.listen-address=$(ADDRESS)
+
+install: $(VENV)/.installed
+
+test: $(VENV)/.installed-dev build/tools/.unpacked
+	@scripts/system-packages $(PYTHON) test
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PYTEST_FLAGS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# An sdist, and the wheel that is built from it: "python -m build -w" would not notice a file that the sdist lacks.
+dist: $(VENV)/.installed-dev
+	$(BIN)/python -m build --outdir dist
+
+clean:
+	rm -rf $(VENV) build dist kvm_exporter/*.so kvm_exporter/_cpuid.c kvm_exporter/_revision.py *.egg-info
+
+$(VENV)/.installed: $(BUILD_INPUTS)
+	@scripts/system-packages $(PYTHON) build
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@scripts/system-packages $(PYTHON) test
+	@$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+build/tools/.unpacked: scripts/monitoring-tools
+	@scripts/monitoring-tools build/tools
+	@touch $@

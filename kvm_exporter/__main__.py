@@ -1,0 +1,8 @@
+"""``python -m kvm_exporter``."""
+
+import sys
+
+from kvm_exporter.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,20 @@
+"""Tells cffi how to build the extension ``kvm_exporter._cpuid``: API mode, abi3 from Python 3.11 on."""
+
+from pathlib import Path
+
+from cffi import FFI
+
+PACKAGE = Path("kvm_exporter")
+
+ffibuilder = FFI()
+ffibuilder.cdef("typedef int... pid_t;\n" + Path(PACKAGE, "cpuid_api.h").read_text(encoding="utf-8"))
+ffibuilder.set_source(
+    "kvm_exporter._cpuid",
+    '#include <stddef.h>\n#include <stdint.h>\n#include <sys/types.h>\n#include "cpuid_api.h"\n',
+    sources=[str(PACKAGE / "cpuid.c")],
+    depends=[str(PACKAGE / "cpuid_api.h")],
+    include_dirs=[str(PACKAGE)],
+    extra_compile_args=["-std=gnu11", "-Wall", "-Wextra", "-Werror=implicit-function-declaration"],
+    define_macros=[("Py_LIMITED_API", "0x030b0000")],
+    py_limited_api=True,
+)

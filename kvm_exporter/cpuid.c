@@ -1,0 +1,62 @@
+/*
+ * The CPUID instruction, and the proof of the CPU that it ran on.
+ *
+ * This file executes and reports; it knows no leaf and no bit. Every function returns 0 or an errno value, and all of them
+ * are called without Python's interpreter lock: a thread that is pinned to a CPU which a real-time task holds may wait
+ * here for ever, and must not make the rest of the process wait with it.
+ *
+ * Not named after gcc's <cpuid.h>, and no header of that name beside it: it would be found first.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sched.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "cpuid_api.h"
+
+int kvm_cpuid_pin(pid_t thread, const uint8_t *mask, size_t size)
+{
+    /* The kernel's cpumask is an array of unsigned long; on a little-endian machine that is a string of bytes. */
+    return sched_setaffinity(thread, size, (const cpu_set_t *)mask) ? errno : 0;
+}
+
+#if defined(__x86_64__) || defined(__i386__)
+
+#include <asm/prctl.h>
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int kvm_cpuid_allowed(void)
+{
+    /* 0 means that the instruction would raise SIGSEGV; a kernel that cannot make it fault says EINVAL or ENOSYS. */
+    return syscall(SYS_arch_prctl, ARCH_GET_CPUID, 0) == 0 ? EACCES : 0;
+}
+
+int kvm_cpuid_execute(uint32_t leaf, uint32_t subleaf, uint32_t out[5])
+{
+    int before = sched_getcpu();
+    __cpuid_count(leaf, subleaf, out[0], out[1], out[2], out[3]);
+    int after = sched_getcpu();
+
+    if (before < 0 || after < 0)
+        return errno;
+    out[4] = (uint32_t)after;
+    return before == after ? 0 : EAGAIN;
+}
+
+#else
+
+int kvm_cpuid_allowed(void)
+{
+    return ENOTSUP;
+}
+
+int kvm_cpuid_execute(uint32_t leaf, uint32_t subleaf, uint32_t out[5])
+{
+    (void)leaf, (void)subleaf, (void)out;
+    return ENOTSUP;
+}
+
+#endif

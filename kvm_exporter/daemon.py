@@ -1,0 +1,110 @@
+"""The daemon: puts the sampler, the site and the server together, and obeys signals and the service manager."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from prometheus_client import PlatformCollector, ProcessCollector
+from prometheus_client.core import Metric
+
+from kvm_exporter import __version__, service
+from kvm_exporter.addresses import TcpAddress, listen
+from kvm_exporter.registers import UnavailableError
+from kvm_exporter.report import summary
+from kvm_exporter.sampler import Limits, LiveSource, Sampler
+from kvm_exporter.server import Server
+from kvm_exporter.site import Site
+from kvm_exporter.sweep import Selection
+
+GRACE_SECONDS = 5.0
+"""How long answers may take to end after SIGTERM."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the daemon is told on its command line."""
+
+    addresses: Sequence[TcpAddress]
+    telemetry_path: str = "/metrics"
+    exporter_metrics: bool = True
+    selection: Selection = field(default_factory=Selection)
+    limits: Limits = field(default_factory=Limits)
+
+
+async def serve(options: Options, source: LiveSource) -> None:
+    """Serve until SIGTERM or SIGINT. Raises AddressError if it cannot listen, UnavailableError if CPUID is not."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    listeners = [listener for address in options.addresses for listener in listen(address)]
+    sampler = Sampler(source, options.selection, options.limits)
+    await sampler.current(options.limits.timeout)
+    if isinstance(sampler.failure, UnavailableError):
+        raise sampler.failure
+    site = Site(sampler, options.telemetry_path, _process_families(enabled=options.exporter_metrics))
+    server = Server(site.answer)
+    server.start(listeners)
+    _announce(listeners, sampler)
+    await _run(sampler, stop)
+    service.notify_stopping()
+    await server.stop(GRACE_SECONDS)
+    logger.info("stopped")
+
+
+async def _run(sampler: Sampler, stop: asyncio.Event) -> None:
+    """Until the end: reload on SIGHUP, and feed the watchdog."""
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(_reload(sampler))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    _feed_watchdog(loop)
+    await stop.wait()
+
+
+async def _reload(sampler: Sampler) -> None:
+    service.notify_reloading()
+    await sampler.again("signal")
+    service.notify_ready(_status(sampler))
+
+
+def _feed_watchdog(loop: asyncio.AbstractEventLoop) -> None:
+    """Tell the service manager that the event loop turns, twice in the time that it allows."""
+    if (seconds := service.watchdog_seconds()) is not None:
+        service.notify("WATCHDOG=1")
+        loop.call_later(seconds / 2, _feed_watchdog, loop)
+
+
+def _announce(listeners: Iterable[socket.socket], sampler: Sampler) -> None:
+    for listener in listeners:
+        host, port, *_ = listener.getsockname()
+        logger.info("listening on %s", TcpAddress(host, port))
+    status = _status(sampler)
+    logger.info("kvm-exporter %s: %s", __version__, status)
+    service.notify_ready(status)
+
+
+def _status(sampler: Sampler) -> str:
+    if sampler.last is None:
+        return "no sample yet"
+    sample = sampler.last
+    cpus = f"{len(sample.sampled)} of {sample.online} CPUs sampled, {len(sample.divergent)} differ"
+    return f"{summary(sample.common)}; {cpus}"
+
+
+def _process_families(*, enabled: bool) -> Callable[[], Iterable[Metric]]:
+    if not enabled:
+        return lambda: ()
+    platform = list(PlatformCollector(registry=None).collect())
+    process = ProcessCollector(registry=None)
+    return lambda: [*process.collect(), *platform]

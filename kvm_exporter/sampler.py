@@ -1,0 +1,148 @@
+"""When to look: one attempt at a time, shared by all who wait; the last good sample stays when one fails or is late."""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from kvm_exporter.drift import agree
+from kvm_exporter.registers import ReadError
+from kvm_exporter.sample import Sample
+from kvm_exporter.sweep import Selection, Source, look
+from kvm_exporter.worker import Holdup, Worker
+
+Reason = Literal["start", "age", "signal", "hotplug"]
+Cause = Literal["timeout", "error"]
+
+logger = logging.getLogger(__name__)
+
+
+class LiveSource(Source, Holdup, Protocol):
+    """A Source that may get stuck on a CPU, and can be helped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How old a sample may get, and how long an attempt may take, in seconds."""
+
+    #: 0: never too old.
+    max_age: float = 60.0
+    timeout: float = 5.0
+
+
+@dataclass(slots=True)
+class Record:
+    """What came of the attempts so far."""
+
+    success: bool = False
+    changes: int = 0
+    samples: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(("start", "age", "signal", "hotplug"), 0))
+    failures: dict[Cause, int] = field(default_factory=lambda: dict.fromkeys(("timeout", "error"), 0))
+
+
+@dataclass(slots=True)
+class _Attempt:
+    future: asyncio.Future[Sample]
+    #: The CPUs that were online when it began.
+    online: tuple[int, ...]
+    #: On time.monotonic().
+    deadline: float
+    overdue: bool = False
+
+
+class Sampler:
+    """Keeps the last good sample and decides when to take another. For one event loop."""
+
+    def __init__(self, source: LiveSource, selection: Selection, limits: Limits) -> None:
+        self.limits = limits
+        self.last: Sample | None = None
+        self.record = Record()
+        self._source = source
+        self._selection = selection
+        self._worker = Worker(source)
+        self._attempt: _Attempt | None = None
+        self._online: tuple[int, ...] = ()
+        self._complaint = ""
+        #: Why the last attempt that failed did.
+        self.failure: BaseException | None = None
+
+    async def current(self, patience: float) -> Sample | None:
+        """The sample to serve, after a new attempt if one is due; None if there has never been a good one.
+
+        Waits at most ``patience`` seconds, and not at all for an attempt that is overdue already.
+        """
+        if self._attempt is None and (reason := self._due()):
+            self._begin(reason)
+        if self._attempt is not None:
+            await self._wait(self._attempt, patience)
+        return self.last
+
+    async def again(self, reason: Reason) -> Sample | None:
+        """A sample that was begun after this call."""
+        if self._attempt is not None:
+            await self._wait(self._attempt, self.limits.timeout)
+        if self._attempt is None:
+            attempt = self._begin(reason)
+            await self._wait(attempt, self.limits.timeout)
+        return self.last
+
+    def _due(self) -> Reason | None:
+        if self.last is None:
+            return "start"
+        online = self._online_now()
+        if online is not self._online and online != self._online:
+            return "hotplug"
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - self.last.boottime
+        return "age" if 0 < self.limits.max_age < age else None
+
+    def _begin(self, reason: Reason) -> _Attempt:
+        self.record.samples[reason] += 1
+        last = self.last
+        future = self._worker.submit(lambda: look(self._source, self._selection, last))
+        attempt = _Attempt(future, self._online_now(), time.monotonic() + self.limits.timeout)
+        future.add_done_callback(lambda _: self._finish(attempt))
+        self._attempt = attempt
+        return attempt
+
+    def _online_now(self) -> tuple[int, ...]:
+        try:
+            return self._source.online()
+        except ReadError:
+            return ()
+
+    async def _wait(self, attempt: _Attempt, patience: float) -> None:
+        if attempt.overdue:
+            return
+        left = min(patience, attempt.deadline - time.monotonic())
+        await asyncio.wait({attempt.future}, timeout=max(left, 0))
+        if not attempt.future.done() and not attempt.overdue:
+            attempt.overdue = True
+            self._fail("timeout", f"no answer after {self.limits.timeout:g} s: is a CPU held by a real-time task?")
+
+    def _finish(self, attempt: _Attempt) -> None:
+        self._attempt = None
+        if error := attempt.future.exception():
+            self.failure = error
+            self._fail("error", str(error), error)
+            return
+        sample = attempt.future.result()
+        if self.last is not None and not agree(self.last, sample):
+            self.record.changes += 1
+        self.record.success = True
+        self._complain("")
+        self.last, self._online = sample, attempt.online
+
+    def _fail(self, cause: Cause, why: str, error: BaseException | None = None) -> None:
+        self.record.success = False
+        self.record.failures[cause] += 1
+        # What is no ReadError is a mistake of ours: its traceback is wanted.
+        self._complain(why, None if isinstance(error, ReadError) else error)
+
+    def _complain(self, why: str, error: BaseException | None = None) -> None:
+        """Log a failure once, however often it repeats, and its end."""
+        if why and why != self._complaint:
+            logger.error("the CPUID leaves could not be sampled: %s", why, exc_info=error)
+        if self._complaint and not why:
+            logger.info("the CPUID leaves can be sampled again")
+        self._complaint = why

@@ -1,0 +1,86 @@
+"""Which CPUs there are: online, isolated, and how the kernel writes lists of them. Knows no CPUID.
+
+Source: the kernel's Documentation/ABI/testing/sysfs-devices-system-cpu and Documentation/admin-guide/cputopology.rst.
+"""
+
+import os
+from pathlib import Path
+
+from kvm_exporter.registers import ReadError
+
+_CPUS = Path("sys/devices/system/cpu")
+
+
+def parse_cpu_list(text: str) -> tuple[int, ...]:
+    """The CPU numbers in a list such as ``0-3,8``, ascending; none for an empty list or the kernel's ``(null)``.
+
+    Raises ValueError on anything else.
+    """
+    text = text.strip("\n\0 ")
+    if text in {"", "(null)"}:
+        return ()
+    cpus: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not (first.isascii() and first.isdecimal() and (last.isascii() and last.isdecimal() if dash else True)):
+            raise ValueError(f"{part!r} is not a CPU or a range of CPUs such as 0-3")
+        start, end = int(first), int(last or first)
+        if start > end or end >= _MOST_CPUS:
+            raise ValueError(f"{part!r} is not an ascending range below {_MOST_CPUS}")
+        cpus.update(range(start, end + 1))
+    return tuple(sorted(cpus))
+
+
+#: Far above the kernel's largest NR_CPUS (8,192): a bound on what a broken file may make us allocate.
+_MOST_CPUS = 1 << 20
+
+
+class Topology:
+    """The CPUs of the machine whose ``/sys`` lies under ``root``.
+
+    Keeps a descriptor of the file of online CPUs: a pread on it is fresh each time and costs one system call.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._folder = root / _CPUS
+        self._online_file = self._folder / "online"
+        self._known: tuple[bytes, tuple[int, ...]] = b"", ()
+        try:
+            self._descriptor = os.open(self._online_file, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ReadError(f"{self._online_file}: {error.strerror}; is /sys mounted?") from error
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._descriptor)
+
+    def online(self) -> tuple[int, ...]:
+        """The numbers of the online CPUs, ascending; the same object until they change.
+
+        Raises ReadError if the file cannot be read, says none, or says nonsense.
+        """
+        try:
+            # A page: the kernel never writes more into one of these files.
+            text = os.pread(self._descriptor, 4096, 0)
+        except OSError as error:
+            raise ReadError(f"{self._online_file}: {error.strerror}") from error
+        known_text, cpus = self._known
+        if text != known_text:
+            try:
+                cpus = parse_cpu_list(text.decode("ascii", "replace"))
+            except ValueError as error:
+                raise ReadError(f"{self._online_file}: {error}") from error
+            self._known = text, cpus
+        if not cpus:
+            raise ReadError(f"{self._online_file}: names no CPU")
+        return cpus
+
+    def isolated(self) -> frozenset[int]:
+        """CPUs that are kept free of other work: ``isolated`` and ``nohz_full``, where the files exist."""
+        return frozenset(cpu for name in ("isolated", "nohz_full") for cpu in self._optional_list(name))
+
+    def _optional_list(self, name: str) -> tuple[int, ...]:
+        try:
+            return parse_cpu_list((self._folder / name).read_text(encoding="ascii", errors="replace"))
+        except (OSError, ValueError):
+            return ()

@@ -1,0 +1,82 @@
+"""One daemon thread that reads, and an eye on it: it is freed from a CPU that never lets it run."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Protocol, TypeVar
+
+VISIT_CHECK_SECONDS = 0.25
+"""A visit that lasts from one check to the next is given up: it has had between one and two of these."""
+
+T = TypeVar("T")
+
+
+class Holdup(Protocol):
+    """Something that a job may get stuck in."""
+
+    @property
+    def visit(self) -> object | None:
+        """The visit to a CPU that goes on now; another object at each CPU."""
+        ...
+
+    def give_up(self) -> None:
+        """From another thread: end that visit."""
+        ...
+
+
+class Worker:
+    """Runs jobs one after the other in a thread of its own, so that the event loop's thread is never pinned.
+
+    Not the event loop's default executor: the interpreter waits for that one at the exit, and a read on a CPU that a
+    real-time task holds may never come back.
+    """
+
+    def __init__(self, holdup: Holdup) -> None:
+        self._holdup = holdup
+        self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        threading.Thread(target=self._run, name="kvm-reader", daemon=True).start()
+
+    def submit(self, job: Callable[[], T]) -> asyncio.Future[T]:
+        """Queue a job; call it from the event loop. The future gets the job's result or its exception."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def work() -> None:
+            try:
+                result = job()
+            except Exception as error:  # noqa: BLE001 - whatever happens in the job is for the one who waits for it
+                _tell(loop, _settle, future, future.set_exception, error)
+            else:
+                _tell(loop, _settle, future, future.set_result, result)
+
+        self._jobs.put(work)
+        self._watch(future, None)
+        return future
+
+    def _run(self) -> None:
+        while True:
+            self._jobs.get()()
+
+    def _watch(self, future: asyncio.Future[T], before: object | None) -> None:
+        """Until the future is done, free the thread from a CPU where it has been since the last check."""
+        visit = self._holdup.visit
+        if visit is not None and visit is before:
+            self._holdup.give_up()
+        check = asyncio.get_running_loop().call_later(VISIT_CHECK_SECONDS, self._watch, future, visit)
+        future.add_done_callback(lambda _: check.cancel())
+
+
+A = TypeVar("A")
+
+
+def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:
+    try:
+        loop.call_soon_threadsafe(callback, *arguments)
+    except RuntimeError:
+        return  # the loop is closed: the process is on its way out
+
+
+def _settle(future: asyncio.Future[T], setter: Callable[[A], None], argument: A) -> None:
+    if not future.done():
+        setter(argument)
