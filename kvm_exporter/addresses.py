@@ -10,7 +10,7 @@ from dataclasses import dataclass
 BACKLOG = 1024
 MAX_PORT = 0xFFFF
 
-Place = tuple[str | int, ...]
+Place = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 """A socket address as getaddrinfo() gives it."""
 
 
@@ -66,8 +66,7 @@ def _resolve(address: TcpAddress) -> list[tuple[int, Place]]:
         return [(socket.AF_INET, ("0.0.0.0", address.port))]  # noqa: S104 - an empty host means all addresses
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     # Once each, in the resolver's order.
-    unique: dict[tuple[int, Place], None] = {(family, tuple(place)): None for family, _, _, _, place in found}
-    return list(unique)
+    return list(dict.fromkeys((int(family), place) for family, _, _, _, place in found))
 
 
 def _has_ipv6() -> bool:

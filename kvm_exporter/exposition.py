@@ -34,7 +34,7 @@ def render(families: Iterable[Metric], form: Format) -> bytes:
     registry = CollectorRegistry()
     registry.register(_Constant(families))
     if form is Format.OPENMETRICS_1_0_0:
-        body: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call] - it has no annotations
+        body: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
         return body.removesuffix(_EOF)
     return generate_latest(registry)
 

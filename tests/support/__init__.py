@@ -1,0 +1,1 @@
+"""What several tests need: real programs to run, and machines to read."""

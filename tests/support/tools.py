@@ -1,0 +1,36 @@
+"""Programs and machines that tests need. Where one is missing the test is skipped, but fails in CI: nothing hides there."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).parents[2] / "build" / "tools"
+"""Where scripts/monitoring-tools unpacks Prometheus and Alertmanager."""
+
+RELEASES = ("bookworm", "sid")
+"""Debian 12, and the newest."""
+
+
+def missing(what: str) -> None:
+    """Skip the running test because something is missing; in CI, fail it."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what} is missing, and CI has to have it")
+    pytest.skip(f"{what} is missing")
+
+
+def program(name: str) -> str:
+    """The path of a program that Debian's packages install."""
+    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if path is None:
+        missing(name)
+    return str(path)
+
+
+def monitoring_program(release: str, name: str) -> str:
+    """The path of prometheus, promtool or prometheus-alertmanager of one of RELEASES."""
+    path = TOOLS / release / "usr" / "bin" / name
+    if not path.exists():
+        missing(f"{name} of Debian {release} (scripts/monitoring-tools)")
+    return str(path)
