@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from kvm_exporter import daemon, log, report
-from kvm_exporter.addresses import TcpAddress
 from kvm_exporter.cpuid import Machine
 from kvm_exporter.dump import DumpError, format_dump, parse_dump
 from kvm_exporter.exposition import render
+from kvm_exporter.flags import DEFAULT_ADDRESS
 from kvm_exporter.metrics import machine_families
 from kvm_exporter.negotiation import Format
 from kvm_exporter.record import record
 from kvm_exporter.sample import Sample
-from kvm_exporter.site import HEALTHY_PATH, READY_PATH
+from kvm_exporter.sampler import Limits
 from kvm_exporter.sweep import Selection, look
 from kvm_exporter.textfile import textfile_body, write_atomically
 from kvm_exporter.topology import Topology
@@ -28,8 +28,6 @@ EXIT_NOT_KVM = 3
 
 OUTPUTS = ("table", "json", "prometheus")
 
-DEFAULT_ADDRESS = TcpAddress("", 10401)
-
 T = TypeVar("T")
 
 
@@ -38,20 +36,14 @@ class UsageError(Exception):
 
 
 def serve(options: argparse.Namespace) -> int:
-    """The daemon. Raises UsageError, AddressError, and ReadError where there is nothing to read."""
-    path = options.telemetry_path
-    if (
-        not path.startswith("/")
-        or path in {"/", HEALTHY_PATH, READY_PATH}
-        or not path.isprintable()
-        or set(path) & set(" ?#")
-    ):
-        raise UsageError(f"--web.telemetry-path {path!r} cannot be served; give a path of its own, such as /metrics")
+    """The daemon. Raises AddressError, and ReadError where there is nothing to read."""
     log.configure(options.log_level, options.log_format)
     settings = daemon.Options(
         addresses=options.addresses or [DEFAULT_ADDRESS],
-        telemetry_path=path,
+        telemetry_path=options.telemetry_path,
         exporter_metrics=options.exporter_metrics,
+        selection=Selection(options.isolated, options.cpus),
+        limits=Limits(options.max_age, options.timeout),
     )
     asyncio.run(daemon.serve(settings, Machine(Topology())))
     return 0

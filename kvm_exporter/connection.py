@@ -1,20 +1,16 @@
-"""One HTTP/1.1 connection: h11 parses, this drives it on asyncio, with a deadline on everything that a peer can delay.
+"""One HTTP/1.1 connection on asyncio, with a deadline on everything that a peer can delay.
 
-Knows nothing of what is served: its owner has a function from a Request to a Response. Source: RFC 9112.
+Knows nothing of what is served: its owner has a function from a Request to a Response.
 """
 
 import asyncio
 import logging
 from dataclasses import dataclass
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import Protocol
 
-import h11
-
+from kvm_exporter.http1 import Http1, Pending, Refusal
 from kvm_exporter.messages import Answer, Request, Response, plain
-
-MAX_HEADER_BYTES = 16 * 1024
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +54,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES)
+        self._http = Http1()
         self._reply: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._idle = False
@@ -96,16 +92,15 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """So much arrived."""
         if not self._refused:
-            self._http.receive_data(bytes(memoryview(self._owner.buffer)[:nbytes]))
+            self._http.receive(bytes(memoryview(self._owner.buffer)[:nbytes]))
             self._advance()
 
     def eof_received(self) -> bool:
         """The peer sends no more, but may still wait for an answer: True keeps the connection open for that."""
         if self._refused:
             return False
-        self._http.receive_data(b"")
-        if self._reply is None:
-            self._advance()
+        self._http.receive(b"")
+        self._advance()
         return self._reply is not None or self._refused
 
     def pause_writing(self) -> None:
@@ -116,48 +111,24 @@ class Connection(asyncio.BufferedProtocol):
         """Everything written is with the kernel."""
         self._written.set()
 
-    # Reading.
+    # Requests, one after the other.
 
     def _advance(self) -> None:
-        """Take from h11 what has arrived, up to the end of one request."""
-        request: Request | None = None
-        while True:
-            try:
-                event = self._http.next_event()
-            except h11.RemoteProtocolError as error:
-                self._refuse(HTTPStatus(error.error_status_hint), f"Not an HTTP/1.1 request: {error}.")
-                return
-            if isinstance(event, h11.Request):
-                request = _request(event)
-                if _size(event) > MAX_HEADER_BYTES:
-                    self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The header is over 16 KiB.")
-                    return
-            elif isinstance(event, h11.Data):
-                self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "This server reads no request bodies.")
-                return
-            elif isinstance(event, h11.EndOfMessage) and request is not None:
-                self._begin(request)
-                return
-            elif event is h11.NEED_DATA:
-                self._await_rest()
-                return
-            else:
-                self._transport.close()
-                return
-
-    def _await_rest(self) -> None:
-        """The header's deadline begins with its first byte."""
-        if self._idle and self._http.trailing_data[0]:
+        if self._reply is not None:
+            return
+        taken = self._http.take()
+        if isinstance(taken, Request):
+            self._expect_nothing()
+            # What the peer sends ahead waits in its own kernel.
+            self._transport.pause_reading()
+            self._reply = asyncio.get_running_loop().create_task(self._answer(taken))
+        elif isinstance(taken, Refusal):
+            self._refuse(taken.response)
+        elif taken is Pending.CLOSED:
+            self._transport.close()
+        elif taken is Pending.HEADER and self._idle:
             self._idle = False
             self._expect_within(self._owner.deadlines.header)
-
-    # Answering.
-
-    def _begin(self, request: Request) -> None:
-        self._expect_nothing()
-        # What the peer sends ahead waits in its own kernel.
-        self._transport.pause_reading()
-        self._reply = asyncio.get_running_loop().create_task(self._answer(request))
 
     async def _answer(self, request: Request) -> None:
         try:
@@ -165,36 +136,18 @@ class Connection(asyncio.BufferedProtocol):
         except Exception:
             logger.exception("no answer to %s %s", request.method, request.path)
             response = plain(HTTPStatus.INTERNAL_SERVER_ERROR, "The exporter failed; its log says how.")
-        self._send(response, head=request.method == "HEAD", last=self._owner.stopping)
+        self._transport.write(self._http.send(response, head=request.method == "HEAD", last=self._owner.stopping))
         await self._drain()
         self._reply = None
-        self._next()
-
-    def _next(self) -> None:
-        """After an answer: the next request, or the end."""
-        if self._http.our_state is not h11.DONE or self._owner.stopping:
-            self._transport.close()
         if self._transport.is_closing():
             return
-        self._http.start_next_cycle()
+        if self._owner.stopping or not self._http.go_on():
+            self._transport.close()
+            return
         self._transport.resume_reading()
         self._idle = True
         self._expect_within(self._owner.deadlines.idle)
         self._advance()
-
-    def _send(self, response: Response, *, head: bool, last: bool) -> None:
-        headers = [
-            ("Date", formatdate(usegmt=True)),
-            *response.headers,
-            ("Content-Length", str(len(response.body))),
-            *([("Connection", "close")] if last else []),
-        ]
-        status = response.status
-        events: list[h11.Event] = [h11.Response(status_code=status, headers=headers, reason=status.phrase)]
-        if not head:
-            events.append(h11.Data(data=response.body))
-        events.append(h11.EndOfMessage())
-        self._transport.write(b"".join(self._http.send(event) or b"" for event in events))
 
     async def _drain(self) -> None:
         """Wait until the kernel has everything; abort when a whole deadline passes without progress."""
@@ -208,14 +161,13 @@ class Connection(asyncio.BufferedProtocol):
                 if left >= before:
                     self._transport.abort()
 
-    def _refuse(self, status: HTTPStatus, why: str) -> None:
+    def _refuse(self, response: Response) -> None:
         """Say what is wrong and end the connection, leaving the peer a moment to read it.
 
         Closing at once, with something of the peer's unread, would make its kernel throw the answer away.
         """
-        if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            self._send(plain(status, why), head=False, last=True)
         self._refused = True
+        self._transport.write(self._http.send(response, last=True))
         if self._transport.can_write_eof():
             self._transport.write_eof()
             self._expect_within(self._owner.deadlines.linger)
@@ -231,23 +183,3 @@ class Connection(asyncio.BufferedProtocol):
     def _expect_nothing(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-
-
-def _request(event: h11.Request) -> Request:
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in event.headers:
-        name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return Request(event.method.decode("ascii"), _path(event.target.decode("latin-1")), headers)
-
-
-def _path(target: str) -> str:
-    """A request target's path: without its query, and without the scheme and host of the absolute form."""
-    if not target.startswith("/"):
-        _, _, rest = target.partition("://")
-        target = "/" + rest.partition("/")[2] if rest else target
-    return target.partition("?")[0]
-
-
-def _size(event: h11.Request) -> int:
-    return len(event.target) + sum(len(name) + len(value) + 4 for name, value in event.headers)

@@ -80,8 +80,8 @@ def _signatures(common: Leaves) -> Metric:
 def _features(sample: Sample, kvm: Kvm) -> Iterator[Metric]:
     offered = _gauge(
         "kvm_feature_offered",
-        "1 if the hypervisor offers the feature: a bit of EAX or EDX of CPUID leaf base + 1 as most CPUs read it. A change "
-        "that has no event, such as a live migration, shows within the sample's maximum age and a scrape interval.",
+        "1 if the hypervisor offers the feature: a bit of EAX or EDX of CPUID leaf base + 1 as most CPUs read it. A "
+        "change without an event, as at a live migration, shows within the sample's maximum age and a scrape interval.",
         FEATURE_LABELS,
     )
     offered_cpus = _gauge(

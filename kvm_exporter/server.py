@@ -6,7 +6,8 @@ import logging
 import socket
 from collections.abc import Iterable
 
-from kvm_exporter.connection import MAX_HEADER_BYTES, Connection, Deadlines
+from kvm_exporter.connection import Connection, Deadlines
+from kvm_exporter.http1 import MAX_HEADER_BYTES
 from kvm_exporter.messages import Answer
 
 ACCEPT_BATCH = 64

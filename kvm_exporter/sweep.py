@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from kvm_exporter.drift import agree
 from kvm_exporter.leaves import Leaves, find_hypervisors, read_leaves
@@ -39,12 +39,16 @@ class Source(Protocol):
         ...
 
 
+Isolated = Literal["once", "always", "never"]
+ISOLATED: tuple[Isolated, ...] = get_args(Isolated)
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which CPUs to visit."""
 
     #: Isolated CPUs: at the start and when another CPU's leaves change, each time, or not at all.
-    isolated: Literal["once", "always", "never"] = "once"
+    isolated: Isolated = "once"
     #: Only these; None for all.
     cpus: frozenset[int] | None = None
 

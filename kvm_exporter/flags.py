@@ -1,0 +1,134 @@
+"""The daemon's flags: their names, their defaults, and the values that their texts stand for."""
+
+import argparse
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+from kvm_exporter.addresses import AddressError, TcpAddress, parse_address
+from kvm_exporter.log import FORMATS, LEVELS
+from kvm_exporter.sampler import Limits
+from kvm_exporter.site import HEALTHY_PATH, READY_PATH
+from kvm_exporter.sweep import ISOLATED
+from kvm_exporter.topology import parse_cpu_list
+
+DEFAULT_ADDRESS = TcpAddress("", 10401)
+DEFAULT_LIMITS = Limits()
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h))+")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+
+T = TypeVar("T")
+
+
+def add_serve_flags(parser: argparse.ArgumentParser) -> None:
+    """Every flag of ``kvm-exporter serve``; those of ``--web`` are the Prometheus exporter toolkit's."""
+    web = parser.add_argument_group("serving")
+    web.add_argument(
+        "--web.listen-address",
+        dest="addresses",
+        metavar="ADDRESS",
+        action="append",
+        type=_flag(parse_address),
+        help=f"host:port, [::1]:port or :port; may be repeated (default: {DEFAULT_ADDRESS})",
+    )
+    web.add_argument(
+        "--web.telemetry-path",
+        dest="telemetry_path",
+        metavar="PATH",
+        type=_flag(parse_telemetry_path),
+        default="/metrics",
+        help="default: %(default)s",
+    )
+    web.add_argument(
+        "--web.disable-exporter-metrics",
+        dest="exporter_metrics",
+        action="store_false",
+        help="leave out process_* and python_info",
+    )
+    sample = parser.add_argument_group("sampling")
+    sample.add_argument(
+        "--sample.max-age",
+        dest="max_age",
+        metavar="DURATION",
+        type=_flag(parse_duration),
+        default=DEFAULT_LIMITS.max_age,
+        help="a scrape that finds the sample older takes another; 0: never by age (default: 60s)",
+    )
+    sample.add_argument(
+        "--sample.timeout",
+        dest="timeout",
+        metavar="DURATION",
+        type=_flag(parse_timeout),
+        default=DEFAULT_LIMITS.timeout,
+        help="how long a scrape waits for a sample before it gets the last good one (default: 5s)",
+    )
+    sample.add_argument(
+        "--sample.isolated",
+        dest="isolated",
+        choices=ISOLATED,
+        default="once",
+        help="when to visit isolated and nohz_full CPUs: at the start and when others change, each time, or never "
+        "(default: %(default)s)",
+    )
+    sample.add_argument(
+        "--sample.cpus",
+        dest="cpus",
+        metavar="LIST",
+        type=_flag(parse_cpus),
+        help="visit only these CPUs, such as 0-3,8 (default: all)",
+    )
+    log = parser.add_argument_group("log")
+    log.add_argument("--log.level", dest="log_level", choices=LEVELS, default="info", help="default: %(default)s")
+    log.add_argument(
+        "--log.format",
+        dest="log_format",
+        choices=FORMATS,
+        help="default: journal where stderr leads there, else logfmt",
+    )
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration as Go and Prometheus write it: ``90s``, ``1m30s``, ``500ms``, ``0``. Raises ValueError."""
+    if text == "0":
+        return 0.0
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f"{text!r} is not a duration; write one such as 60s, 1m30s or 500ms")
+    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+
+
+def parse_timeout(text: str) -> float:
+    """Seconds, more than none. Raises ValueError."""
+    seconds = parse_duration(text)
+    if seconds == 0:
+        raise ValueError(f"{text!r} leaves no time to sample at all; write one such as 5s")
+    return seconds
+
+
+def parse_cpus(text: str) -> frozenset[int]:
+    """A set of CPU numbers, not empty. Raises ValueError."""
+    cpus = frozenset(parse_cpu_list(text))
+    if not cpus:
+        raise ValueError("an empty list leaves no CPU to sample; write one such as 0-3,8")
+    return cpus
+
+
+def parse_telemetry_path(text: str) -> str:
+    """A path that nothing else is served at. Raises ValueError."""
+    taken = text in {"/", HEALTHY_PATH, READY_PATH}
+    if taken or not text.startswith("/") or not text.isascii() or not text.isprintable() or set(text) & set(" ?#"):
+        raise ValueError(f"{text!r} is not a path for the metrics; write one such as /metrics")
+    return text
+
+
+def _flag(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """A parser whose own message argparse shows, instead of one that names the function."""
+
+    def convert(text: str) -> T:
+        try:
+            return parse(text)
+        except (AddressError, ValueError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return convert
