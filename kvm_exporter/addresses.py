@@ -38,6 +38,10 @@ def parse_address(text: str) -> TcpAddress:
         raise AddressError(f"{text!r} is not an address: write an IPv6 host in brackets, such as [::1]:10401")
     if not colon or not (port.isascii() and port.isdecimal()) or int(port) > MAX_PORT:
         raise AddressError(f"{text!r} is not an address: give host:port or :port, such as 127.0.0.1:10401")
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        raise AddressError(f"{text!r} is not an address: {host!r} cannot be the name of a host") from error
     return TcpAddress(host, int(port))
 
 

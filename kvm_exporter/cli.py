@@ -70,6 +70,13 @@ def build_parser() -> argparse.ArgumentParser:
     decode.add_argument("file", metavar="FILE", help="a dump of one or many CPUs; - for standard input")
     for command in (show, decode):
         command.add_argument("--format", choices=OUTPUTS, default="table", help="default: %(default)s")
+    add("baseline", commands.baseline, "print a baseline of this machine, to edit and deploy")
+    check = add("check", commands.check, "compare this machine, or a dump, with a baseline; exit 1 if they differ")
+    check.add_argument("--baseline", metavar="FILE", type=Path, required=True, help="what is expected")
+    check.add_argument("--dump", metavar="FILE", help="a dump instead of this machine; - for standard input")
+    compare = add("compare", commands.compare, "may a guest move from machine A to B, by their dumps; exit 1 if not")
+    compare.add_argument("source", metavar="A", help="a dump recorded where the guest is")
+    compare.add_argument("target", metavar="B", help="a dump recorded where it is to go")
     add("dump", commands.dump, "print this machine's hypervisor leaves as a raw dump")
     textfile = add("textfile", commands.write_textfile, "write the gauges for node_exporter's textfile collector")
     textfile.add_argument("path", metavar="PATH", type=Path, help="the file to replace; its name ends in .prom")

@@ -67,6 +67,10 @@ class Connection(asyncio.BufferedProtocol):
         if self._reply is None:
             self._transport.close()
 
+    def cut(self) -> None:
+        """End at once, whatever is going on."""
+        self._transport.abort()
+
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -136,7 +140,7 @@ class Connection(asyncio.BufferedProtocol):
         except Exception:
             logger.exception("no answer to %s %s", request.method, request.path)
             response = plain(HTTPStatus.INTERNAL_SERVER_ERROR, "The exporter failed; its log says how.")
-        self._transport.write(self._http.send(response, head=request.method == "HEAD", last=self._owner.stopping))
+        self._transport.write(self._http.send(response, last=self._owner.stopping))
         await self._drain()
         self._reply = None
         if self._transport.is_closing():

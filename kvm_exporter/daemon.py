@@ -12,12 +12,13 @@ from prometheus_client.core import Metric
 
 from kvm_exporter import __version__, service
 from kvm_exporter.addresses import TcpAddress, listen
+from kvm_exporter.announcements import announce
+from kvm_exporter.observation import Observation
 from kvm_exporter.registers import UnavailableError
 from kvm_exporter.report import summary
-from kvm_exporter.sampler import Limits, LiveSource, Sampler
+from kvm_exporter.sampler import Limits, LiveSource, Observe, Sampler
 from kvm_exporter.server import Server
-from kvm_exporter.site import Site
-from kvm_exporter.sweep import Selection
+from kvm_exporter.site import BaselineKeeper, Site, SiteSettings
 
 GRACE_SECONDS = 5.0
 """How long answers may take to end after SIGTERM."""
@@ -30,40 +31,41 @@ class Options:
     """What the daemon is told on its command line."""
 
     addresses: Sequence[TcpAddress]
-    telemetry_path: str = "/metrics"
-    exporter_metrics: bool = True
-    selection: Selection = field(default_factory=Selection)
     limits: Limits = field(default_factory=Limits)
+    telemetry_path: str = "/metrics"
+    cpu_features: bool = False
+    exporter_metrics: bool = True
 
 
-async def serve(options: Options, source: LiveSource) -> None:
+async def serve(options: Options, source: LiveSource, observe: Observe, baseline: BaselineKeeper | None = None) -> None:
     """Serve until SIGTERM or SIGINT. Raises AddressError if it cannot listen, UnavailableError if CPUID is not."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     listeners = [listener for address in options.addresses for listener in listen(address)]
-    sampler = Sampler(source, options.selection, options.limits)
+    sampler = Sampler(source, observe, options.limits, _publish)
     await sampler.current(options.limits.timeout)
     if isinstance(sampler.failure, UnavailableError):
         raise sampler.failure
-    site = Site(sampler, options.telemetry_path, _process_families(enabled=options.exporter_metrics))
+    process = _process_families(enabled=options.exporter_metrics)
+    site = Site(sampler, SiteSettings(options.telemetry_path, options.cpu_features, process), baseline)
     server = Server(site.answer)
     server.start(listeners)
     _announce(listeners, sampler)
-    await _run(sampler, stop)
+    await _run(sampler, baseline, stop)
     service.notify_stopping()
     await server.stop(GRACE_SECONDS)
     logger.info("stopped")
 
 
-async def _run(sampler: Sampler, stop: asyncio.Event) -> None:
+async def _run(sampler: Sampler, baseline: BaselineKeeper | None, stop: asyncio.Event) -> None:
     """Until the end: reload on SIGHUP, and feed the watchdog."""
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
-        task = loop.create_task(_reload(sampler))
+        task = loop.create_task(_reload(sampler, baseline))
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
@@ -72,10 +74,14 @@ async def _run(sampler: Sampler, stop: asyncio.Event) -> None:
     await stop.wait()
 
 
-async def _reload(sampler: Sampler) -> None:
+async def _reload(sampler: Sampler, baseline: BaselineKeeper | None) -> None:
     service.notify_reloading()
+    if baseline is not None:
+        baseline.reload()
     await sampler.again("signal")
-    service.notify_ready(_status(sampler))
+    broken = baseline is not None and not baseline.collected.success
+    status = _status(sampler.last) + ("; the baseline's file is broken, the last good one holds" if broken else "")
+    service.notify_ready(status)
 
 
 def _feed_watchdog(loop: asyncio.AbstractEventLoop) -> None:
@@ -85,19 +91,26 @@ def _feed_watchdog(loop: asyncio.AbstractEventLoop) -> None:
         loop.call_later(seconds / 2, _feed_watchdog, loop)
 
 
+def _publish(before: Observation | None, now: Observation) -> None:
+    """Tell the log what is new, and the service manager how it is."""
+    announce(before, now)
+    if before is None or _status(before) != _status(now):
+        service.notify(f"STATUS={_status(now)}")
+
+
 def _announce(listeners: Iterable[socket.socket], sampler: Sampler) -> None:
     for listener in listeners:
         host, port, *_ = listener.getsockname()
         logger.info("listening on %s", TcpAddress(host, port))
-    status = _status(sampler)
+    status = _status(sampler.last)
     logger.info("kvm-exporter %s: %s", __version__, status)
     service.notify_ready(status)
 
 
-def _status(sampler: Sampler) -> str:
-    if sampler.last is None:
-        return "no sample yet"
-    sample = sampler.last
+def _status(observation: Observation | None) -> str:
+    if observation is None:
+        return "no sample yet; the log says why"
+    sample = observation.sample
     cpus = f"{len(sample.sampled)} of {sample.online} CPUs sampled, {len(sample.divergent)} differ"
     return f"{summary(sample.common)}; {cpus}"
 

@@ -4,7 +4,9 @@ Source: the kernel's Documentation/virt/kvm/x86/cpuid.rst and arch/x86/include/u
 those of QEMU's target/i386/cpu.c.
 """
 
+import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Literal, NamedTuple
 
 Register = Literal["eax", "edx"]
@@ -74,3 +76,21 @@ def features_of(eax: int, edx: int) -> Iterator[Feature]:
         for bit in range(32):
             if (register, bit) in _ASSIGNED or word >> bit & 1:
                 yield feature_at(register, bit)
+
+
+def feature_named(name: str) -> Feature:
+    """The feature of a name: the kernel's, or its place, such as ``eax_bit_18``, which stays valid when it is assigned.
+
+    Raises ValueError, with the names that are close.
+    """
+    if name in _NAMED:
+        return _NAMED[name]
+    if place := _PLACE.fullmatch(name):
+        return feature_at("eax" if place[1] == "eax" else "edx", int(place[2]))
+    close = get_close_matches(name, _NAMED, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"the names are {', '.join(_NAMED)}, eax_bit_N and edx_bit_N"
+    raise ValueError(f"no feature is called {name!r}; {hint}")
+
+
+_NAMED = {feature.name: feature for feature in FEATURES}
+_PLACE = re.compile(r"(eax|edx)_bit_([12]?[0-9]|3[01])")

@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from kvm_exporter.addresses import AddressError, TcpAddress, parse_address
@@ -78,6 +79,27 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         type=_flag(parse_cpus),
         help="visit only these CPUs, such as 0-3,8 (default: all)",
+    )
+    sample.add_argument(
+        "--baseline.file",
+        dest="baseline",
+        metavar="FILE",
+        type=Path,
+        help="what this machine has to offer and must not; read again when it changes (default: none)",
+    )
+    collect = parser.add_argument_group("collecting")
+    collect.add_argument(
+        "--collector.host",
+        dest="host",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="ask this machine's own KVM what it supports, where /dev/kvm may be opened",
+    )
+    collect.add_argument(
+        "--collector.cpu-features",
+        dest="cpu_features",
+        action="store_true",
+        help="a gauge per CPU and feature bit as well",
     )
     log = parser.add_argument_group("log")
     log.add_argument("--log.level", dest="log_level", choices=LEVELS, default="info", help="default: %(default)s")

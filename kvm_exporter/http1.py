@@ -38,6 +38,8 @@ class Http1:
 
     def __init__(self) -> None:
         self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES)
+        #: Its header has been received, and it is not answered yet.
+        self._request: Request | None = None
 
     def receive(self, data: bytes) -> None:
         """Bytes that the peer sent; none when it sends no more."""
@@ -45,26 +47,25 @@ class Http1:
 
     def take(self) -> Request | Refusal | Pending:
         """The next request, if all of it has been received."""
-        request: Request | None = None
         while True:
             try:
                 event = self._parser.next_event()
             except h11.RemoteProtocolError as error:
                 return _refusal(HTTPStatus(error.error_status_hint), f"Not an HTTP/1.1 request: {error}.")
             if isinstance(event, h11.Request):
-                request = _request(event)
+                self._request = _request(event)
                 if _size(event) > MAX_HEADER_BYTES:
                     return _refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The header is over 16 KiB.")
             elif isinstance(event, h11.Data):
                 return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "This server reads no request bodies.")
-            elif isinstance(event, h11.EndOfMessage) and request is not None:
-                return request
+            elif isinstance(event, h11.EndOfMessage) and self._request is not None:
+                return self._request
             elif event is h11.NEED_DATA:
-                return Pending.HEADER if self._parser.trailing_data[0] or request else Pending.NOTHING
+                return Pending.HEADER if self._parser.trailing_data[0] or self._request else Pending.NOTHING
             else:
                 return Pending.CLOSED
 
-    def send(self, response: Response, *, head: bool = False, last: bool = False) -> bytes:
+    def send(self, response: Response, *, last: bool = False) -> bytes:
         """The bytes of a response: of its header alone to HEAD, with ``Connection: close`` if it is the last.
 
         Nothing if the connection is past answering.
@@ -79,7 +80,7 @@ class Http1:
         ]
         status = response.status
         events: list[h11.Event] = [h11.Response(status_code=status, headers=headers, reason=status.phrase)]
-        if not head:
+        if self._request is None or self._request.method != "HEAD":
             events.append(h11.Data(data=response.body))
         events.append(h11.EndOfMessage())
         return b"".join(self._parser.send(event) or b"" for event in events)
@@ -89,6 +90,7 @@ class Http1:
         if self._parser.our_state is not h11.DONE or self._parser.their_state is not h11.DONE:
             return False
         self._parser.start_next_cycle()
+        self._request = None
         return True
 
 
@@ -106,10 +108,11 @@ def _request(event: h11.Request) -> Request:
 
 def _path(target: str) -> str:
     """A request target's path: without its query, and without the scheme and host of the absolute form."""
-    if not target.startswith("/"):
-        _, scheme_end, rest = target.partition("://")
-        target = "/" + rest.partition("/")[2] if scheme_end else target
-    return target.partition("?")[0]
+    path = target.partition("?")[0]
+    if path.startswith("/"):
+        return path
+    _, scheme_end, rest = path.partition("://")
+    return "/" + rest.partition("/")[2] if scheme_end else path
 
 
 def _size(event: h11.Request) -> int:

@@ -79,6 +79,20 @@ class Leaves:
     hypervisors: tuple[Hypervisor, ...] = ()
     kvm: Kvm | None = None
 
+    def offers(self, feature: Feature) -> bool:
+        """Whether KVM offers the feature; without KVM nothing is offered."""
+        return self.kvm is not None and self.kvm.offers(feature)
+
+
+def printable(signature: bytes) -> str:
+    r"""A signature's bytes as a label, without NULs at the end; backslashes and all but printable ASCII as ``\xNN``."""
+    return "".join(_printable(chr(byte)) for byte in signature.rstrip(b"\0"))
+
+
+def _printable(character: str) -> str:
+    plain = character.isascii() and character.isprintable() and character != "\\"
+    return character if plain else f"\\x{ord(character):02x}"
+
 
 def has_hypervisor(read: Reader) -> bool:
     """ECX bit 31 of leaf 1."""

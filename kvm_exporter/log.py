@@ -1,6 +1,6 @@
 """How the log is written: logfmt or JSON on stderr, or entries of the journal. A record's ``fields`` go along in each.
 
-Give fields with ``logger.info("…", extra={"fields": {"kvm_cpu": 3}})``.
+Give fields with ``logger.info("…", extra={"fields": {"kvm_cpu": ("3",)}})``; a tuple is a field with several values.
 """
 
 import json
@@ -49,7 +49,8 @@ def _pairs(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str,
         "level": {"WARNING": "warn"}.get(record.levelname, record.levelname.lower()),
         "msg": record.getMessage(),
     }
-    pairs.update((name, str(value)) for name, value in getattr(record, "fields", {}).items())
+    for name, value in getattr(record, "fields", {}).items():
+        pairs[name] = ",".join(value) if isinstance(value, tuple) else str(value)
     if record.exc_info:
         pairs["exception"] = formatter.formatException(record.exc_info)
     return pairs

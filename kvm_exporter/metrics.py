@@ -7,39 +7,33 @@ from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 
-from kvm_exporter.drift import fingerprint
+from kvm_exporter.drift import features_set, fingerprint
 from kvm_exporter.features import Feature, features_of
-from kvm_exporter.leaves import KVM_SIGNATURE, Kvm, Leaves
+from kvm_exporter.leaves import KVM_SIGNATURE, Kvm, Leaves, printable
 from kvm_exporter.sample import Sample
 
 FEATURE_LABELS = ("feature", "register", "bit", "signature")
 
 
-def machine_families(sample: Sample | None, *, per_cpu_features: bool = False) -> Iterator[Metric]:
-    """Everything that one sample says; nothing before there is one."""
-    if sample is None:
-        return
+def machine_families(
+    sample: Sample, reference: Leaves | None = None, *, per_cpu_features: bool = False
+) -> Iterator[Metric]:
+    """Everything that one sample says.
+
+    A bit that is set in the boot reference has its series until the next boot, even if KVM itself is gone.
+    """
     kvm = sample.common.kvm
     yield _presence(kvm)
     yield _signatures(sample.common)
+    if features := shown_features(sample, reference):
+        yield from _features(sample, features)
     if kvm is not None:
-        yield from _features(sample, kvm)
         yield _fingerprint(kvm)
         yield from _timing(kvm)
     yield _registers(sample)
     if per_cpu_features:
         yield _cpu_features(sample)
     yield from _cpus(sample)
-
-
-def printable(signature: bytes) -> str:
-    r"""A signature's bytes as a label, without NULs at the end; backslashes and all but printable ASCII as ``\xNN``."""
-    return "".join(_printable(chr(byte)) for byte in signature.rstrip(b"\0"))
-
-
-def _printable(character: str) -> str:
-    plain = character.isascii() and character.isprintable() and character != "\\"
-    return character if plain else f"\\x{ord(character):02x}"
 
 
 def feature_values(feature: Feature, signature: bytes = KVM_SIGNATURE) -> tuple[str, str, str, str]:
@@ -77,7 +71,14 @@ def _signatures(common: Leaves) -> Metric:
     return family
 
 
-def _features(sample: Sample, kvm: Kvm) -> Iterator[Metric]:
+def shown_features(sample: Sample, reference: Leaves | None) -> tuple[Feature, ...]:
+    """The features that have series: the sample's, and those that the reference offered."""
+    boot = reference.kvm if reference is not None else None
+    lasting = features_set(boot.eax, boot.edx) if boot is not None else ()
+    return tuple(sorted({*sample.features, *lasting}))
+
+
+def _features(sample: Sample, features: Iterable[Feature]) -> Iterator[Metric]:
     offered = _gauge(
         "kvm_feature_offered",
         "1 if the hypervisor offers the feature: a bit of EAX or EDX of CPUID leaf base + 1 as most CPUs read it. A "
@@ -89,9 +90,9 @@ def _features(sample: Sample, kvm: Kvm) -> Iterator[Metric]:
         "On how many of the sampled and retained CPUs the bit of EAX or EDX of CPUID leaf base + 1 is set.",
         FEATURE_LABELS,
     )
-    for feature in sample.features:
+    for feature in features:
         labels = feature_values(feature)
-        offered.add_metric(labels, kvm.offers(feature))
+        offered.add_metric(labels, sample.common.offers(feature))
         offered_cpus.add_metric(labels, sample.offering(feature))
     yield offered
     yield offered_cpus

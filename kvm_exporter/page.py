@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from html import escape
 
 from kvm_exporter import __version__
-from kvm_exporter.report import difference, summary
+from kvm_exporter.report import divergence, summary
 from kvm_exporter.sample import Sample
 
 _STYLE = """
@@ -49,6 +49,6 @@ def _sample(sample: Sample) -> Iterator[str]:
             yield "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>"
         yield "</tbody></table>"
     for cpu in sample.divergent:
-        yield f"<p>CPU {cpu} differs: {escape(', '.join(difference(sample.common, sample.sampled[cpu])))}</p>"
+        yield f"<p>CPU {cpu} differs: {escape(divergence(sample, cpu))}</p>"
     for cpu, why in sorted(sample.failed.items()):
         yield f"<p>CPU {cpu} failed: {escape(why)}</p>"

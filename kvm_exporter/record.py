@@ -1,7 +1,7 @@
 """Records the leaves of a Source's CPUs as a Dump, for bug reports and test fixtures."""
 
 from kvm_exporter.dump import Dump
-from kvm_exporter.leaves import BASES, Hypervisor, find_hypervisors, has_hypervisor
+from kvm_exporter.leaves import BASES, KVM_SIGNATURE, Hypervisor, find_hypervisors, has_hypervisor
 from kvm_exporter.registers import Reader, ReadError, Registers
 from kvm_exporter.sweep import Source
 
@@ -35,6 +35,9 @@ def _rows(read: Reader) -> dict[tuple[int, int], Registers]:
 
 
 def _last_leaf(hypervisor: Hypervisor) -> int:
-    """The highest leaf to record: never above the one that the signature leaf names, nor in the next base."""
-    highest = hypervisor.max_leaf or hypervisor.base + 1
+    """The highest leaf to record: never above the one that the signature leaf names, nor in the next base.
+
+    Where it names none, old KVM hosts have the feature leaf all the same, and of others nothing is known.
+    """
+    highest = hypervisor.max_leaf or hypervisor.base + (hypervisor.signature == KVM_SIGNATURE)
     return max(hypervisor.base, min(highest, hypervisor.base + BASES.step - 1))

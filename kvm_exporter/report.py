@@ -3,10 +3,11 @@
 import json
 from collections.abc import Collection, Iterator
 
-from kvm_exporter.drift import fingerprint
-from kvm_exporter.features import features_of
-from kvm_exporter.leaves import Leaves
-from kvm_exporter.metrics import printable
+from kvm_exporter.drift import Difference, difference, fingerprint
+from kvm_exporter.features import Feature
+from kvm_exporter.host import host_features
+from kvm_exporter.leaves import Leaves, printable
+from kvm_exporter.observation import Observation
 from kvm_exporter.sample import Sample
 
 
@@ -24,13 +25,24 @@ def summary(leaves: Leaves) -> str:
     return "no KVM: no hypervisor bit in leaf 1 (bare metal, or hidden)"
 
 
-def table(sample: Sample) -> str:
+def table(observation: Observation) -> str:
     """Signature, every feature bit, and the CPUs that differ or could not be read."""
-    return "\n".join([*_head(sample), *_features(sample), *_cpus(sample)]) + "\n"
+    sample = observation.sample
+    return "\n".join([*_head(sample), *_features(observation), *_cpus(sample)]) + "\n"
 
 
-def as_json(sample: Sample) -> str:
-    """The same as one JSON object."""
+def comparison(source: Leaves, target: Leaves, change: Difference) -> str:
+    """What a guest finds that moves from one machine to another, and whether it may."""
+    verdict = "no: a running guest would miss something" if change.serious else "yes: a running guest misses nothing"
+    lines = [f"from: {summary(source)}", f"to:   {summary(target)}"]
+    if change:
+        lines.append(describe(change, source, target, "lost:", "gained:").replace("; ", "\n"))
+    return "\n".join([*lines, verdict, ""])
+
+
+def as_json(observation: Observation) -> str:
+    """The same as one JSON object; what is not known is null."""
+    sample = observation.sample
     common, kvm = sample.common, sample.common.kvm
     value = {
         "kvm": kvm is not None,
@@ -50,8 +62,10 @@ def as_json(sample: Sample) -> str:
                 "name": feature.name,
                 "register": feature.register,
                 "bit": feature.bit,
-                "offered": kvm is not None and kvm.offers(feature),
+                "offered": common.offers(feature),
                 "cpus": sample.offering(feature),
+                "in_use": observation.in_use.get(feature),
+                "host": _supported(observation, feature),
             }
             for feature in sample.features
         ],
@@ -74,17 +88,28 @@ def as_json(sample: Sample) -> str:
     return json.dumps(value, indent=2) + "\n"
 
 
-def difference(common: Leaves, other: Leaves) -> list[str]:
-    """What a CPU lacks or has beyond the common leaves, a phrase each."""
-    mine, its = common.kvm, other.kvm
-    if mine is None or its is None or mine.base != its.base:
-        return [summary(other)]
-    features = features_of(mine.eax | its.eax, mine.edx | its.edx)
-    return [
-        f"{'lacks' if mine.offers(feature) else 'has'} {feature.name}"
-        for feature in features
-        if mine.offers(feature) != its.offers(feature)
+def describe(change: Difference, before: Leaves, after: Leaves, lost: str = "lost", gained: str = "gained") -> str:
+    """A difference in words, every feature with its place; ``lost`` and ``gained`` are the verbs."""
+    phrases = [
+        f"{verb} {', '.join(f'{feature.name} ({feature.register} bit {feature.bit})' for feature in features)}"
+        for verb, features in ((lost, change.lost), (gained, change.gained))
+        if features
     ]
+    if change.identity:
+        phrases.append(f"{_identity(after)} instead of {_identity(before)}")
+    return "; ".join(phrases)
+
+
+def divergence(sample: Sample, cpu: int) -> str:
+    """What a CPU lacks or has beyond the common leaves."""
+    common, other = sample.common, sample.sampled[cpu]
+    return describe(difference(common, other), common, other, "lacks", "has")
+
+
+def _identity(leaves: Leaves) -> str:
+    if leaves.hypervisors:
+        return " and ".join(f"{printable(found.signature)} at {found.base:#010x}" for found in leaves.hypervisors)
+    return "a hypervisor without a signature" if leaves.hypervisor_bit else "no hypervisor bit"
 
 
 def _head(sample: Sample) -> Iterator[str]:
@@ -96,15 +121,32 @@ def _head(sample: Sample) -> Iterator[str]:
         yield f"  TSC {kvm.timing.tsc_khz / 1000:g} MHz, APIC bus {kvm.timing.bus_khz / 1000:g} MHz"
 
 
-def _features(sample: Sample) -> Iterator[str]:
-    if not sample.features or sample.common.kvm is None:
+def _features(observation: Observation) -> Iterator[str]:
+    sample = observation.sample
+    if not sample.features:
         return
+    # A dump says nothing of its kernel, nor of the host.
+    live = bool(observation.collectors)
+    more = f"{'USED':<5} {'HOST':<5}" if live else ""
     yield ""
-    yield f"{'BIT':<7} {'FEATURE':<23} {'OFFERED':<8} {'CPUS':>5}  MEANING"
+    yield f"{'BIT':<7} {'FEATURE':<23} {'OFFERED':<8} {'CPUS':>5}  {more}MEANING"
     for feature in sample.features:
-        offered = "yes" if sample.common.kvm.offers(feature) else "-"
         place = f"{feature.register} {feature.bit}"
-        yield f"{place:<7} {feature.name:<23} {offered:<8} {sample.offering(feature):>5}  {feature.meaning}"
+        offered = _answer(sample.common.offers(feature))
+        used, host = observation.in_use.get(feature), _supported(observation, feature)
+        more = f"{_answer(used):<5} {_answer(host):<5}" if live else ""
+        yield f"{place:<7} {feature.name:<23} {offered:<8} {sample.offering(feature):>5}  {more}{feature.meaning}"
+
+
+def _answer(value: bool | None) -> str:  # noqa: FBT001 - it is the thing that is written
+    return {True: "yes", False: "no", None: "?"}[value]
+
+
+def _supported(observation: Observation, feature: Feature) -> bool | None:
+    """Whether this machine's own KVM can offer a feature to guests of its own; None if that is not known."""
+    if observation.host is None or feature not in host_features(observation.host):
+        return None
+    return bool(observation.host.eax & feature.mask)
 
 
 def _cpus(sample: Sample) -> Iterator[str]:
@@ -112,7 +154,7 @@ def _cpus(sample: Sample) -> Iterator[str]:
     states = (f"{len(cpus)} {state}" for state, cpus in _states(sample) if cpus)
     yield f"CPUs: {sample.online} online, {', '.join(states)}"
     for cpu in sample.divergent:
-        yield f"CPU {cpu} differs: {', '.join(difference(sample.common, sample.sampled[cpu]))}"
+        yield f"CPU {cpu} differs: {divergence(sample, cpu)}"
     for cpu, why in sorted(sample.failed.items()):
         yield f"CPU {cpu} failed: {why}"
 

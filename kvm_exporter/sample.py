@@ -71,4 +71,4 @@ class Sample:
 
     def offering(self, feature: Feature) -> int:
         """On how many of the sampled and retained CPUs the feature's bit is set."""
-        return sum(leaves.kvm is not None and leaves.kvm.offers(feature) for leaves in self.known.values())
+        return sum(leaves.offers(feature) for leaves in self.known.values())

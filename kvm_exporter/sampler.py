@@ -3,17 +3,25 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from kvm_exporter.drift import agree
+from kvm_exporter.observation import Observation
 from kvm_exporter.registers import ReadError
 from kvm_exporter.sample import Sample
-from kvm_exporter.sweep import Selection, Source, look
+from kvm_exporter.sweep import Source
 from kvm_exporter.worker import Holdup, Worker
 
 Reason = Literal["start", "age", "signal", "hotplug"]
 Cause = Literal["timeout", "error"]
+
+Observe = Callable[[Sample | None], Observation]
+"""Looks at the machine, given the last good sample. Runs in the reading thread; raises ReadError."""
+
+Published = Callable[[Observation | None, Observation], None]
+"""Is told, in the event loop, of each new observation and the one before."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +51,7 @@ class Record:
 
 @dataclass(slots=True)
 class _Attempt:
-    future: asyncio.Future[Sample]
+    future: asyncio.Future[Observation]
     #: The CPUs that were online when it began.
     online: tuple[int, ...]
     #: On time.monotonic().
@@ -54,12 +62,15 @@ class _Attempt:
 class Sampler:
     """Keeps the last good sample and decides when to take another. For one event loop."""
 
-    def __init__(self, source: LiveSource, selection: Selection, limits: Limits) -> None:
+    def __init__(
+        self, source: LiveSource, observe: Observe, limits: Limits, published: Published | None = None
+    ) -> None:
         self.limits = limits
-        self.last: Sample | None = None
+        self.last: Observation | None = None
         self.record = Record()
         self._source = source
-        self._selection = selection
+        self._observe = observe
+        self._published = published or _nobody
         self._worker = Worker(source)
         self._attempt: _Attempt | None = None
         self._online: tuple[int, ...] = ()
@@ -67,8 +78,8 @@ class Sampler:
         #: Why the last attempt that failed did.
         self.failure: BaseException | None = None
 
-    async def current(self, patience: float) -> Sample | None:
-        """The sample to serve, after a new attempt if one is due; None if there has never been a good one.
+    async def current(self, patience: float) -> Observation | None:
+        """The observation to serve, after a new attempt if one is due; None if there has never been a good one.
 
         Waits at most ``patience`` seconds, and not at all for an attempt that is overdue already.
         """
@@ -78,8 +89,8 @@ class Sampler:
             await self._wait(self._attempt, patience)
         return self.last
 
-    async def again(self, reason: Reason) -> Sample | None:
-        """A sample that was begun after this call."""
+    async def again(self, reason: Reason) -> Observation | None:
+        """An observation that was begun after this call."""
         if self._attempt is not None:
             await self._wait(self._attempt, self.limits.timeout)
         if self._attempt is None:
@@ -93,13 +104,13 @@ class Sampler:
         online = self._online_now()
         if online is not self._online and online != self._online:
             return "hotplug"
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - self.last.boottime
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - self.last.sample.boottime
         return "age" if 0 < self.limits.max_age < age else None
 
     def _begin(self, reason: Reason) -> _Attempt:
         self.record.samples[reason] += 1
-        last = self.last
-        future = self._worker.submit(lambda: look(self._source, self._selection, last))
+        last = self.last.sample if self.last is not None else None
+        future = self._worker.submit(lambda: self._observe(last))
         attempt = _Attempt(future, self._online_now(), time.monotonic() + self.limits.timeout)
         future.add_done_callback(lambda _: self._finish(attempt))
         self._attempt = attempt
@@ -126,12 +137,13 @@ class Sampler:
             self.failure = error
             self._fail("error", str(error), error)
             return
-        sample = attempt.future.result()
-        if self.last is not None and not agree(self.last, sample):
-            self.record.changes += 1
+        before, now = self.last, attempt.future.result()
+        self.last, self._online = now, attempt.online
         self.record.success = True
         self._complain("")
-        self.last, self._online = sample, attempt.online
+        if before is not None and not agree(before.sample, now.sample):
+            self.record.changes += 1
+        self._published(before, now)
 
     def _fail(self, cause: Cause, why: str, error: BaseException | None = None) -> None:
         self.record.success = False
@@ -146,3 +158,7 @@ class Sampler:
         if self._complaint and not why:
             logger.info("the CPUID leaves can be sampled again")
         self._complaint = why
+
+
+def _nobody(_before: Observation | None, _now: Observation) -> None:
+    """Nobody wants to know."""

@@ -1,12 +1,13 @@
 """The exporter's own state as metric families: how sampling goes, and what is running."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
 from kvm_exporter import __version__
 from kvm_exporter._revision import REVISION
+from kvm_exporter.observation import Collected
 from kvm_exporter.sample import Sample
 from kvm_exporter.sampler import Record
 
@@ -31,6 +32,24 @@ def sample_families(sample: Sample | None, *, success: bool) -> Iterator[Metric]
             sample.duration,
             unit="seconds",
         )
+
+
+def collector_families(collectors: Mapping[str, Collected]) -> Iterator[Metric]:
+    """How it went to collect what is not read with CPUID."""
+    success = GaugeMetricFamily(
+        "kvm_exporter_collector_success",
+        "1 if what the collector stands for could be had: evidence of the guest kernel; the host's view through "
+        "/dev/kvm, absent where there is none; the baseline's file as it is now.",
+        labels=("collector",),
+    )
+    duration = GaugeMetricFamily(
+        "kvm_exporter_collector_duration_seconds", "How long that took.", labels=("collector",), unit="seconds"
+    )
+    for name, collected in collectors.items():
+        success.add_metric((name,), collected.success)
+        duration.add_metric((name,), collected.duration)
+    yield success
+    yield duration
 
 
 def settings_families(max_age: float) -> Iterator[Metric]:

@@ -54,6 +54,8 @@ class Server:
                 await self._all_closed.wait()
         except TimeoutError:
             logger.warning("%d connections did not end within %g s and are cut", len(self._connections), grace)
+            for connection in tuple(self._connections):
+                connection.cut()
 
     def opened(self, connection: Connection) -> None:
         """A connection begins."""
@@ -83,13 +85,13 @@ class Server:
             try:
                 peer, _ = listener.accept()
             except BlockingIOError:
+                self._short = False  # nobody waits any more
                 return
             except OSError as error:
                 if error.errno in _SHORTAGES:
                     self._back_off(listener, error)
                     return
                 continue  # a peer that left again while it waited: accept(2) says to try the next
-            self._short = False
             peer.setblocking(False)  # noqa: FBT003 - the parameter has no name
             opening = asyncio.get_running_loop().create_task(self._open(peer))
             self._openings.add(opening)

@@ -7,13 +7,19 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterator
 
 from systemd import daemon
 
+logger = logging.getLogger(__name__)
+
 
 def notify(*assignments: str) -> None:
-    """Send ``VARIABLE=value`` lines to the service manager; does nothing where there is none."""
-    daemon.notify("\n".join(assignments))
+    """Send ``VARIABLE=value`` lines to the service manager; does nothing where there is none, or it does not listen."""
+    try:
+        daemon.notify("\n".join(assignments))
+    except OSError as error:
+        logger.warning("the service manager cannot be told %s: %s", assignments[0], error.strerror)
 
 
 def notify_ready(status: str) -> None:
@@ -55,24 +61,28 @@ class JournalHandler(logging.Handler):
         super().__init__()
         from systemd import journal  # noqa: PLC0415 - costs as much as all the rest here, and is for some services only
 
-        self._send = journal.send
+        self._send = journal.sendv
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one record; its ``fields`` become the journal's, in upper case."""
+        """Send one record."""
         try:
-            fields = {name.upper(): str(value) for name, value in getattr(record, "fields", {}).items()}
-            message = record.getMessage()
-            if record.exc_info:
-                message += "\n" + logging.Formatter().formatException(record.exc_info)
-            self._send(
-                message,
-                PRIORITY=str(_PRIORITIES.get(record.levelno, 6)),
-                SYSLOG_IDENTIFIER="kvm-exporter",
-                LOGGER=record.name,
-                **fields,
-            )
+            self._send(*journal_fields(record))
         except Exception:  # noqa: BLE001 - a log that cannot be written must not end what it logs
             self.handleError(record)
+
+
+def journal_fields(record: logging.LogRecord) -> Iterator[str]:
+    """A record as ``NAME=value``: its ``fields`` in upper case, one that is a tuple once for each of its values."""
+    message = record.getMessage()
+    if record.exc_info:
+        message += "\n" + logging.Formatter().formatException(record.exc_info)
+    yield f"MESSAGE={message}"
+    yield f"PRIORITY={_PRIORITIES.get(record.levelno, 6)}"
+    yield "SYSLOG_IDENTIFIER=kvm-exporter"
+    yield f"LOGGER={record.name}"
+    for name, value in getattr(record, "fields", {}).items():
+        for one in value if isinstance(value, tuple) else (value,):
+            yield f"{name.upper()}={one}"
 
 
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}

@@ -1,19 +1,29 @@
 """What is served at which path: metrics, the landing page, health."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Protocol
 
 from prometheus_client.core import Metric
 
+from kvm_exporter.baseline import Baseline
+from kvm_exporter.drift_metrics import expected_families, observed_families
 from kvm_exporter.exposition import Body
 from kvm_exporter.messages import Request, Response, plain
 from kvm_exporter.metrics import machine_families
 from kvm_exporter.negotiation import choose_format, choose_gzip
+from kvm_exporter.observation import Collected, Observation
 from kvm_exporter.page import landing_page
-from kvm_exporter.sample import Sample
 from kvm_exporter.sampler import Sampler
-from kvm_exporter.self_metrics import build_families, counter_families, sample_families, settings_families
+from kvm_exporter.self_metrics import (
+    build_families,
+    collector_families,
+    counter_families,
+    sample_families,
+    settings_families,
+)
 
 HEALTHY_PATH = "/-/healthy"
 READY_PATH = "/-/ready"
@@ -27,53 +37,98 @@ _HTML_HEADERS = [
 ]
 
 
+class BaselineKeeper(Protocol):
+    """Who has the baseline: baseline_file.py's, which is imported only where there is a file."""
+
+    baseline: Baseline
+    collected: Collected
+
+    def refresh(self) -> None:
+        """Read the file again if it has changed."""
+        ...
+
+    def reload(self) -> None:
+        """Read the file again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSettings:
+    """What to serve, and where."""
+
+    telemetry_path: str = "/metrics"
+    #: A gauge per CPU and bit as well.
+    cpu_features: bool = False
+    #: Families of this process, collected at each scrape.
+    process: Callable[[], Iterable[Metric]] = tuple
+
+
 class Site:
     """Answers requests from what the sampler has. For one event loop."""
 
-    def __init__(self, sampler: Sampler, telemetry_path: str, process: Callable[[], Iterable[Metric]]) -> None:
+    def __init__(self, sampler: Sampler, settings: SiteSettings, baseline: BaselineKeeper | None = None) -> None:
         self._sampler = sampler
-        self._telemetry_path = telemetry_path
-        self._process = process
-        self._fixed: tuple[Sample | None, Body] | None = None
+        self._settings = settings
+        self._baseline = baseline
+        self._fixed: tuple[Observation | None, Baseline | None, Body] | None = None
         self._routes = {
             "/": self._landing_page,
             HEALTHY_PATH: self._healthy,
             READY_PATH: self._ready,
-            telemetry_path: self._metrics,
+            settings.telemetry_path: self._metrics,
         }
 
     async def answer(self, request: Request) -> Response:
         """The answer to a request, whatever it asks for."""
         route = self._routes.get(request.path)
         if route is None:
-            return plain(HTTPStatus.NOT_FOUND, f"Nothing here. The metrics are at {self._telemetry_path}.")
+            return plain(HTTPStatus.NOT_FOUND, f"Nothing here. The metrics are at {self._settings.telemetry_path}.")
         if request.method not in {"GET", "HEAD"}:
             return plain(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are answered.", ("Allow", "GET, HEAD"))
         return await route(request)
 
     async def _metrics(self, request: Request) -> Response:
-        sample = await self._sampler.current(self._patience(request))
+        if self._baseline is not None:
+            self._baseline.refresh()
+        observation = await self._sampler.current(self._patience(request))
         choice = choose_format(request.headers.get("accept", ""))
         headers = [("Content-Type", choice.content_type), ("Vary", "Accept, Accept-Encoding")]
-        body = self._body(sample)
+        body = self._body(observation)
         if choose_gzip(request.headers.get("accept-encoding", "")):
             return Response(
                 HTTPStatus.OK, body.gzip(self._live(), choice.format), [*headers, ("Content-Encoding", "gzip")]
             )
         return Response(HTTPStatus.OK, body.identity(self._live(), choice.format), headers)
 
-    def _body(self, sample: Sample | None) -> Body:
-        """The body around a sample; another sample needs another."""
-        if self._fixed is None or self._fixed[0] is not sample:
-            self._fixed = sample, Body([*machine_families(sample), *build_families()])
-        return self._fixed[1]
+    def _body(self, observation: Observation | None) -> Body:
+        """The body around an observation and a baseline; another of either needs another."""
+        baseline = self._baseline.baseline if self._baseline is not None else None
+        if self._fixed is None or self._fixed[0] is not observation or self._fixed[1] is not baseline:
+            self._fixed = observation, baseline, Body(self._families(observation, baseline))
+        return self._fixed[2]
 
-    def _live(self) -> Iterable[Metric]:
-        record = self._sampler.record
-        yield from sample_families(self._sampler.last, success=record.success)
+    def _families(self, observation: Observation | None, baseline: Baseline | None) -> Iterator[Metric]:
+        if observation is not None:
+            reference = observation.reference.leaves if observation.reference is not None else None
+            yield from machine_families(observation.sample, reference, per_cpu_features=self._settings.cpu_features)
+            yield from observed_families(observation)
+        if baseline is not None:
+            yield from expected_families(baseline)
+        yield from build_families()
+
+    def _live(self) -> Iterator[Metric]:
+        record, last = self._sampler.record, self._sampler.last
+        yield from sample_families(last.sample if last is not None else None, success=record.success)
+        yield from collector_families(self._collectors())
         yield from settings_families(self._sampler.limits.max_age)
         yield from counter_families(record)
-        yield from self._process()
+        yield from self._settings.process()
+
+    def _collectors(self) -> Mapping[str, Collected]:
+        collected = dict(self._sampler.last.collectors) if self._sampler.last is not None else {}
+        if self._baseline is not None:
+            collected["baseline"] = self._baseline.collected
+        return collected
 
     def _patience(self, request: Request) -> float:
         """Half a second less than the scraper says that it waits, and never more than an attempt may take."""
@@ -86,8 +141,9 @@ class Site:
         return min(self._sampler.limits.timeout, max(seconds - 0.5, seconds / 2))
 
     async def _landing_page(self, _: Request) -> Response:
-        sample = await self._sampler.current(self._sampler.limits.timeout)
-        return Response(HTTPStatus.OK, landing_page(sample, self._telemetry_path).encode(), _HTML_HEADERS)
+        observation = await self._sampler.current(self._sampler.limits.timeout)
+        page = landing_page(observation.sample if observation is not None else None, self._settings.telemetry_path)
+        return Response(HTTPStatus.OK, page.encode(), _HTML_HEADERS)
 
     async def _healthy(self, _: Request) -> Response:
         return plain(HTTPStatus.OK, "kvm-exporter is healthy.")

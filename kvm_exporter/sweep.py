@@ -64,7 +64,7 @@ def look(source: Source, selection: Selection, last: Sample | None) -> Sample:
     changed = last is not None and not agree(last, first)
     if not changed and not first.divergent:
         return first
-    return sweep(source, selection, None if changed else first)
+    return sweep(source, selection, None if changed else last)
 
 
 def sweep(source: Source, selection: Selection, last: Sample | None) -> Sample:

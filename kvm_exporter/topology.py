@@ -4,6 +4,7 @@ Source: the kernel's Documentation/ABI/testing/sysfs-devices-system-cpu and Docu
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from kvm_exporter.registers import ReadError
@@ -29,6 +30,15 @@ def parse_cpu_list(text: str) -> tuple[int, ...]:
             raise ValueError(f"{part!r} is not an ascending range below {_MOST_CPUS}")
         cpus.update(range(start, end + 1))
     return tuple(sorted(cpus))
+
+
+def format_cpu_list(cpus: Iterable[int]) -> str:
+    """CPU numbers as such a list, ascending: ``0-3,8``."""
+    numbers = sorted(cpus)
+    known = set(numbers)
+    starts = (cpu for cpu in numbers if cpu - 1 not in known)
+    ends = (cpu for cpu in numbers if cpu + 1 not in known)
+    return ",".join(str(start) if start == end else f"{start}-{end}" for start, end in zip(starts, ends, strict=True))
 
 
 #: Far above the kernel's largest NR_CPUS (8,192): a bound on what a broken file may make us allocate.

@@ -51,20 +51,23 @@ class Worker:
                 _tell(loop, _settle, future, future.set_result, result)
 
         self._jobs.put(work)
-        self._watch(future, None)
+        watch = loop.create_task(self._watch())
+        future.add_done_callback(lambda _: watch.cancel())
         return future
 
     def _run(self) -> None:
         while True:
             self._jobs.get()()
 
-    def _watch(self, future: asyncio.Future[T], before: object | None) -> None:
-        """Until the future is done, free the thread from a CPU where it has been since the last check."""
-        visit = self._holdup.visit
-        if visit is not None and visit is before:
-            self._holdup.give_up()
-        check = asyncio.get_running_loop().call_later(VISIT_CHECK_SECONDS, self._watch, future, visit)
-        future.add_done_callback(lambda _: check.cancel())
+    async def _watch(self) -> None:
+        """Until it is cancelled, free the thread from a CPU where it has been since the last check."""
+        before: object | None = None
+        while True:
+            visit = self._holdup.visit
+            if visit is not None and visit is before:
+                self._holdup.give_up()
+            before = visit
+            await asyncio.sleep(VISIT_CHECK_SECONDS)
 
 
 A = TypeVar("A")

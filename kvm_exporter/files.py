@@ -1,0 +1,26 @@
+"""Files that are whole or not there."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Replace a file by another, in one step for all who read it. Raises OSError, and leaves the old file whole then.
+
+    The temporary file lies beside it under a name that does not end alike, so that no collector takes it for one of its
+    own; it reaches the disk before it gets its name (rename(2), fsync(2)).
+    """
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
