@@ -72,7 +72,7 @@ def _boot(sample: Sample, reference: Reference) -> Iterator[Metric]:
     yield changed
     yield GaugeMetricFamily(
         "kvm_boot_signature_changed",
-        "1 if leaf 1's hypervisor bit, a signature or a base of CPUID leaves 0x40000N00 differs from the boot reference.",
+        "1 if leaf 1's hypervisor bit, a signature or a base of CPUID leaves 0x40000N00 is not the boot reference's.",
         change.identity,
     )
 
