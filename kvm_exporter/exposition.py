@@ -18,13 +18,13 @@ _COMPRESSION_LEVEL = 6
 
 
 class _Constant:
-    """A collector that always has the same families; names are checked for uniqueness when it is registered."""
+    """A collector of one family: its names are compared with those of the others when it is registered."""
 
-    def __init__(self, families: Iterable[Metric]) -> None:
-        self._families = tuple(families)
+    def __init__(self, family: Metric) -> None:
+        self._family = family
 
-    def collect(self) -> tuple[Metric, ...]:
-        return self._families
+    def collect(self) -> tuple[Metric]:
+        return (self._family,)
 
     describe = collect
 
@@ -32,7 +32,8 @@ class _Constant:
 def render(families: Iterable[Metric], form: Format) -> bytes:
     """The families in an exposition format, without OpenMetrics' end marker. Raises ValueError on a repeated name."""
     registry = CollectorRegistry()
-    registry.register(_Constant(families))
+    for family in families:
+        registry.register(_Constant(family))
     if form is Format.OPENMETRICS_1_0_0:
         body: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
         return body.removesuffix(_EOF)

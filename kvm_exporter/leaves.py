@@ -121,6 +121,22 @@ def read_leaves(read: Reader, expected: Iterable[Hypervisor]) -> Leaves:
     return Leaves(hypervisor_bit=True, hypervisors=hypervisors, kvm=_read_kvm(read, kvm) if kvm else None)
 
 
+def survey(read: Reader, known: tuple[Hypervisor, ...]) -> Leaves:
+    """The leaves where ``read`` reads, without a scan if the bases are those that are known from elsewhere.
+
+    If one is not, or the first base holds a signature that is not known, the 256 bases are scanned here as well: what a
+    CPU is said to offer must not depend on which CPU was scanned first.
+    """
+    leaves = read_leaves(read, known)
+    if not leaves.hypervisor_bit:
+        return leaves
+    first_is_known = any(hypervisor.base == BASES.start for hypervisor in known)
+    surprise = not first_is_known and _hypervisor(BASES.start, read(BASES.start, 0)) is not None
+    if surprise or leaves.hypervisors != known:
+        return read_leaves(read, find_hypervisors(read))
+    return leaves
+
+
 def _hypervisor(base: int, registers: Registers) -> Hypervisor | None:
     """The signature in EBX, ECX, EDX, if that is what they hold.
 

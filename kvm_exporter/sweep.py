@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 from kvm_exporter.drift import agree
-from kvm_exporter.leaves import Leaves, find_hypervisors, read_leaves
+from kvm_exporter.leaves import Leaves, find_hypervisors, read_leaves, survey
 from kvm_exporter.registers import Reader, ReadError, Registers
 from kvm_exporter.sample import Sample
 
@@ -78,9 +78,13 @@ def sweep(source: Source, selection: Selection, last: Sample | None) -> Sample:
         anywhere = read_leaves(source.anywhere, bases)
         for cpu in plan.visit:
             try:
-                sampled[cpu] = read_leaves(source.on(cpu), bases)
+                leaves = survey(source.on(cpu), bases)
             except ReadError as error:
                 failed[cpu] = str(error)
+            else:
+                sampled[cpu] = leaves
+                # The next CPU is most likely like this one.
+                bases = leaves.hypervisors if leaves.hypervisor_bit else bases
     duration = time.clock_gettime(time.CLOCK_BOOTTIME) - boottime
     return Sample(anywhere, sampled, plan.retained, plan.skipped, failed, timestamp, boottime, duration)
 

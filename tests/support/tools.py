@@ -1,6 +1,7 @@
-"""Programs and machines that tests need. Where one is missing the test is skipped, but fails in CI: nothing hides there."""
+"""Programs that tests need. Where one is missing the test is skipped, but fails in CI: nothing hides there."""
 
 import os
+import platform
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,16 @@ def missing(what: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what} is missing, and CI has to have it")
     pytest.skip(f"{what} is missing")
+
+
+def kvm_device() -> Path:
+    """Where guests are made. A machine that has none skips the test, in CI too: nothing that is installed brings it."""
+    device = Path("/dev/kvm")
+    if platform.machine() != "x86_64" or not device.exists():
+        pytest.skip("this machine runs no x86 guests: it has no /dev/kvm")
+    if not os.access(device, os.R_OK | os.W_OK):
+        missing("permission to read and write /dev/kvm")
+    return device
 
 
 def program(name: str) -> str:
