@@ -17,7 +17,7 @@ ONLY_IMPORTER = {
     "kvm_exporter._cpuid": {"cpuid"},
     "kvm_exporter.cpuid": {"commands"},
     "systemd": {"service"},
-    "h11": {"connection"},
+    "h11": {"http1"},
     "cffi": {"_cpuid_build"},
 }
 """What only these modules may import."""

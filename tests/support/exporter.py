@@ -10,6 +10,10 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from support.scrape import Scrape
+
+PROGRAM = (sys.executable, "-m", "kvm_exporter", "serve", "--web.listen-address=127.0.0.1:0")
+
 LISTENING = re.compile(r"listening on (\S+:(\d+))")
 
 
@@ -57,6 +61,10 @@ class Exporter:
             assert lines, f"it ended without {text!r}: {self.log}"
             return lines[0]
 
+    def scrape(self) -> Scrape:
+        """What its metrics say now."""
+        return Scrape(self.get())
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Its exit code after a signal."""
         if self.process.poll() is None:
@@ -68,19 +76,25 @@ class Exporter:
 
     def _read(self) -> None:
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            with self._logged:
-                self.log.append(line.rstrip("\n"))
-                self._logged.notify_all()
+        with self.process.stderr as lines:
+            for line in lines:
+                with self._logged:
+                    self.log.append(line.rstrip("\n"))
+                    self._logged.notify_all()
+        self.process.wait()
         with self._logged:
             self._logged.notify_all()
 
 
 @contextmanager
-def exporter(*flags: str, environment: dict[str, str] | None = None) -> Iterator[Exporter]:
-    """The program as installed, with flags; it is stopped at the end."""
-    command = [sys.executable, "-m", "kvm_exporter", "serve", "--web.listen-address=127.0.0.1:0", *flags]
-    running = Exporter(command, environment)
+def exporter(
+    *flags: str,
+    environment: dict[str, str] | None = None,
+    under: Sequence[str] = (),
+    program: Sequence[str] = PROGRAM,
+) -> Iterator[Exporter]:
+    """The program as installed, with flags; it is stopped at the end. ``under`` starts another that starts it."""
+    running = Exporter([*under, *program, *flags], environment)
     try:
         yield running
     finally:
