@@ -91,11 +91,14 @@ class Sampler:
 
     async def again(self, reason: Reason) -> Observation | None:
         """An observation that was begun after this call."""
-        if self._attempt is not None:
-            await self._wait(self._attempt, self.limits.timeout)
+        running = self._attempt
+        if running is not None:
+            await self._wait(running, self.limits.timeout)
         if self._attempt is None:
-            attempt = self._begin(reason)
-            await self._wait(attempt, self.limits.timeout)
+            self._begin(reason)
+        # Where many ask at once, the first of them has begun it for all; an overdue one is waited for no more.
+        if self._attempt is not None and self._attempt is not running:
+            await self._wait(self._attempt, self.limits.timeout)
         return self.last
 
     def _due(self) -> Reason | None:

@@ -1,9 +1,26 @@
 """What every test runs with."""
 
 import os
+import sys
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
+from support.twolevel import Laboratory
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=200)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "default")
+
+
+@pytest.fixture(scope="module")
+def laboratory(pytestconfig: pytest.Config) -> Iterator[Laboratory]:
+    """Real KVM guests; their machine is started when the first of a module's tests needs it."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+
+    def say(text: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(text, file=sys.stderr)  # noqa: T201 - a second attempt must not go unnoticed where tests pass
+
+    with Laboratory(say) as laboratory:
+        yield laboratory
