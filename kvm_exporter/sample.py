@@ -45,13 +45,14 @@ class Sample:
     def common(self) -> Leaves:
         """The leaves of the largest group of equal CPUs, a tie going to the group with the lowest CPU number.
 
-        This is what the machine is said to offer, wherever a thread happened to run. The unpinned read stands in only
-        if no CPU could be sampled.
+        This is what the machine is said to offer, wherever a thread happened to run. Retained CPUs count, so that it
+        is the same whether they were visited this time or not. The unpinned read stands in only if no CPU could be
+        sampled.
         """
         if not self.sampled:
             return self.anywhere
         # max() keeps the first of equals, and a Counter keeps the order in which the groups were met.
-        groups = Counter(self.sampled[cpu] for cpu in sorted(self.sampled))
+        groups = Counter(self.known.values())
         return max(groups, key=groups.__getitem__)
 
     @cached_property

@@ -1,0 +1,30 @@
+"""A scrape's body as series and values, by Prometheus' own parser for Python."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+
+class Scrape:
+    """What the metrics said at one time."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+    @property
+    def names(self) -> set[str]:
+        """The names of all series, as they are written."""
+        return {sample.name for sample in self._samples}
+
+    def value(self, name: str, **labels: str) -> float:
+        """The value of the only series that has the name and these labels, and maybe others."""
+        [value] = [
+            sample.value for sample in self._samples if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+        return float(value)
+
+    def values(self, name: str, *labels: str) -> dict[tuple[str, ...], float]:
+        """The values of all series of a name, by the values of some labels that tell them apart."""
+        found = [sample for sample in self._samples if sample.name == name]
+        by_labels = {tuple(sample.labels[label] for label in labels): float(sample.value) for sample in found}
+        assert len(by_labels) == len(found), f"{labels} do not tell the series of {name} apart"
+        return by_labels

@@ -1,0 +1,136 @@
+"""Files that are replaced whole: who reads them meanwhile, and what a failure leaves behind."""
+
+import json
+import os
+import re
+import resource
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from kvm_exporter.files import write_atomically
+
+OLD, NEW = b"old\n" * 1000, b"new\n" * 100_000
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file of this process grows beyond a size: writing ends in EFBIG there, for root too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file that is there already, alone in its directory."""
+    found = tmp_path / "kvm.prom"
+    found.write_bytes(OLD)
+    return found
+
+
+@pytest.mark.parametrize("content", [b"", b"new", NEW], ids=["empty", "short", "long"])
+def test_a_file_is_replaced_by_the_new_content(path: Path, content: bytes) -> None:
+    """All of it, and nothing else is left in the directory."""
+    write_atomically(path, content)
+    assert {found.name: found.read_bytes() for found in path.parent.iterdir()} == {"kvm.prom": content}
+
+
+def test_a_file_is_made_where_there_is_none(tmp_path: Path) -> None:
+    """The first time is like any other."""
+    write_atomically(tmp_path / "new.prom", NEW)
+    assert (tmp_path / "new.prom").read_bytes() == NEW
+
+
+def test_who_reads_the_old_file_has_it_to_its_end(path: Path) -> None:
+    """The new one is another file: a reader that has begun never sees half of each."""
+    with path.open("rb") as reader:
+        start = reader.read(10)
+        write_atomically(path, NEW)
+        assert start + reader.read() == OLD
+    assert path.read_bytes() == NEW
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o000], ids=oct)
+@pytest.mark.parametrize("mode", [0o644, 0o600], ids=oct)
+def test_the_mode_is_what_was_asked_for(path: Path, mode: int, umask: int) -> None:
+    """Whatever the umask is, and whatever mode the old file had: node_exporter is another user."""
+    path.chmod(0o640)
+    before = os.umask(umask)
+    try:
+        write_atomically(path, NEW, mode)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_everybody_may_read_unless_it_is_said(path: Path) -> None:
+    """Mode 0644."""
+    write_atomically(path, NEW)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, len(NEW) - 1])
+def test_a_failure_in_the_middle_leaves_the_old_file_whole(path: Path, size: int) -> None:
+    """As when the disk is full: the old content stays, and no part of the new one lies about."""
+    with largest_file(size), pytest.raises(OSError, match="File too large"):
+        write_atomically(path, NEW)
+    assert {found.name: found.read_bytes() for found in path.parent.iterdir()} == {"kvm.prom": OLD}
+
+
+def test_a_failure_to_rename_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Here a directory has the name."""
+    (tmp_path / "kvm.prom").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_atomically(tmp_path / "kvm.prom", NEW)
+    assert [found.name for found in tmp_path.iterdir()] == ["kvm.prom"]
+
+
+def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    """It is not made: a misspelt path would go unnoticed."""
+    with pytest.raises(FileNotFoundError):
+        write_atomically(tmp_path / "missing" / "kvm.prom", NEW)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_nobody_can_write_keeps_its_file() -> None:
+    """The kernel makes no file under /proc/sys, not for root either."""
+    path = Path("/proc/sys/kernel/ostype")
+    before = path.read_bytes()
+    with pytest.raises(OSError, match=r"Permission denied|No such file|Operation not permitted|Read-only"):
+        write_atomically(path, NEW)
+    assert path.read_bytes() == before
+
+
+AUDITED = """\
+import json, sys
+from pathlib import Path
+from kvm_exporter.files import write_atomically
+
+def watch(event, arguments):
+    if event in {"tempfile.mkstemp", "os.rename"} and str(arguments[0]).startswith(folder):
+        print(json.dumps([event, *map(str, arguments[:2])]))
+
+folder = str(Path(sys.argv[1]).parent)
+sys.addaudithook(watch)
+write_atomically(Path(sys.argv[1]), b"new")
+"""
+"""Says which files are made and renamed beside the one that is written."""
+
+
+def test_no_collector_takes_the_temporary_file_for_one_of_its_own(path: Path) -> None:
+    """It lies beside the file, hidden and under another ending, and gets its name last."""
+    command = [sys.executable, "-c", AUDITED, str(path)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    (made, temporary), renamed = (json.loads(line) for line in output.splitlines())
+    assert made == "tempfile.mkstemp"
+    assert renamed == ["os.rename", temporary, str(path)]
+    assert re.fullmatch(re.escape(f"{path.parent}/.kvm.prom.") + r"\w+\.tmp", temporary)
