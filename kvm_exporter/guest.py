@@ -4,8 +4,12 @@ Source: the kernel's Documentation/filesystems/proc.rst, Documentation/ABI/testi
 Documentation/admin-guide/kernel-parameters.txt.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+_COUNT = re.compile(r"[0-9]{1,20}")
+"""A counter of 64 bits."""
 
 _CLOCKSOURCES = Path("sys/devices/system/clocksource/clocksource0")
 
@@ -73,12 +77,12 @@ def _switches(command_line: str) -> frozenset[str]:
 def _steal_ticks(path: Path) -> int | None:
     """The eighth number of the line ``cpu``: user nice system idle iowait irq softirq steal."""
     numbers = (_line(path, "cpu ") or "").split()
-    return int(numbers[7]) if len(numbers) > 7 and numbers[7].isdecimal() else None  # noqa: PLR2004 - see above
+    return int(numbers[7]) if len(numbers) > 7 and _COUNT.fullmatch(numbers[7]) else None  # noqa: PLR2004 - see above
 
 
 def _hypervisor_interrupts(path: Path) -> int | None:
     line = _line(path, "HYP:")
-    return sum(int(word) for word in line.split() if word.isdecimal()) if line is not None else None
+    return sum(int(word) for word in line.split() if _COUNT.fullmatch(word)) if line is not None else None
 
 
 def _cpu_flags(path: Path) -> frozenset[str] | None:

@@ -71,7 +71,12 @@ SWITCHES: Mapping[str, tuple[str, ...]] = {
 
 
 def features_in_use(evidence: Evidence, boot: Leaves) -> dict[Feature, bool]:
-    """What is known to be enabled or forbidden, given what was offered when the kernel booted."""
+    """What is known to be enabled or forbidden, given what was offered when the kernel booted.
+
+    Nothing without KVM: other hypervisors have steal time, spinlocks and callback interrupts of their own.
+    """
+    if boot.kvm is None:
+        return {}
     switches = evidence.command_line or frozenset()
     known = {feature_named(name): False for switch in SWITCHES.keys() & switches for name in SWITCHES[switch]}
     known.update({feature_named(sign.feature): True for sign in SIGNS if sign.seen(evidence, boot)})

@@ -5,6 +5,7 @@ It stands for what the guest kernel saw: the kernel reads the leaf once, at boot
 
 import json
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +17,8 @@ from kvm_exporter.sample import Sample
 FILE_NAME = "boot-reference.json"
 
 _WORD_MAX = 0xFFFF_FFFF
+_MAX_BYTES = 1 << 16
+"""Twice what signatures at all 256 bases take; what is cut off there is damaged."""
 
 T = TypeVar("T")
 
@@ -56,7 +59,8 @@ class ReferenceKeeper:
     def _load(self) -> Reference | None:
         assert self._path is not None  # noqa: S101 - asked before
         try:
-            return parse_reference(self._path.read_bytes(), self._boot_id)
+            with self._path.open("rb") as file:
+                return parse_reference(file.read(_MAX_BYTES), self._boot_id)
         except FileNotFoundError:
             return None
         except (OSError, DamagedReferenceError) as error:
@@ -99,17 +103,17 @@ def parse_reference(text: bytes, boot_id: str) -> Reference:
             hypervisor_bit=_checked(value["hypervisor_bit"], bool),
             hypervisors=tuple(
                 Hypervisor(_word(found["base"]), _signature(found["signature"]), _word(found["max_leaf"]))
-                for found in value["hypervisors"]
+                for found in _checked(value["hypervisors"], list)
             ),
             kvm=Kvm(_word(kvm["base"]), _word(kvm["eax"]), _word(kvm["edx"])) if kvm is not None else None,
         )
-        return Reference(leaves, float(_checked(value["timestamp"], float)))
+        return Reference(leaves, _time(value["timestamp"]))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DamagedReferenceError(f"it is damaged: {type(error).__name__} {error}") from error
 
 
 def _checked(value: object, kind: type[T]) -> T:
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{value!r} is no {kind.__name__}")
     return value
 
@@ -119,6 +123,13 @@ def _word(value: object) -> int:
     if not 0 <= word <= _WORD_MAX:
         raise ValueError(f"{word} is no 32-bit word")
     return word
+
+
+def _time(value: object) -> float:
+    seconds = _checked(value, float)
+    if not math.isfinite(seconds):
+        raise ValueError(f"{seconds} is no time")
+    return seconds
 
 
 def _signature(value: object) -> bytes:

@@ -65,7 +65,7 @@ def as_json(observation: Observation) -> str:
                 "offered": common.offers(feature),
                 "cpus": sample.offering(feature),
                 "in_use": observation.in_use.get(feature),
-                "host": _supported(observation, feature),
+                "host": supported(observation, feature),
             }
             for feature in sample.features
         ],
@@ -76,16 +76,20 @@ def as_json(observation: Observation) -> str:
             "skipped": sorted(sample.skipped),
             "failed": {str(cpu): why for cpu, why in sorted(sample.failed.items())},
         },
-        "divergent": [
-            {
-                "cpu": cpu,
-                "summary": summary(sample.sampled[cpu]),
-                "differences": difference(common, sample.sampled[cpu]),
-            }
-            for cpu in sample.divergent
-        ],
+        "divergent": [_divergent(sample, cpu) for cpu in sample.divergent],
     }
     return json.dumps(value, indent=2) + "\n"
+
+
+def _divergent(sample: Sample, cpu: int) -> dict[str, object]:
+    change = difference(sample.common, sample.sampled[cpu])
+    return {
+        "cpu": cpu,
+        "summary": summary(sample.sampled[cpu]),
+        "difference": divergence(sample, cpu),
+        "lacks": [feature.name for feature in change.lost],
+        "has": [feature.name for feature in change.gained],
+    }
 
 
 def describe(change: Difference, before: Leaves, after: Leaves, lost: str = "lost", gained: str = "gained") -> str:
@@ -133,7 +137,7 @@ def _features(observation: Observation) -> Iterator[str]:
     for feature in sample.features:
         place = f"{feature.register} {feature.bit}"
         offered = _answer(sample.common.offers(feature))
-        used, host = observation.in_use.get(feature), _supported(observation, feature)
+        used, host = observation.in_use.get(feature), supported(observation, feature)
         more = f"{_answer(used):<5} {_answer(host):<5}" if live else ""
         yield f"{place:<7} {feature.name:<23} {offered:<8} {sample.offering(feature):>5}  {more}{feature.meaning}"
 
@@ -142,7 +146,7 @@ def _answer(value: bool | None) -> str:  # noqa: FBT001 - it is the thing that i
     return {True: "yes", False: "no", None: "?"}[value]
 
 
-def _supported(observation: Observation, feature: Feature) -> bool | None:
+def supported(observation: Observation, feature: Feature) -> bool | None:
     """Whether this machine's own KVM can offer a feature to guests of its own; None if that is not known."""
     if observation.host is None or feature not in host_features(observation.host):
         return None

@@ -1,6 +1,7 @@
 """What is served at which path: metrics, the landing page, health."""
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -15,7 +16,7 @@ from kvm_exporter.messages import Request, Response, plain
 from kvm_exporter.metrics import machine_families
 from kvm_exporter.negotiation import choose_format, choose_gzip
 from kvm_exporter.observation import Collected, Observation
-from kvm_exporter.page import landing_page
+from kvm_exporter.page import HEADERS, landing_page
 from kvm_exporter.sampler import Sampler
 from kvm_exporter.self_metrics import (
     build_families,
@@ -27,14 +28,6 @@ from kvm_exporter.self_metrics import (
 
 HEALTHY_PATH = "/-/healthy"
 READY_PATH = "/-/ready"
-
-_HTML_HEADERS = [
-    ("Content-Type", "text/html; charset=utf-8"),
-    (
-        "Content-Security-Policy",
-        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
-    ),
-]
 
 
 class BaselineKeeper(Protocol):
@@ -141,9 +134,18 @@ class Site:
         return min(self._sampler.limits.timeout, max(seconds - 0.5, seconds / 2))
 
     async def _landing_page(self, _: Request) -> Response:
+        if self._baseline is not None:
+            self._baseline.refresh()
         observation = await self._sampler.current(self._sampler.limits.timeout)
-        page = landing_page(observation.sample if observation is not None else None, self._settings.telemetry_path)
-        return Response(HTTPStatus.OK, page.encode(), _HTML_HEADERS)
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        page = landing_page(
+            observation,
+            {"Metrics": self._settings.telemetry_path, "Health": HEALTHY_PATH, "Readiness": READY_PATH},
+            self._baseline.baseline if self._baseline is not None else None,
+            success=self._sampler.record.success,
+            age=now - observation.sample.boottime if observation is not None else 0,
+        )
+        return Response(HTTPStatus.OK, page.encode(), list(HEADERS))
 
     async def _healthy(self, _: Request) -> Response:
         return plain(HTTPStatus.OK, "kvm-exporter is healthy.")
