@@ -10,8 +10,9 @@ import kvm_exporter
 PACKAGE = Path(kvm_exporter.__file__).parent
 MODULES = {path.stem: path for path in PACKAGE.glob("*.py")}
 
-PURE = {"registers", "features", "leaves", "sample", "drift", "dump", "sweep", "record"}
-"""Reading's types, decoding and comparing: they work on any machine, and know neither C nor Prometheus nor systemd."""
+PURE = {"registers", "features", "leaves", "sample", "drift", "dump", "sweep", "record", "web_config"}
+"""Reading's types, decoding, comparing, and the web configuration's text: they work on any machine, and know neither C
+nor Prometheus nor systemd nor OpenSSL."""
 
 ONLY_IMPORTER = {
     "kvm_exporter._cpuid": {"cpuid"},
@@ -19,6 +20,9 @@ ONLY_IMPORTER = {
     "systemd": {"service"},
     "h11": {"http1"},
     "cffi": {"_cpuid_build"},
+    "yaml": {"yaml_file"},
+    "bcrypt": {"credentials"},
+    "ssl": {"tls", "web_config_file"},
 }
 """What only these modules may import."""
 
@@ -42,7 +46,7 @@ def ours(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("module", sorted(PURE))
 def test_pure_modules_know_no_effects(module: str) -> None:
-    """Decoding and comparing import neither the extension nor prometheus_client nor systemd, not even through others."""
+    """They import neither the extension nor prometheus_client nor systemd nor ssl, not even through others."""
     seen, todo = set[str](), {module}
     while todo:
         name = todo.pop()
@@ -52,6 +56,7 @@ def test_pure_modules_know_no_effects(module: str) -> None:
             "prometheus_client",
             "h11",
             "asyncio",
+            "ssl",
         }
         todo |= ours(MODULES[name]) - seen
     assert "cpuid" not in seen
@@ -59,7 +64,7 @@ def test_pure_modules_know_no_effects(module: str) -> None:
 
 @pytest.mark.parametrize("target", sorted(ONLY_IMPORTER))
 def test_only_one_room_for_each_outside_thing(target: str) -> None:
-    """One module imports the extension, one systemd, one h11."""
+    """One module imports the extension, one systemd, one h11, one yaml."""
     importers = {
         name
         for name, path in MODULES.items()
