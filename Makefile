@@ -16,7 +16,7 @@ run: $(VENV)/.installed
 
 install: $(VENV)/.installed
 
-test: $(VENV)/.installed-dev build/tools/.unpacked
+test: $(VENV)/.installed-dev build/tools/.unpacked build/guests/.unpacked
 	@scripts/system-packages $(PYTHON) test
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(PYTEST_FLAGS)
@@ -48,6 +48,10 @@ $(VENV)/.installed: $(BUILD_INPUTS)
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@scripts/system-packages $(PYTHON) test
 	@$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+build/guests/.unpacked: scripts/guest-tools
+	@scripts/guest-tools build/guests
 	@touch $@
 
 build/tools/.unpacked: scripts/monitoring-tools

@@ -11,7 +11,7 @@ from typing import TypeVar
 from kvm_exporter import daemon, log, report
 from kvm_exporter.baseline import Baseline, format_baseline, violations
 from kvm_exporter.cpuid import Machine
-from kvm_exporter.drift import compatible, difference
+from kvm_exporter.drift import may_move
 from kvm_exporter.dump import DumpError, format_dump, parse_dump
 from kvm_exporter.exposition import render
 from kvm_exporter.files import write_atomically
@@ -101,9 +101,9 @@ def check(options: argparse.Namespace) -> int:
 
 def compare(options: argparse.Namespace) -> int:
     """Says whether a guest may move from the machine of one dump to that of another. Raises UsageError."""
-    source, target = (_sample_of_dump(name).common for name in (options.source, options.target))
-    sys.stdout.write(report.comparison(source, target, difference(source, target)))
-    return 0 if compatible(source, target) else EXIT_DRIFT
+    source, target = (_sample_of_dump(name) for name in (options.source, options.target))
+    sys.stdout.write(report.comparison(source, target))
+    return 0 if may_move(source, target) else EXIT_DRIFT
 
 
 def write_textfile(options: argparse.Namespace) -> int:

@@ -42,7 +42,9 @@ class Machine:
         """
         _require(lib.kvm_cpuid_allowed())
         self._thread = threading.get_native_id()
-        self._home = _mask(os.sched_getaffinity(0))
+        # The main thread is never pinned, so that its mask is the process's. A mask of our own would forget a CPU that
+        # was offline at one sample: the kernel leaves those out of its answer.
+        self._home = _mask(os.sched_getaffinity(os.getpid()))
         try:
             yield
         finally:

@@ -39,10 +39,12 @@ class Options:
 
 async def serve(options: Options, source: LiveSource, observe: Observe, baseline: BaselineKeeper | None = None) -> None:
     """Serve until SIGTERM or SIGINT. Raises AddressError if it cannot listen, UnavailableError if CPUID is not."""
-    stop = asyncio.Event()
+    stop, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    # From the beginning: what a signal does that nobody handles is to end the process.
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
     listeners = [listener for address in options.addresses for listener in listen(address)]
     sampler = Sampler(source, observe, options.limits, _publish)
     await sampler.current(options.limits.timeout)
@@ -53,25 +55,21 @@ async def serve(options: Options, source: LiveSource, observe: Observe, baseline
     server = Server(site.answer)
     server.start(listeners)
     _announce(listeners, sampler)
-    await _run(sampler, baseline, stop)
+    reloads = loop.create_task(_reload_at_signals(reload, sampler, baseline))
+    _feed_watchdog(loop)
+    await stop.wait()
+    reloads.cancel()
     service.notify_stopping()
     await server.stop(GRACE_SECONDS)
     logger.info("stopped")
 
 
-async def _run(sampler: Sampler, baseline: BaselineKeeper | None, stop: asyncio.Event) -> None:
-    """Until the end: reload on SIGHUP, and feed the watchdog."""
-    loop = asyncio.get_running_loop()
-    reloads: set[asyncio.Task[None]] = set()
-
-    def reload() -> None:
-        task = loop.create_task(_reload(sampler, baseline))
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    _feed_watchdog(loop)
-    await stop.wait()
+async def _reload_at_signals(signalled: asyncio.Event, sampler: Sampler, baseline: BaselineKeeper | None) -> None:
+    """Reload after each signal; those that come meanwhile are answered by one more."""
+    while True:
+        await signalled.wait()
+        signalled.clear()
+        await _reload(sampler, baseline)
 
 
 async def _reload(sampler: Sampler, baseline: BaselineKeeper | None) -> None:

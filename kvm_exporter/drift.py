@@ -62,6 +62,11 @@ def compatible(source: Leaves, target: Leaves) -> bool:
     return not difference(source, target).serious
 
 
+def may_move(source: Sample, target: Sample) -> bool:
+    """Whether a guest of one machine may run on any CPU of another."""
+    return all(compatible(source.common, leaves) for leaves in (target.common, *target.known.values()))
+
+
 def agree(earlier: Sample, later: Sample) -> bool:
     """Whether two samples tell the same: the common leaves, and those of each CPU that both sampled."""
     both = earlier.sampled.keys() & later.sampled.keys()

@@ -66,6 +66,21 @@ SWITCHES: Mapping[str, tuple[str, ...]] = {
     "no-kvmapf": ("async_pf", "async_pf_vmexit", "async_pf_int"),
     # kvm_spinlock_init() returns before it replaces anything.
     "nopvspin": ("pv_unhalt",),
+    # detect_hypervisor_vendor() passes KVM over: kvm_init_platform() and kvm_guest_init() are never called.
+    "nopv": (
+        "clocksource",
+        "nop_io_delay",
+        "clocksource2",
+        "async_pf",
+        "steal_time",
+        "pv_eoi",
+        "pv_unhalt",
+        "pv_tlb_flush",
+        "async_pf_vmexit",
+        "pv_send_ipi",
+        "pv_sched_yield",
+        "async_pf_int",
+    ),
 }
 """Boot switches, and the features that they forbid. ``no-steal-acc`` is none: steal time is counted all the same."""
 
@@ -77,7 +92,8 @@ def features_in_use(evidence: Evidence, boot: Leaves) -> dict[Feature, bool]:
     """
     if boot.kvm is None:
         return {}
-    switches = evidence.command_line or frozenset()
+    # The kernel takes ``_`` and ``-`` in the name of a switch for the same.
+    switches = {word.replace("_", "-") for word in evidence.command_line or ()}
     known = {feature_named(name): False for switch in SWITCHES.keys() & switches for name in SWITCHES[switch]}
     known.update({feature_named(sign.feature): True for sign in SIGNS if sign.seen(evidence, boot)})
     return dict(sorted(known.items()))

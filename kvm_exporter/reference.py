@@ -41,11 +41,11 @@ class DamagedReferenceError(Exception):
 class ReferenceKeeper:
     """Takes the reference at the first sample of a boot, and has the same one ever after.
 
-    Without a directory it lives as long as the process does.
+    Without a directory, or where the kernel has no name for the boot, it lives as long as the process does.
     """
 
     def __init__(self, directory: Path | None, boot_id: str) -> None:
-        self._path = directory / FILE_NAME if directory is not None else None
+        self._path = directory / FILE_NAME if directory is not None and boot_id else None
         self._boot_id = boot_id
         self._reference = self._load() if self._path is not None else None
 

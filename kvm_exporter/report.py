@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Iterator
 
-from kvm_exporter.drift import Difference, difference, fingerprint
+from kvm_exporter.drift import Difference, difference, fingerprint, may_move
 from kvm_exporter.features import Feature
 from kvm_exporter.host import host_features
 from kvm_exporter.leaves import Leaves, printable
@@ -31,12 +31,18 @@ def table(observation: Observation) -> str:
     return "\n".join([*_head(sample), *_features(observation), *_cpus(sample)]) + "\n"
 
 
-def comparison(source: Leaves, target: Leaves, change: Difference) -> str:
+def comparison(source: Sample, target: Sample) -> str:
     """What a guest finds that moves from one machine to another, and whether it may."""
-    verdict = "no: a running guest would miss something" if change.serious else "yes: a running guest misses nothing"
-    lines = [f"from: {summary(source)}", f"to:   {summary(target)}"]
+    change = difference(source.common, target.common)
+    lines = [f"from: {summary(source.common)}", f"to:   {summary(target.common)}"]
     if change:
-        lines.append(describe(change, source, target, "lost:", "gained:").replace("; ", "\n"))
+        lines.append(describe(change, source.common, target.common, "lost:", "gained:").replace("; ", "\n"))
+    lines += [f"there, CPU {cpu} differs: {divergence(target, cpu)}" for cpu in target.divergent]
+    verdict = (
+        "yes: a running guest misses nothing"
+        if may_move(source, target)
+        else "no: a running guest would miss something"
+    )
     return "\n".join([*lines, verdict, ""])
 
 

@@ -3,9 +3,12 @@
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import settings
+from support.images import hypervisor_image
 from support.twolevel import Laboratory
 
 settings.register_profile("default", deadline=None)
@@ -22,5 +25,5 @@ def laboratory(pytestconfig: pytest.Config) -> Iterator[Laboratory]:
         with capture.global_and_fixture_disabled():
             print(text, file=sys.stderr)  # noqa: T201 - a second attempt must not go unnoticed where tests pass
 
-    with Laboratory(say) as laboratory:
+    with TemporaryDirectory() as folder, Laboratory(hypervisor_image(Path(folder)), say) as laboratory:
         yield laboratory

@@ -192,7 +192,7 @@ def test_a_difference_in_words() -> None:
 )
 def test_a_comparison_ends_in_a_verdict(source: Leaves, target: Leaves, expected: list[str]) -> None:
     """From where, to where, what changes, and whether a guest may go."""
-    assert comparison(source, target, difference(source, target)).splitlines() == [
+    assert comparison(sample_of({0: source}), sample_of({0: target})).splitlines() == [
         f"from: {summary(source)}",
         f"to:   {summary(target)}",
         *expected,

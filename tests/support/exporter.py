@@ -14,6 +14,9 @@ from support.scrape import Scrape
 
 PROGRAM = (sys.executable, "-m", "kvm_exporter", "serve", "--web.listen-address=127.0.0.1:0")
 
+UNMEASURED = {"COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
+"""The environment of a process that no coverage is measured in."""
+
 LISTENING = re.compile(r"listening on (\S+:(\d+))")
 
 

@@ -28,3 +28,9 @@ class Scrape:
         by_labels = {tuple(sample.labels[label] for label in labels): float(sample.value) for sample in found}
         assert len(by_labels) == len(found), f"{labels} do not tell the series of {name} apart"
         return by_labels
+
+    def series(self, name: str) -> dict[frozenset[tuple[str, str]], float]:
+        """The values of all series of a name, by all of their labels."""
+        return {
+            frozenset(sample.labels.items()): float(sample.value) for sample in self._samples if sample.name == name
+        }

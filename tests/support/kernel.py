@@ -1,0 +1,61 @@
+"""What a guest's kernel shows in /proc and /sys, as files under a root of a test's own."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+CLOCKSOURCES = "sys/devices/system/clocksource/clocksource0"
+AVAILABLE = f"{CLOCKSOURCES}/available_clocksource"
+CURRENT = f"{CLOCKSOURCES}/current_clocksource"
+COMMAND_LINE = "proc/cmdline"
+STAT = "proc/stat"
+INTERRUPTS = "proc/interrupts"
+IDLE_DRIVER = "sys/devices/system/cpu/cpuidle/current_driver"
+CPU_INFO = "proc/cpuinfo"
+
+KVM_GUEST = {
+    AVAILABLE: "kvm-clock tsc hpet acpi_pm \n",
+    CURRENT: "kvm-clock\n",
+    COMMAND_LINE: "BOOT_IMAGE=/boot/vmlinuz-6.1.0-28-amd64 root=UUID=3f2c ro quiet console=ttyS0,115200 -- nopvspin\n",
+    STAT: """\
+cpu  60061 0 21786 491484 1013 0 194 46 94 0
+cpu0 30020 0 10900 245700 500 0 100 20 47 0
+cpu1 30041 0 10886 245784 513 0 94 26 47 0
+intr 4518263 0 0 0 0 0 0 0 0 0 0 0
+ctxt 9120437
+btime 1704067200
+""",
+    INTERRUPTS: """\
+           CPU0       CPU1
+  4:         12          0   IO-APIC   4-edge      ttyS0
+ 24:       1730       2251   PCI-MSI 16385-edge      virtio0-req.0
+NMI:          0          0   Non-maskable interrupts
+LOC:     218930     225411   Local timer interrupts
+HYP:         37         77   Hypervisor callback interrupts
+ERR:          0
+""",
+    IDLE_DRIVER: "haltpoll\n",
+    CPU_INFO: """\
+processor\t: 0
+vendor_id\t: AuthenticAMD
+model name\t: AMD EPYC 7B13
+flags\t\t: fpu vme de pse tsc msr hypervisor pvunlock cpuid_fault
+bugs\t\t: sysret_ss_attrs
+
+processor\t: 1
+flags\t\t: fpu
+""",
+}
+"""A guest that uses what KVM offers it; the words behind ``--`` are for init."""
+
+Content = str | bytes | None
+"""Of a file; none where there is no file."""
+
+
+def kernel(root: Path, changes: Mapping[str, Content] | None = None) -> Path:
+    """The files of that guest under a root, some of them with another content; returns the root."""
+    for name, content in {**KVM_GUEST, **(changes or {})}.items():
+        if content is not None:
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return root

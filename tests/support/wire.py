@@ -1,0 +1,120 @@
+"""Our server and its peers on one event loop: real sockets on the loopback, bytes as a test writes them."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from kvm_exporter.addresses import TcpAddress, listen
+from kvm_exporter.connection import Connection, Deadlines
+from kvm_exporter.messages import Answer
+from kvm_exporter.server import Server
+
+GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back: header names in lower case."""
+
+    version: str
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Peer:
+    """One connection to a server."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes, and wait until the kernel has them."""
+        self._writer.write(data)
+        await self._writer.drain()
+
+    def send_no_more(self) -> None:
+        """Close our half."""
+        self._writer.write_eof()
+
+    async def reply(self, *, to_head: bool = False) -> Reply:
+        """The next reply, whole. Raises asyncio.IncompleteReadError if the connection ends before it does."""
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
+        version, status, _ = first.split(" ", 2)
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        assert len(headers) == len(lines), f"a header is there twice: {lines}"
+        body = b"" if to_head else await self._reader.readexactly(int(headers["content-length"]))
+        return Reply(version, int(status), headers, body)
+
+    async def read(self, size: int) -> bytes:
+        """Some of what comes next, so many bytes at most."""
+        return await self._reader.read(size)
+
+    async def rest(self) -> bytes:
+        """All that comes until the server closes or cuts the connection."""
+        received = b""
+        try:
+            while data := await self._reader.read(1 << 16):
+                received += data
+        except ConnectionError:
+            pass
+        return received
+
+    async def close(self) -> None:
+        """End the connection."""
+        self._writer.close()
+        try:
+            await self._writer.wait_closed()
+        except ConnectionError:
+            return
+
+
+class WatchedServer(Server):
+    """Says when a connection is over."""
+
+    def __init__(self, answer: Answer, deadlines: Deadlines | None) -> None:
+        super().__init__(answer, deadlines)
+        self.one_closed = asyncio.Event()
+
+    def closed(self, connection: Connection) -> None:
+        """A connection is over."""
+        super().closed(connection)
+        self.one_closed.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server and where it listens."""
+
+    server: WatchedServer
+    port: int
+
+    @asynccontextmanager
+    async def peer(self) -> AsyncIterator[Peer]:
+        """A connection to it."""
+        peer = Peer(*await asyncio.open_connection("127.0.0.1", self.port))
+        try:
+            yield peer
+        finally:
+            await peer.close()
+
+
+@asynccontextmanager
+async def serving(
+    answer: Answer, deadlines: Deadlines | None = None, *, send_buffer: int | None = None
+) -> AsyncIterator[Serving]:
+    """A server on a free port of the loopback; it is stopped at the end. The kernel keeps so much unsent for it."""
+    listeners = listen(TcpAddress("127.0.0.1", 0))
+    if send_buffer is not None:
+        listeners[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+    server = WatchedServer(answer, deadlines)
+    server.start(listeners)
+    try:
+        yield Serving(server, listeners[0].getsockname()[1])
+    finally:
+        if not server.stopping:
+            await server.stop(1)

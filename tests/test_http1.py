@@ -1,0 +1,232 @@
+"""HTTP/1.1 as bytes: what is a request, what is refused, and that no bytes whatever do harm."""
+
+from http import HTTPStatus
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kvm_exporter.http1 import MAX_HEADER_BYTES, Http1, Pending, Refusal
+from kvm_exporter.messages import Request, Response, plain
+
+RESPONSE = plain(HTTPStatus.NOT_FOUND, "Nothing here.")
+HEAD_END = b"\r\n\r\n"
+
+Outcome = Request | int
+"""A request that was answered, or the status that ended the connection."""
+
+
+def converse(*pieces: bytes) -> list[Outcome]:
+    """Receive bytes piece by piece, answering every request: what the connection makes of them."""
+    http = Http1()
+    outcomes: list[Outcome] = []
+    for piece in pieces:
+        http.receive(piece)
+        while isinstance(taken := http.take(), Request):
+            assert http.send(RESPONSE).startswith(b"HTTP/1.1 404 Not Found\r\n")
+            outcomes.append(taken)
+            if not http.go_on():
+                return outcomes
+        if isinstance(taken, Refusal):
+            status = taken.response.status
+            assert http.send(taken.response, last=True).startswith(b"HTTP/1.1 %d " % status)
+            return [*outcomes, status]
+        if taken is Pending.CLOSED:
+            return outcomes
+    return outcomes
+
+
+@pytest.mark.parametrize(
+    ("header", "request_"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: a", Request("GET", "/", {"host": "a"})),
+        (b"HEAD /metrics HTTP/1.0", Request("HEAD", "/metrics", {})),
+        (b"GET /metrics?name[]=up HTTP/1.0", Request("GET", "/metrics", {})),
+        (b"GET /? HTTP/1.0", Request("GET", "/", {})),
+        (b"GET http://a:10401/metrics HTTP/1.0", Request("GET", "/metrics", {})),
+        (b"GET http://a/metrics?at=http://b/c HTTP/1.0", Request("GET", "/metrics", {})),
+        (b"GET /metrics?at=http://b/c HTTP/1.0", Request("GET", "/metrics", {})),
+        (b"GET http://a HTTP/1.0", Request("GET", "/", {})),
+        (b"GET http://a?at=b/c HTTP/1.0", Request("GET", "/", {})),
+        (b"OPTIONS * HTTP/1.0", Request("OPTIONS", "*", {})),
+        (b"CONNECT a:80 HTTP/1.0", Request("CONNECT", "a:80", {})),
+        (b"GET //metrics HTTP/1.0", Request("GET", "//metrics", {})),
+        (b"GET /%2fmetrics HTTP/1.0", Request("GET", "/%2fmetrics", {})),
+        (b"GET / HTTP/1.0\r\nAccept: a\r\nX: \xe9\r\nACCEPT: b", Request("GET", "/", {"accept": "a, b", "x": "\xe9"})),
+        (b"POST / HTTP/1.0\r\nContent-Length: 0", Request("POST", "/", {"content-length": "0"})),
+    ],
+)
+def test_requests(header: bytes, request_: Request) -> None:
+    """The method, the path without host and query, and the headers by lower-case name, repeated ones joined."""
+    assert converse(header + HEAD_END) == [request_]
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: \x00\r\n\r\n", 400),
+        (b"GET /\x80 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 2\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nno\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", 413),
+        (b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", 413),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", 413),
+    ],
+)
+def test_what_is_no_request_is_refused(data: bytes, status: int) -> None:
+    """With the status that RFC 9110 has for it, and nothing that follows is looked at."""
+    assert converse(data + b"GET / HTTP/1.0\r\n\r\n") == [status]
+
+
+def long_header(size: int) -> bytes:
+    """The header of a request, so many bytes long with its end."""
+    start = b"GET / HTTP/1.1\r\nHost: a\r\nX: "
+    return start + b"x" * (size - len(start) - len(HEAD_END)) + HEAD_END
+
+
+@pytest.mark.parametrize("piece", [MAX_HEADER_BYTES, 1000])
+def test_a_header_has_a_limit(piece: int) -> None:
+    """16 KiB arrive, however they are split; more is refused, ended or not."""
+
+    def split(data: bytes) -> list[bytes]:
+        return [data[start : start + piece] for start in range(0, len(data), piece)]
+
+    [taken] = converse(*split(long_header(MAX_HEADER_BYTES)))
+    assert isinstance(taken, Request)
+    assert converse(*split(long_header(MAX_HEADER_BYTES + 1000))) == [431]
+    assert converse(*split(long_header(2 * MAX_HEADER_BYTES).removesuffix(HEAD_END))) == [431]
+    many = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: x\r\n" * MAX_HEADER_BYTES
+    assert converse(*split(many)) == [431]
+
+
+@pytest.mark.parametrize(
+    ("data", "state"),
+    [
+        (b"", Pending.NOTHING),
+        (b"G", Pending.HEADER),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n", Pending.HEADER),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", Pending.HEADER),
+    ],
+)
+def test_what_is_missing(data: bytes, state: Pending) -> None:
+    """Nothing of a request, or some of it: that decides which deadline holds."""
+    http = Http1()
+    http.receive(data) if data else None
+    assert http.take() is state
+
+
+def test_the_end_of_what_the_peer_sends() -> None:
+    """Between requests it is a farewell, within one a mistake."""
+    http = Http1()
+    http.receive(b"")
+    assert http.take() is Pending.CLOSED
+    http = Http1()
+    http.receive(b"GET /")
+    http.receive(b"")
+    taken = http.take()
+    assert isinstance(taken, Refusal)
+    assert taken.response.status == 400
+
+
+def test_responses() -> None:
+    """A status line, a date, what the response says, its length; and to HEAD the same without the body."""
+    replies = {}
+    for method in (b"GET", b"HEAD"):
+        http = Http1()
+        http.receive(method + b" / HTTP/1.1\r\nHost: a\r\n\r\n")
+        http.take()
+        replies[method] = http.send(Response(HTTPStatus.OK, b"body", [("X", "y")]))
+    head, _, body = replies[b"GET"].partition(HEAD_END)
+    assert body == b"body"
+    status_line, date, *rest = head.split(b"\r\n")
+    assert (status_line, rest) == (b"HTTP/1.1 200 OK", [b"X: y", b"Content-Length: 4"])
+    assert date.startswith(b"Date: ")
+    assert date.endswith(b" GMT")
+    assert replies[b"HEAD"].partition(HEAD_END)[2] == b""
+    assert replies[b"HEAD"].split(b"\r\n")[2:] == [b"X: y", b"Content-Length: 4", b"", b""]
+
+
+@pytest.mark.parametrize(
+    ("header", "last", "goes_on"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: a", False, True),
+        (b"GET / HTTP/1.1\r\nHost: a", True, False),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close", False, False),
+        (b"GET / HTTP/1.0", False, False),
+        (b"GET / HTTP/1.0\r\nConnection: keep-alive", False, False),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c", False, True),
+        (b"CONNECT a:80 HTTP/1.1\r\nHost: a", False, True),
+    ],
+)
+def test_which_connections_go_on(header: bytes, *, last: bool, goes_on: bool) -> None:
+    """One that does not is told so."""
+    http = Http1()
+    http.receive(header + HEAD_END)
+    assert isinstance(http.take(), Request)
+    sent = http.send(plain(HTTPStatus.METHOD_NOT_ALLOWED, "no"), last=last)
+    assert (b"Connection: close\r\n" in sent) is not goes_on
+    assert http.go_on() is goes_on
+
+
+def test_nothing_is_sent_after_the_last() -> None:
+    """A connection that has ended stays so."""
+    http = Http1()
+    http.receive(b"GET / HTTP/1.0\r\n\r\n")
+    http.take()
+    assert http.send(RESPONSE)
+    assert http.send(RESPONSE) == b""
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"HEAD /metrics HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab",
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+        b"Expect: 100-continue\r\n",
+        b"Content-Length: 3\r\n",
+        b"Connection: close\r\n",
+        b"GET / HTTP/1.1\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\r\n",
+        b"\n",
+        b"3\r\n",
+        b"\0",
+        b" ",
+    ]
+)
+STREAMS = st.lists(FRAGMENTS | st.binary(max_size=20), max_size=8).map(b"".join)
+
+
+@st.composite
+def split_streams(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
+    """A stream of bytes, and the same in pieces."""
+    stream = draw(STREAMS)
+    cuts = sorted(draw(st.sets(st.integers(1, max(len(stream) - 1, 1)), max_size=len(stream))))
+    ends = [*cuts, len(stream)]
+    pieces = [stream[start:end] for start, end in zip([0, *cuts], ends, strict=True)]
+    return stream, [piece for piece in pieces if piece]
+
+
+@given(split_streams())
+@example((b"", [b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", b"0\r\n\r\n"]))
+def test_how_bytes_are_split_does_not_matter(split: tuple[bytes, list[bytes]]) -> None:
+    """Any bytes, in any pieces: nothing is raised, and the same requests and refusals come of them."""
+    stream, pieces = split
+    assert converse(*pieces) == converse(stream or b"".join(pieces))
+
+
+@given(split_streams())
+def test_the_end_may_come_at_any_time(split: tuple[bytes, list[bytes]]) -> None:
+    """However far it got, a peer that sends no more gets its answers, and nothing is raised."""
+    _, pieces = split
+    converse(*pieces, b"")

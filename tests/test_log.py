@@ -1,0 +1,202 @@
+"""How the log is written: logfmt and JSON parse back to what was said."""
+
+import io
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvm_exporter import log, service
+from kvm_exporter.log import FORMATS, LEVELS, JsonFormatter, LogfmtFormatter, configure
+from kvm_exporter.service import JournalHandler, journal_fields
+
+PAIR = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*"|[^ "]*)(?: |$)')
+
+
+def parse_logfmt(line: str) -> dict[str, str]:
+    """Keys and values of a line, which must be nothing else."""
+    pairs, end = {}, 0
+    for match in PAIR.finditer(line):
+        assert match.start() == end, f"{line[end:]!r} is no pair"
+        end = match.end()
+        value = match[2]
+        pairs[match[1]] = json.loads(value) if value.startswith('"') else value
+    assert end == len(line)
+    return pairs
+
+
+def parse_json(line: str) -> dict[str, str]:
+    """Keys and values of a line."""
+    value = json.loads(line)
+    assert isinstance(value, dict)
+    return value
+
+
+PARSERS = {LogfmtFormatter: parse_logfmt, JsonFormatter: parse_json}
+
+
+def record(message: str, fields: Mapping[str, object] | None = None, level: int = logging.INFO) -> logging.LogRecord:
+    """A record as a logger makes one."""
+    return logging.getLogger("kvm_exporter.test").makeRecord(
+        "kvm_exporter.test", level, __file__, 1, message, (), None, extra={"fields": fields or {}}
+    )
+
+
+@pytest.mark.parametrize("formatter", PARSERS)
+@given(
+    message=st.text(),
+    fields=st.dictionaries(
+        st.from_regex(r"kvm_[a-z]{1,8}", fullmatch=True),
+        st.text() | st.integers() | st.lists(st.text(st.characters(exclude_characters=","))).map(tuple),
+        max_size=4,
+    ),
+)
+def test_a_line_says_what_was_said(formatter: type[logging.Formatter], message: str, fields: dict[str, object]) -> None:
+    """Whatever the message and the fields are, the record is one line, from which all of them can be read."""
+    line = formatter().format(record(message.replace("%", "%%"), fields))
+    assert line.isprintable()
+    pairs = PARSERS[formatter](line)
+    assert pairs.pop("level") == "info"
+    assert abs(datetime.fromisoformat(pairs.pop("ts")) - datetime.now(UTC)) < timedelta(seconds=10)
+    assert pairs.pop("msg") == message.replace("%", "%%")
+    assert pairs == {
+        name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in fields.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("stopped", "level=info msg=stopped"),
+        ("listening on 127.0.0.1:1", 'level=info msg="listening on 127.0.0.1:1"'),
+        ("", 'level=info msg=""'),
+        ('a="b"', r'level=info msg="a=\"b\""'),
+        ("two\nlines\x1b[0m", r'level=info msg="two\nlines\u001b[0m"'),
+        ("\xe9t\xe9", "level=info msg=\xe9t\xe9"),
+        ("back\\slash", r'level=info msg="back\\slash"'),
+    ],
+)
+def test_logfmt_quotes_what_needs_it(message: str, line: str) -> None:
+    """Nothing in a message can begin another line or another pair."""
+    assert LogfmtFormatter().format(record(message)).partition(" ")[2] == line
+
+
+@pytest.mark.parametrize("formatter", PARSERS)
+def test_an_exception_goes_along(formatter: type[logging.Formatter]) -> None:
+    """Its traceback is a field of the same line."""
+    failed = record("failed", level=logging.ERROR)
+    try:
+        _ = 1 // 0
+    except ZeroDivisionError:
+        failed.exc_info = sys.exc_info()
+    line = formatter().format(failed)
+    assert "\n" not in line
+    pairs = PARSERS[formatter](line)
+    assert pairs["level"] == "error"
+    assert pairs["exception"].startswith("Traceback (most recent call last):\n")
+    assert pairs["exception"].endswith("ZeroDivisionError: integer division or modulo by zero")
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    """The root logger, which is afterwards as it was."""
+    logger = logging.getLogger()
+    before = logger.level, logger.handlers[:]
+    yield logger
+    logger.setLevel(before[0])
+    logger.handlers[:] = before[1]
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"), list(zip(LEVELS, (["debug", "info", "warn", "error"][n:] for n in range(4)), strict=True))
+)
+def test_levels(level: str, shown: list[str], root: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A level shows itself and what is worse, under the names of the flag."""
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    configure(level, "json")
+    for number in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+        root.log(number, "message")
+    assert [json.loads(line)["level"] for line in stderr.getvalue().splitlines()] == shown
+
+
+@pytest.mark.parametrize(
+    ("form", "journal", "expected"),
+    [
+        ("logfmt", True, LogfmtFormatter),
+        ("json", True, JsonFormatter),
+        ("journal", False, None),
+        (None, True, None),
+        (None, False, LogfmtFormatter),
+    ],
+)
+def test_formats(
+    form: str | None,
+    expected: type[logging.Formatter] | None,
+    root: logging.Logger,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    journal: bool,
+) -> None:
+    """What the flag says; without it the journal where stderr leads there, else logfmt."""
+    assert form is None or form in FORMATS
+    monkeypatch.setattr(log, "stderr_is_journal", lambda: journal)
+    configure("info", form)
+    [handler] = root.handlers
+    if expected is None:
+        assert isinstance(handler, service.JournalHandler)
+    else:
+        assert isinstance(handler.formatter, expected)
+
+
+def test_the_journal_gets_fields() -> None:
+    """Message, priority, identifier and logger; a record's own fields in upper case, one that is a tuple repeated."""
+    sent: list[tuple[str, ...]] = []
+    handler = JournalHandler()
+    handler._send = lambda *fields: sent.append(fields)  # noqa: SLF001 - the seam to the journal
+    fields = {"message_id": "c3300e3bfd0e45029fe115d215cafd78", "kvm_feature": ("steal_time", "pv_eoi"), "kvm_cpu": ()}
+    handler.emit(record("changed", fields, logging.WARNING))
+    assert sent == [
+        (
+            "MESSAGE=changed",
+            "PRIORITY=4",
+            "SYSLOG_IDENTIFIER=kvm-exporter",
+            "LOGGER=kvm_exporter.test",
+            "MESSAGE_ID=c3300e3bfd0e45029fe115d215cafd78",
+            "KVM_FEATURE=steal_time",
+            "KVM_FEATURE=pv_eoi",
+        )
+    ]
+
+
+def test_the_journal_gets_tracebacks() -> None:
+    """They follow the message."""
+    failed = record("failed", level=logging.ERROR)
+    try:
+        _ = 1 // 0
+    except ZeroDivisionError:
+        failed.exc_info = sys.exc_info()
+    message, priority, *_ = journal_fields(failed)
+    assert message.startswith("MESSAGE=failed\nTraceback (most recent call last):\n")
+    assert priority == "PRIORITY=3"
+
+
+def test_a_journal_that_does_not_listen_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that cannot be written must not end what it logs."""
+    complaints: list[logging.LogRecord] = []
+    handler = JournalHandler()
+
+    def refuse(*_: str) -> None:
+        raise ConnectionRefusedError
+
+    handler._send = refuse  # noqa: SLF001 - the seam to the journal
+    monkeypatch.setattr(handler, "handleError", complaints.append)
+    said = record("changed")
+    handler.emit(said)
+    assert complaints == [said]
