@@ -1,7 +1,6 @@
 """The command line: subcommands and exit codes. Messages for people go to stderr, data to stdout."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import NoReturn
 from kvm_exporter import __version__, commands
 from kvm_exporter._revision import REVISION
 from kvm_exporter.addresses import AddressError
-from kvm_exporter.commands import EXIT_FAILURE, EXIT_USAGE, OUTPUTS, UsageError
+from kvm_exporter.commands import EXIT_FAILURE, EXIT_USAGE, OUTPUTS
 from kvm_exporter.flags import add_serve_flags
+from kvm_exporter.inputs import UsageError
+from kvm_exporter.output import OutputError
 from kvm_exporter.registers import ReadError
 
 EXIT_INTERRUPTED = 128 + 2
@@ -26,19 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(_with_command(words))
     run: Run = options.run
     try:
-        code = run(options)
-        sys.stdout.flush()
+        return run(options)
     except UsageError as error:
         return _say(str(error), EXIT_USAGE)
-    except (AddressError, ReadError) as error:
+    except (AddressError, OutputError, ReadError) as error:
         return _say(str(error), EXIT_FAILURE)
-    except BrokenPipeError:
-        # Whoever read our output has enough of it, as in "… | head"; nothing is left to be flushed at the exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILURE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    return code
 
 
 class _Parser(argparse.ArgumentParser):
@@ -91,5 +86,6 @@ def _with_command(words: list[str]) -> list[str]:
 
 
 def _say(message: str, code: int) -> int:
-    sys.stderr.write(f"kvm-exporter: {message}\n")
+    if message:
+        sys.stderr.write(f"kvm-exporter: {message}\n")
     return code

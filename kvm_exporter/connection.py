@@ -5,46 +5,18 @@ Knows nothing of what is served: its owner has a function from a Request to a Re
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from kvm_exporter.http1 import Http1, Pending, Refusal
-from kvm_exporter.messages import Answer, Request, Response, plain
+from kvm_exporter.messages import Request, Response, plain
+
+if TYPE_CHECKING:
+    from kvm_exporter.owner import Owner
+
+PIECE_BYTES = 1 << 16
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Deadlines:
-    """How long a peer may take, in seconds."""
-
-    #: For a whole header: from its first byte, or from the connection's begin.
-    header: float = 10.0
-    #: For a write that makes no progress.
-    write: float = 10.0
-    #: Between requests.
-    idle: float = 75.0
-    #: For a refused peer to read why, before the connection is cut.
-    linger: float = 1.0
-
-
-class Owner(Protocol):
-    """Who keeps account of connections."""
-
-    #: Shared by all connections: filled and emptied within one turn of the event loop.
-    buffer: bytearray
-    answer: Answer
-    deadlines: Deadlines
-    stopping: bool
-
-    def opened(self, connection: "Connection") -> None:
-        """A connection begins."""
-        ...
-
-    def closed(self, connection: "Connection") -> None:
-        """A connection is over."""
-        ...
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -52,9 +24,12 @@ class Connection(asyncio.BufferedProtocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: "Owner[Connection]") -> None:
         self._owner = owner
         self._http = Http1()
+        #: The task that accepts it; over TLS, the handshake.
+        self.opening: asyncio.Task[None] | None = None
+        self._made = False
         self._reply: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._idle = False
@@ -64,23 +39,34 @@ class Connection(asyncio.BufferedProtocol):
 
     def stop(self) -> None:
         """Close; a request that is being answered is answered first."""
-        if self._reply is None:
-            self._transport.close()
+        if not self._made:
+            self.cut()
+        elif self.idle:
+            self._close()
 
     def cut(self) -> None:
         """End at once, whatever is going on."""
-        self._transport.abort()
+        if self._made:
+            self._transport.abort()
+        elif self.opening is not None:
+            self.opening.cancel()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being answered."""
+        return self._reply is None
 
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The peer is there."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's promise, told to the type checker
-        self._transport = transport
+        self._transport, self._made = transport, True
         # Written means with the kernel: pause_writing() says when it is not, resume_writing() when it is again.
-        transport.set_write_buffer_limits(high=0)
-        self._owner.opened(self)
+        # With 0 as the mark, asyncio's TLS would say both of an empty buffer, in turns.
+        transport.set_write_buffer_limits(high=1, low=0)
         self._expect_within(self._owner.deadlines.header)
+        self._owner.opened(self, transport.get_extra_info("ssl_object"))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """The peer is gone, or we are."""
@@ -89,9 +75,9 @@ class Connection(asyncio.BufferedProtocol):
             self._reply.cancel()
         self._owner.closed(self)
 
-    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
-        """Where to put what arrives."""
-        return self._owner.buffer
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """Where to put what arrives: a view, because asyncio's TLS fills slices of it."""
+        return memoryview(self._owner.buffer)
 
     def buffer_updated(self, nbytes: int) -> None:
         """So much arrived."""
@@ -105,7 +91,8 @@ class Connection(asyncio.BufferedProtocol):
             return False
         self._http.receive(b"")
         self._advance()
-        return self._reply is not None or self._refused
+        # Over TLS, which has no half-closed connections, asyncio does not listen to it, and complains.
+        return self._transport.can_write_eof() and (self._reply is not None or self._refused)
 
     def pause_writing(self) -> None:
         """The peer does not read as fast as we write."""
@@ -129,7 +116,7 @@ class Connection(asyncio.BufferedProtocol):
         elif isinstance(taken, Refusal):
             self._refuse(taken.response)
         elif taken is Pending.CLOSED:
-            self._transport.close()
+            self._close()
         elif taken is Pending.HEADER and self._idle:
             self._idle = False
             self._expect_within(self._owner.deadlines.header)
@@ -140,18 +127,24 @@ class Connection(asyncio.BufferedProtocol):
         except Exception:
             logger.exception("no answer to %s %s", request.method, request.path)
             response = plain(HTTPStatus.INTERNAL_SERVER_ERROR, "The exporter failed; its log says how.")
-        self._transport.write(self._http.send(response, last=self._owner.stopping))
-        await self._drain()
+        await self._write(self._http.send(response, last=self._owner.stopping))
         self._reply = None
+        self._owner.served(self)
         if self._transport.is_closing():
             return
         if self._owner.stopping or not self._http.go_on():
-            self._transport.close()
+            self._close()
             return
         self._transport.resume_reading()
         self._idle = True
         self._expect_within(self._owner.deadlines.idle)
         self._advance()
+
+    async def _write(self, data: bytes) -> None:
+        """Write in pieces: asyncio's TLS encrypts at once what it is given, and keeps that without telling us."""
+        for start in range(0, len(data), PIECE_BYTES):
+            self._transport.write(data[start : start + PIECE_BYTES])
+            await self._drain()
 
     async def _drain(self) -> None:
         """Wait until the kernel has everything; abort when a whole deadline passes without progress."""
@@ -176,7 +169,13 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.write_eof()
             self._expect_within(self._owner.deadlines.linger)
         else:
-            self._transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        """End the connection when what was written is with the kernel, or after a moment."""
+        self._transport.close()
+        # asyncio's TLS waits for ever for a peer that left, without saying so, while it was being answered.
+        self._expect_within(self._owner.deadlines.linger)
 
     # Deadlines.
 

@@ -4,24 +4,30 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from prometheus_client import PlatformCollector, ProcessCollector
 from prometheus_client.core import Metric
 
 from kvm_exporter import __version__, service
-from kvm_exporter.addresses import TcpAddress, listen
+from kvm_exporter.addresses import Address, address_of
 from kvm_exporter.announcements import announce
+from kvm_exporter.listeners import adopt, close, listen
 from kvm_exporter.observation import Observation
 from kvm_exporter.registers import UnavailableError
 from kvm_exporter.report import summary
 from kvm_exporter.sampler import Limits, LiveSource, Observe, Sampler
+from kvm_exporter.self_metrics import web_config_families
 from kvm_exporter.server import Server
 from kvm_exporter.site import BaselineKeeper, Site, SiteSettings
 
 GRACE_SECONDS = 5.0
 """How long answers may take to end after SIGTERM."""
+
+if TYPE_CHECKING:
+    from kvm_exporter.web_config_file import WebConfigFile
 
 logger = logging.getLogger(__name__)
 
@@ -30,14 +36,22 @@ logger = logging.getLogger(__name__)
 class Options:
     """What the daemon is told on its command line."""
 
-    addresses: Sequence[TcpAddress]
+    #: Empty: the sockets that the service manager hands over.
+    addresses: Sequence[Address]
     limits: Limits = field(default_factory=Limits)
     telemetry_path: str = "/metrics"
+    max_requests: int = 40
     cpu_features: bool = False
     exporter_metrics: bool = True
 
 
-async def serve(options: Options, source: LiveSource, observe: Observe, baseline: BaselineKeeper | None = None) -> None:
+async def serve(
+    options: Options,
+    source: LiveSource,
+    observe: Observe,
+    baseline: BaselineKeeper | None = None,
+    web_config: "WebConfigFile | None" = None,
+) -> None:
     """Serve until SIGTERM or SIGINT. Raises AddressError if it cannot listen, UnavailableError if CPUID is not."""
     stop, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -45,41 +59,63 @@ async def serve(options: Options, source: LiveSource, observe: Observe, baseline
         loop.add_signal_handler(number, stop.set)
     # From the beginning: what a signal does that nobody handles is to end the process.
     loop.add_signal_handler(signal.SIGHUP, reload.set)
-    listeners = [listener for address in options.addresses for listener in listen(address)]
+    listeners = listen(options.addresses) if options.addresses else adopt(service.listen_descriptors())
     sampler = Sampler(source, observe, options.limits, _publish)
-    await sampler.current(options.limits.timeout)
+    stopping = loop.create_task(stop.wait())
+    first = loop.create_task(sampler.current(options.limits.timeout))
+    await asyncio.wait({first, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if isinstance(sampler.failure, UnavailableError):
+        close(listeners)
         raise sampler.failure
-    process = _process_families(enabled=options.exporter_metrics)
-    site = Site(sampler, SiteSettings(options.telemetry_path, options.cpu_features, process), baseline)
-    server = Server(site.answer)
+    server = _server(options, sampler, baseline, web_config)
     server.start(listeners)
-    _announce(listeners, sampler)
-    reloads = loop.create_task(_reload_at_signals(reload, sampler, baseline))
+    reloads = loop.create_task(_reload_at_signals(reload, sampler, baseline, web_config))
+    if not stop.is_set():
+        _announce(listeners, sampler)
     _feed_watchdog(loop)
-    await stop.wait()
+    await stopping
     reloads.cancel()
     service.notify_stopping()
     await server.stop(GRACE_SECONDS)
     logger.info("stopped")
 
 
-async def _reload_at_signals(signalled: asyncio.Event, sampler: Sampler, baseline: BaselineKeeper | None) -> None:
+def _server(
+    options: Options, sampler: Sampler, baseline: BaselineKeeper | None, web_config: "WebConfigFile | None"
+) -> Server:
+    """The site, and between it and the peers the web configuration's guard, where there is one."""
+    live = _live_families(options, web_config)
+    site = Site(
+        sampler, SiteSettings(options.telemetry_path, options.cpu_features, options.max_requests, live), baseline
+    )
+    if web_config is None:
+        return Server(site.answer)
+    from kvm_exporter.guard import Guard  # noqa: PLC0415 - with all that TLS and passwords take
+
+    guard = Guard(site.answer, web_config)
+    return Server(guard.answer, gate=guard)
+
+
+async def _reload_at_signals(
+    signalled: asyncio.Event, sampler: Sampler, baseline: BaselineKeeper | None, web_config: "WebConfigFile | None"
+) -> None:
     """Reload after each signal; those that come meanwhile are answered by one more."""
     while True:
         await signalled.wait()
         signalled.clear()
-        await _reload(sampler, baseline)
+        service.notify_reloading()
+        files = [file for file in (baseline, web_config) if file is not None]
+        for file in files:
+            file.reload()
+        await sampler.again("signal")
+        service.notify_ready("; ".join([_status(sampler.last), *_complaints(baseline, web_config)]))
 
 
-async def _reload(sampler: Sampler, baseline: BaselineKeeper | None) -> None:
-    service.notify_reloading()
-    if baseline is not None:
-        baseline.reload()
-    await sampler.again("signal")
-    broken = baseline is not None and not baseline.collected.success
-    status = _status(sampler.last) + ("; the baseline's file is broken, the last good one holds" if broken else "")
-    service.notify_ready(status)
+def _complaints(baseline: BaselineKeeper | None, web_config: "WebConfigFile | None") -> Iterator[str]:
+    if baseline is not None and not baseline.collected.success:
+        yield "the baseline's file is broken, the last good one holds"
+    if web_config is not None and not web_config.last_reload_successful:
+        yield "the web configuration is broken, the last good one holds"
 
 
 def _feed_watchdog(loop: asyncio.AbstractEventLoop) -> None:
@@ -98,8 +134,7 @@ def _publish(before: Observation | None, now: Observation) -> None:
 
 def _announce(listeners: Iterable[socket.socket], sampler: Sampler) -> None:
     for listener in listeners:
-        host, port, *_ = listener.getsockname()
-        logger.info("listening on %s", TcpAddress(host, port))
+        logger.info("listening on %s", address_of(listener))
     status = _status(sampler.last)
     logger.info("kvm-exporter %s: %s", __version__, status)
     service.notify_ready(status)
@@ -113,9 +148,16 @@ def _status(observation: Observation | None) -> str:
     return f"{summary(sample.common)}; {cpus}"
 
 
-def _process_families(*, enabled: bool) -> Callable[[], Iterable[Metric]]:
-    if not enabled:
-        return lambda: ()
-    platform = list(PlatformCollector(registry=None).collect())
-    process = ProcessCollector(registry=None)
-    return lambda: [*process.collect(), *platform]
+def _live_families(options: Options, web_config: "WebConfigFile | None") -> Callable[[], Iterable[Metric]]:
+    platform = list(PlatformCollector(registry=None).collect()) if options.exporter_metrics else []
+    process = ProcessCollector(registry=None) if options.exporter_metrics else None
+
+    def collect() -> Iterator[Metric]:
+        if web_config is not None:
+            successful, timestamp = web_config.last_reload_successful, web_config.last_reload_timestamp
+            yield from web_config_families(successful=successful, timestamp=timestamp)
+        if process is not None:
+            yield from process.collect()
+        yield from platform
+
+    return collect

@@ -32,7 +32,34 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         action="append",
         type=_flag(parse_address),
-        help=f"host:port, [::1]:port or :port; may be repeated (default: {DEFAULT_ADDRESS})",
+        help=f"host:port, [::1]:port, :port, unix:PATH or vsock://:port; may be repeated (default: {DEFAULT_ADDRESS})",
+    )
+    web.add_argument(
+        "--web.systemd-socket",
+        dest="systemd_socket",
+        action="store_true",
+        help="listen on the sockets that systemd hands over (a .socket unit), and on nothing else",
+    )
+    web.add_argument(
+        "--web.config.file",
+        dest="web_config",
+        metavar="FILE",
+        type=Path,
+        help="TLS, users, headers and rate limit as the exporter toolkit has them; read again when it changes",
+    )
+    web.add_argument(
+        "--web.config.check",
+        dest="web_config_check",
+        action="store_true",
+        help="say whether --web.config.file is valid, and end",
+    )
+    web.add_argument(
+        "--web.max-requests",
+        dest="max_requests",
+        metavar="NUMBER",
+        type=_flag(parse_max_requests),
+        default=40,
+        help="scrapes that are answered at a time; 0: any number (default: %(default)s)",
     )
     web.add_argument(
         "--web.telemetry-path",
@@ -126,6 +153,13 @@ def parse_timeout(text: str) -> float:
     if seconds == 0:
         raise ValueError(f"{text!r} leaves no time to sample at all; write one such as 5s")
     return seconds
+
+
+def parse_max_requests(text: str) -> int:
+    """A number, or 0. Raises ValueError."""
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError(f"{text!r} is not a number of scrapes; write one such as 40, or 0 for any")
+    return int(text)
 
 
 def parse_cpus(text: str) -> frozenset[int]:

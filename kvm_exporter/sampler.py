@@ -55,7 +55,7 @@ class _Attempt:
     #: The CPUs that were online when it began.
     online: tuple[int, ...]
     #: On time.monotonic().
-    deadline: float
+    begun: float
     overdue: bool = False
 
 
@@ -74,6 +74,7 @@ class Sampler:
         self._worker = Worker(source)
         self._attempt: _Attempt | None = None
         self._online: tuple[int, ...] = ()
+        self._owed: Reason | None = None
         self._complaint = ""
         #: Why the last attempt that failed did.
         self.failure: BaseException | None = None
@@ -96,8 +97,11 @@ class Sampler:
             await self._wait(running, self.limits.timeout)
         if self._attempt is None:
             self._begin(reason)
-        # Where many ask at once, the first of them has begun it for all; an overdue one is waited for no more.
-        if self._attempt is not None and self._attempt is not running:
+        if self._attempt is running:
+            # Overdue: it is waited for no more, but what was asked for is done when it ends.
+            self._owed = reason
+        elif self._attempt is not None:
+            # Where many ask at once, the first of them has begun it for all.
             await self._wait(self._attempt, self.limits.timeout)
         return self.last
 
@@ -114,7 +118,7 @@ class Sampler:
         self.record.samples[reason] += 1
         last = self.last.sample if self.last is not None else None
         future = self._worker.submit(lambda: self._observe(last))
-        attempt = _Attempt(future, self._online_now(), time.monotonic() + self.limits.timeout)
+        attempt = _Attempt(future, self._online_now(), time.monotonic())
         future.add_done_callback(lambda _: self._finish(attempt))
         self._attempt = attempt
         return attempt
@@ -128,14 +132,21 @@ class Sampler:
     async def _wait(self, attempt: _Attempt, patience: float) -> None:
         if attempt.overdue:
             return
-        left = min(patience, attempt.deadline - time.monotonic())
+        left = min(patience, attempt.begun + self.limits.timeout - time.monotonic())
         await asyncio.wait({attempt.future}, timeout=max(left, 0))
         if not attempt.future.done() and not attempt.overdue:
             attempt.overdue = True
-            self._fail("timeout", f"no answer after {self.limits.timeout:g} s: is a CPU held by a real-time task?")
+            waited = time.monotonic() - attempt.begun
+            self._fail("timeout", f"no answer after {waited:.1f} s; is a CPU held by a real-time task?")
 
     def _finish(self, attempt: _Attempt) -> None:
         self._attempt = None
+        self._settle(attempt)
+        if self._owed is not None:
+            reason, self._owed = self._owed, None
+            self._begin(reason)
+
+    def _settle(self, attempt: _Attempt) -> None:
         if error := attempt.future.exception():
             self.failure = error
             self._fail("error", str(error), error)

@@ -52,6 +52,21 @@ def collector_families(collectors: Mapping[str, Collected]) -> Iterator[Metric]:
     yield duration
 
 
+def web_config_families(*, successful: bool, timestamp: float) -> Iterator[Metric]:
+    """Whether the web configuration that is in use is what its files say."""
+    yield GaugeMetricFamily(
+        "kvm_exporter_web_config_last_reload_successful",
+        "1 if the web configuration (--web.config.file) in use is what its files say; 0 if they are broken.",
+        successful,
+    )
+    yield GaugeMetricFamily(
+        "kvm_exporter_web_config_last_reload_timestamp_seconds",
+        "When the files of the web configuration were last read, in seconds since the epoch.",
+        timestamp,
+        unit="seconds",
+    )
+
+
 def settings_families(max_age: float) -> Iterator[Metric]:
     """The settings that alerts need to know."""
     yield GaugeMetricFamily(

@@ -3,34 +3,76 @@
 import asyncio
 import errno
 import logging
+import resource
 import socket
+import ssl
+from asyncio import sslproto
 from collections.abc import Iterable
+from functools import partial
+from typing import Protocol
 
-from kvm_exporter.connection import Connection, Deadlines
+from kvm_exporter.connection import Connection
+from kvm_exporter.deadlines import Deadlines
 from kvm_exporter.http1 import MAX_HEADER_BYTES
+from kvm_exporter.listeners import close
 from kvm_exporter.messages import Answer
 
 ACCEPT_BATCH = 64
 """Connections accepted in one turn of the event loop, so that a burst of them does not keep answers waiting."""
 
+MAX_CONNECTIONS = 512
+MAX_TLS_CONNECTIONS = 80
+"""Far more than scrapers have, and no more than 10 MB of memory; beyond it, each new one ends an old one."""
+
+SPARE_DESCRIPTORS = 64
+"""Left for everything that is no connection, where LimitNOFILE= is low."""
+
 BACK_OFF_SECONDS = 0.02
 
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
+# asyncio gives each TLS connection a buffer of 256 KiB, idle ones too; what we read is never longer than a header.
+sslproto.SSLProtocol.max_size = MAX_HEADER_BYTES
+
 logger = logging.getLogger(__name__)
+
+
+class Gate(Protocol):
+    """Who may connect, and over what."""
+
+    def context(self) -> ssl.SSLContext | None:
+        """What a connection that begins now is wrapped with; None: plain HTTP."""
+        ...
+
+    def admits(self, peer: ssl.SSLObject | None) -> bool:
+        """Whether this peer, after the handshake if there was one, is let in."""
+        ...
+
+
+class OpenGate:
+    """Everybody, over plain HTTP."""
+
+    def context(self) -> None:
+        """No TLS."""
+
+    def admits(self, peer: ssl.SSLObject | None) -> bool:  # noqa: ARG002 - whoever it is
+        """Everybody."""
+        return True
 
 
 class Server:
     """Accepts connections and answers their requests until it is stopped. For one event loop."""
 
-    def __init__(self, answer: Answer, deadlines: Deadlines | None = None) -> None:
+    def __init__(self, answer: Answer, deadlines: Deadlines | None = None, gate: Gate | None = None) -> None:
         self.answer = answer
         self.deadlines = deadlines or Deadlines()
         self.buffer = bytearray(MAX_HEADER_BYTES)
         self.stopping = False
+        self._gate = gate or OpenGate()
         self._listeners: list[socket.socket] = []
-        self._connections: set[Connection] = set()
-        self._openings: set[asyncio.Task[None]] = set()
+        #: By age: those that have not been answered yet, the first to go, and those that have.
+        self._fresh: dict[Connection, None] = {}
+        self._served: dict[Connection, None] = {}
         self._all_closed = asyncio.Event()
         self._short = False
 
@@ -45,35 +87,40 @@ class Server:
         self.stopping = True
         for listener in self._listeners:
             asyncio.get_running_loop().remove_reader(listener)
-            listener.close()
-        for connection in tuple(self._connections):
+        close(self._listeners)
+        for connection in (*self._fresh, *self._served):
             connection.stop()
         self._check_closed()
         try:
             async with asyncio.timeout(grace):
                 await self._all_closed.wait()
         except TimeoutError:
-            logger.warning("%d connections did not end within %g s and are cut", len(self._connections), grace)
-            for connection in tuple(self._connections):
+            left = (*self._fresh, *self._served)
+            logger.warning("%d connections did not end within %g s and are cut", len(left), grace)
+            for connection in left:
                 connection.cut()
 
-    def opened(self, connection: Connection) -> None:
-        """A connection begins."""
-        self._connections.add(connection)
-        if self.stopping:
+    def opened(self, connection: Connection, peer: ssl.SSLObject | None) -> None:
+        """A connection can be used: over TLS, after the handshake."""
+        if not self._gate.admits(peer):
+            connection.cut()
+        elif self.stopping:
             connection.stop()
 
-    def closed(self, connection: Connection) -> None:
-        """A connection is over."""
-        self._connections.discard(connection)
-        self._check_closed()
+    def served(self, connection: Connection) -> None:
+        """A request was answered."""
+        if connection in self._fresh:
+            del self._fresh[connection]
+            self._served[connection] = None
 
-    def _opening_ended(self, opening: asyncio.Task[None]) -> None:
-        self._openings.discard(opening)
+    def closed(self, connection: Connection) -> None:
+        """A connection is over, or never began."""
+        self._fresh.pop(connection, None)
+        self._served.pop(connection, None)
         self._check_closed()
 
     def _check_closed(self) -> None:
-        if self.stopping and not self._connections and not self._openings:
+        if self.stopping and not self._fresh and not self._served:
             self._all_closed.set()
 
     def _accept_from(self, listener: socket.socket) -> None:
@@ -93,15 +140,41 @@ class Server:
                     return
                 continue  # a peer that left again while it waited: accept(2) says to try the next
             peer.setblocking(False)  # noqa: FBT003 - the parameter has no name
-            opening = asyncio.get_running_loop().create_task(self._open(peer))
-            self._openings.add(opening)
-            opening.add_done_callback(self._opening_ended)
+            context = self._gate.context()
+            self._make_room(MAX_CONNECTIONS if context is None else MAX_TLS_CONNECTIONS)
+            connection = Connection(self)
+            self._fresh[connection] = None
+            connection.opening = asyncio.get_running_loop().create_task(self._open(connection, peer, context))
+            connection.opening.add_done_callback(partial(self._opening_ended, connection, peer))
 
-    async def _open(self, peer: socket.socket) -> None:
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: Connection(self), peer)
-        except OSError:
-            peer.close()  # it left before it was begun with
+    async def _open(self, connection: Connection, peer: socket.socket, context: ssl.SSLContext | None) -> None:
+        """Begin with a connection: with a handshake where there is TLS, and within its deadline."""
+        loop = asyncio.get_running_loop()
+        if context is None:
+            await loop.connect_accepted_socket(lambda: connection, peer)
+        else:
+            await loop.connect_accepted_socket(
+                lambda: connection,
+                peer,
+                ssl=context,
+                ssl_handshake_timeout=self.deadlines.handshake,
+                ssl_shutdown_timeout=self.deadlines.linger,
+            )
+
+    def _opening_ended(self, connection: Connection, peer: socket.socket, opening: asyncio.Task[None]) -> None:
+        """Forget a peer that left, was too slow, spoke something else, or had to make room, maybe before it began."""
+        if opening.cancelled() or opening.exception() is not None:
+            peer.close()
+            self.closed(connection)
+
+    def _make_room(self, most: int) -> None:
+        """End the connection that is missed least, if there are as many as there may be."""
+        if len(self._fresh) + len(self._served) < min(most, _descriptors()):
+            return
+        idle = (connection for connection in self._served if connection.idle)
+        oldest = next(iter(self._fresh), None) or next(idle, None) or next(iter(self._served))
+        self.closed(oldest)
+        oldest.cut()
 
     def _back_off(self, listener: socket.socket, error: OSError) -> None:
         """Leave the queue to the kernel for a moment, instead of asking for what there is not as fast as we can."""
@@ -111,3 +184,8 @@ class Server:
         loop = asyncio.get_running_loop()
         loop.remove_reader(listener)
         loop.call_later(BACK_OFF_SECONDS, self._accept_from, listener)
+
+
+def _descriptors() -> int:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, limit - SPARE_DESCRIPTORS)

@@ -37,6 +37,11 @@ def notify_stopping() -> None:
     notify("STOPPING=1")
 
 
+def listen_descriptors() -> list[int]:
+    """Descriptors of the sockets that the service manager bound for us: sd_listen_fds(3)."""
+    return daemon.listen_fds()
+
+
 def watchdog_seconds() -> float | None:
     """The time within which the service manager wants to hear of this process; None if it does not watch it."""
     usec, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")

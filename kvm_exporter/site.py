@@ -52,8 +52,10 @@ class SiteSettings:
     telemetry_path: str = "/metrics"
     #: A gauge per CPU and bit as well.
     cpu_features: bool = False
-    #: Families of this process, collected at each scrape.
-    process: Callable[[], Iterable[Metric]] = tuple
+    #: Scrapes that are answered at a time; 0: any number.
+    max_requests: int = 40
+    #: More families, collected at each scrape.
+    live: Callable[[], Iterable[Metric]] = tuple
 
 
 class Site:
@@ -63,6 +65,7 @@ class Site:
         self._sampler = sampler
         self._settings = settings
         self._baseline = baseline
+        self._scrapes = 0
         self._fixed: tuple[Observation | None, Baseline | None, Body] | None = None
         self._routes = {
             "/": self._landing_page,
@@ -81,6 +84,15 @@ class Site:
         return await route(request)
 
     async def _metrics(self, request: Request) -> Response:
+        if 0 < self._settings.max_requests <= self._scrapes:
+            return plain(HTTPStatus.SERVICE_UNAVAILABLE, "As many scrapes as --web.max-requests allows go on already.")
+        self._scrapes += 1
+        try:
+            return await self._scrape(request)
+        finally:
+            self._scrapes -= 1
+
+    async def _scrape(self, request: Request) -> Response:
         if self._baseline is not None:
             self._baseline.refresh()
         observation = await self._sampler.current(self._patience(request))
@@ -115,7 +127,7 @@ class Site:
         yield from collector_families(self._collectors())
         yield from settings_families(self._sampler.limits.max_age)
         yield from counter_families(record)
-        yield from self._settings.process()
+        yield from self._settings.live()
 
     def _collectors(self) -> Mapping[str, Collected]:
         collected = dict(self._sampler.last.collectors) if self._sampler.last is not None else {}

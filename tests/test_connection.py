@@ -11,7 +11,7 @@ import pytest
 from support.loop import in_loop
 from support.wire import GET, Serving, serving
 
-from kvm_exporter.connection import Deadlines
+from kvm_exporter.deadlines import Deadlines
 from kvm_exporter.http1 import MAX_HEADER_BYTES
 from kvm_exporter.messages import Request, Response, plain
 

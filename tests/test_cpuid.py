@@ -9,7 +9,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, MutableSequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -138,6 +138,17 @@ def in_thread(job: Callable[[], T]) -> T:
         return pool.submit(job).result()
 
 
+@contextmanager
+def process_on(cpus: set[int]) -> Iterator[None]:
+    """The process may run on some CPUs: the mask of its main thread, which new threads inherit."""
+    before = os.sched_getaffinity(os.getpid())
+    os.sched_setaffinity(os.getpid(), cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(os.getpid(), before)
+
+
 def read_all(machine: Machine) -> None:
     """Every CPU is read."""
     for cpu in CPUS:
@@ -178,20 +189,20 @@ def visit_nobody(machine: Machine) -> None:
         (visit_nobody, nullcontext()),
     ],
 )
-def test_the_mask_is_afterwards_what_it_was_before(
+def test_the_mask_is_afterwards_that_of_the_process(
     way: Callable[[Machine], None], outcome: AbstractContextManager[object], mask: set[int]
 ) -> None:
-    """However the reading ends, the thread may run where it might before."""
+    """However the reading ends, the thread may run where the process may."""
 
     def job() -> set[int]:
-        os.sched_setaffinity(0, mask)
         machine = Machine(Topology())
         with outcome, machine.reading():
             way(machine)
         assert machine.visit is None
         return os.sched_getaffinity(0)
 
-    assert in_thread(job) == mask
+    with process_on(mask):
+        assert in_thread(job) == mask
 
 
 def test_the_thread_is_where_it_reads() -> None:
@@ -229,7 +240,6 @@ def test_a_visit_that_was_given_up_fails() -> None:
     """A CPU that another task holds is a failure of that CPU, and the next one is read."""
 
     def job() -> None:
-        os.sched_setaffinity(0, {CPUS[0]})
         machine = Machine(Topology())
         with machine.reading():
             read = machine.on(CPUS[-1])
@@ -240,7 +250,8 @@ def test_a_visit_that_was_given_up_fails() -> None:
             assert str(caught.value) == f"CPU {CPUS[-1]} cannot be read: another task holds it and lets nobody run"
             assert machine.on(CPUS[0])(1, 0).eax == instruction(1)[CPUS[0]].eax
 
-    in_thread(job)
+    with process_on({CPUS[0]}):
+        in_thread(job)
 
 
 def test_nothing_is_given_up_outside_of_a_visit() -> None:

@@ -84,7 +84,6 @@ def test_a_running_answer_ends_first(number: signal.Signals, gate: Gate, manager
         assert running.process.wait(20) == 0
 
 
-@pytest.mark.xfail(reason="the signal is looked at after the first sample")
 def test_a_signal_during_the_start_ends_it(gate: Gate) -> None:
     """A machine that does not answer at the start does not hold up the end either."""
     with gate.shut(), gate.daemon(timeout=3) as running, gate.visitor():

@@ -23,6 +23,10 @@ def test_defaults() -> None:
     """What holds without a flag; the README and the unit file rely on it."""
     assert vars(options()) == {
         "addresses": None,
+        "systemd_socket": False,
+        "web_config": None,
+        "web_config_check": False,
+        "max_requests": 40,
         "telemetry_path": "/metrics",
         "exporter_metrics": True,
         "max_age": 60.0,

@@ -5,8 +5,9 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from http import HTTPStatus
+from pathlib import Path
 
 import pytest
 from support.exporter import Exporter, exporter
@@ -14,6 +15,7 @@ from support.loop import in_loop
 from support.tools import program
 from support.wire import GET, serving
 
+from kvm_exporter import server
 from kvm_exporter.messages import Request, Response, plain
 from kvm_exporter.server import ACCEPT_BATCH, Server
 
@@ -58,6 +60,70 @@ async def test_a_burst_is_answered() -> None:
 
         statuses = await asyncio.gather(*(ask() for _ in range(5 * ACCEPT_BATCH)))
     assert statuses == [200] * 5 * ACCEPT_BATCH
+
+
+# More connections than there may be.
+
+
+@in_loop
+async def test_silent_connections_make_room_the_oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is refused because of them, and whoever has been answered stays."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
+    async with serving(yes) as served, AsyncExitStack() as stack:
+        served_one, *silent = [await stack.enter_async_context(served.peer()) for _ in range(4)]
+        await served_one.send(GET)
+        assert (await served_one.reply()).status == 200
+        for oldest in silent:
+            new = await stack.enter_async_context(served.peer())
+            assert await oldest.rest() == b""
+            await new.send(GET)
+            assert (await new.reply()).status == 200
+        await served_one.send(GET)
+        assert (await served_one.reply()).status == 200
+
+
+@in_loop
+async def test_idle_connections_make_room_before_busy_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all have been answered, the oldest that waits for nothing goes."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    held = Held()
+
+    async def answer(request: Request) -> Response:
+        return await (held if request.path == "/held" else yes)(request)
+
+    async with serving(answer) as served, AsyncExitStack() as stack:
+        busy, idle, other = [await stack.enter_async_context(served.peer()) for _ in range(3)]
+        for peer in (busy, idle, other):
+            await peer.send(GET)
+            assert (await peer.reply()).status == 200
+        await busy.send(GET.replace(b"GET /", b"GET /held"))
+        await held.asked.wait()
+        new = await stack.enter_async_context(served.peer())
+        assert await idle.rest() == b""
+        held.go.set()
+        for peer, request in ((busy, b""), (other, GET), (new, GET)):
+            await peer.send(request)
+            assert (await peer.reply()).status == 200
+
+
+def open_descriptors() -> int:
+    """How many this process has."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@in_loop
+async def test_a_burst_of_silent_connections_is_no_burst_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even those that are being made when they have to go leave nothing open."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
+    async with serving(yes) as served:
+        before = open_descriptors()
+        silent = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(50)]
+        async with served.peer() as peer:
+            await peer.send(GET)
+            assert (await peer.reply()).status == 200
+            assert open_descriptors() <= before + len(silent) + 1 + 4
+        for connection in silent:
+            connection.close()
 
 
 # The end.
@@ -161,13 +227,13 @@ async def test_a_peer_that_leaves_before_it_is_accepted_is_passed_over() -> None
     listener.bind(("127.0.0.1", 0))
     listener.listen()
     listener.setblocking(False)  # noqa: FBT003 - the parameter has no name
-    server = Server(yes)
-    server.start([listener])
+    passing = Server(yes)
+    passing.start([listener])
     reader, writer = await asyncio.open_connection(*listener.getsockname())
     writer.write(GET)
     assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
     writer.close()
-    await server.stop(GRACE)
+    await passing.stop(GRACE)
 
 
 @in_loop
@@ -189,14 +255,20 @@ async def test_what_takes_longer_than_the_grace_is_cut(caplog: pytest.LogCapture
 
 # A shortage of descriptors.
 
-DESCRIPTORS = 40
+TAKEN, LIMIT = 100, 150
+"""Descriptors that the process has from its birth, and may have: fewer are left than connections are allowed."""
+
+CONNECTIONS = 80
+
 SHORTAGE = "connections have to wait: Too many open files; raise the limit (LimitNOFILE=)"
+
+TAKE = f'for ((n = 10; n < {10 + TAKEN}; n++)); do eval "exec $n</dev/null"; done; exec "$@"'
 
 
 @pytest.fixture
 def short_of_descriptors() -> Iterator[Exporter]:
-    """An exporter that may have few files and connections open."""
-    with exporter(under=[program("prlimit"), f"--nofile={DESCRIPTORS}:{DESCRIPTORS}"]) as running:
+    """An exporter that may have few more files and connections open."""
+    with exporter(under=[program("prlimit"), f"--nofile={LIMIT}:{LIMIT}", "bash", "-c", TAKE, "-"]) as running:
         yield running
 
 
@@ -216,12 +288,12 @@ def test_connections_wait_for_descriptors(short_of_descriptors: Exporter) -> Non
     with ExitStack() as stack:
         connections = [
             stack.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=10))
-            for _ in range(2 * DESCRIPTORS)
+            for _ in range(CONNECTIONS)
         ]
         running.wait_for_log(SHORTAGE)
         for connection in connections:
             ask(connection)
-        first, last = connections[: DESCRIPTORS // 2], connections[-DESCRIPTORS // 2 :]
+        first, last = connections[:20], connections[-20:]
         assert all(answered(connection) for connection in first)
         used = cpu_seconds(running)
         last[-1].settimeout(0.5)
@@ -239,5 +311,5 @@ def test_connections_wait_for_descriptors(short_of_descriptors: Exporter) -> Non
 
 def cpu_seconds(running: Exporter) -> float:
     """The processor time that it has used."""
-    with open(f"/proc/{running.process.pid}/schedstat", encoding="ascii") as file:  # noqa: PTH123 - shorter
-        return int(file.read().split()[0]) / 1e9
+    used, *_ = Path(f"/proc/{running.process.pid}/schedstat").read_text(encoding="ascii").split()
+    return int(used) / 1e9

@@ -66,7 +66,6 @@ def test_a_reload_has_a_begin_and_an_end(gate: Gate, manager: Notifications) -> 
         assert manager.until("READY")["READY"] == "1"
 
 
-@pytest.mark.xfail(strict=False, reason="SIGHUP is obeyed from a moment after READY on, and until then it kills")
 def test_who_is_ready_can_be_reloaded() -> None:
     """The service manager may send SIGHUP as soon as it has heard READY."""
     for _ in range(5):

@@ -114,7 +114,7 @@ async def test_what_changes_is_current_at_every_scrape() -> None:
     def process() -> list[GaugeMetricFamily]:
         return [GaugeMetricFamily("process_scrapes", "So many.", next(numbers))]
 
-    site = Site(sampler(live_machine(DEFAULT), Limits(max_age=0)), SiteSettings(process=process))
+    site = Site(sampler(live_machine(DEFAULT), Limits(max_age=0)), SiteSettings(live=process))
     scrapes = [Scrape((await ask(site, "/metrics")).body.decode()) for _ in range(3)]
     assert [scrape.value("process_scrapes") for scrape in scrapes] == [1, 2, 3]
     assert [scrape.value("kvm_exporter_samples_total", reason="start") for scrape in scrapes] == [1, 1, 1]

@@ -19,10 +19,16 @@ class Gate:
         self._listener: socket.socket | None = None
 
     def daemon(
-        self, *, max_age: float = 0.001, timeout: float = 10, environment: dict[str, str] | None = None
+        self,
+        *,
+        max_age: float = 0.001,
+        timeout: float = 10,
+        max_requests: int = 40,
+        environment: dict[str, str] | None = None,
     ) -> AbstractContextManager[Exporter]:
         """The daemon behind the gate; with its usual age every scrape makes it read. Times are in seconds."""
-        program = (sys.executable, "-m", "support.gated_daemon", str(self._path), str(max_age), str(timeout))
+        settings = (str(max_age), str(timeout), str(max_requests))
+        program = (sys.executable, "-m", "support.gated_daemon", str(self._path), *settings)
         return exporter(program=program, environment={"PYTHONPATH": str(TESTS), **(environment or {})})
 
     @contextmanager

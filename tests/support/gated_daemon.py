@@ -1,4 +1,4 @@
-"""``python -m support.gated_daemon GATE MAX_AGE TIMEOUT``: the daemon on two CPUs that never were, behind a gate."""
+"""``python -m support.gated_daemon GATE MAX_AGE TIMEOUT MAX_REQUESTS``: the daemon on two CPUs behind a gate."""
 
 import asyncio
 import socket
@@ -38,10 +38,12 @@ class GatedMachine(LiveMachine):
 
 def main() -> None:
     """Serve on a free port."""
-    gate, max_age, timeout = sys.argv[1:]
+    gate, max_age, timeout, max_requests = sys.argv[1:]
     log.configure("info", None)
     options = daemon.Options(
-        addresses=[TcpAddress("127.0.0.1", 0)], limits=Limits(max_age=float(max_age), timeout=float(timeout))
+        addresses=[TcpAddress("127.0.0.1", 0)],
+        limits=Limits(max_age=float(max_age), timeout=float(timeout)),
+        max_requests=int(max_requests),
     )
     machine = GatedMachine(gate)
     asyncio.run(daemon.serve(options, machine, Observer(machine, Selection(), None, host=False).observe))

@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from kvm_exporter.addresses import TcpAddress, listen
-from kvm_exporter.connection import Connection, Deadlines
+from kvm_exporter.addresses import TcpAddress
+from kvm_exporter.connection import Connection
+from kvm_exporter.deadlines import Deadlines
+from kvm_exporter.listeners import listen
 from kvm_exporter.messages import Answer
 from kvm_exporter.server import Server
 
@@ -108,7 +110,7 @@ async def serving(
     answer: Answer, deadlines: Deadlines | None = None, *, send_buffer: int | None = None
 ) -> AsyncIterator[Serving]:
     """A server on a free port of the loopback; it is stopped at the end. The kernel keeps so much unsent for it."""
-    listeners = listen(TcpAddress("127.0.0.1", 0))
+    listeners = listen([TcpAddress("127.0.0.1", 0)])
     if send_buffer is not None:
         listeners[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     server = WatchedServer(answer, deadlines)

@@ -1,0 +1,63 @@
+"""What commands are given: files and directories, and what is said of those that cannot be used."""
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kvm_exporter.dump import DumpError, parse_dump
+from kvm_exporter.sample import Sample
+from kvm_exporter.site import BaselineKeeper
+from kvm_exporter.sweep import Selection, look
+
+if TYPE_CHECKING:
+    from kvm_exporter.web_config_file import WebConfigFile
+
+
+class UsageError(Exception):
+    """What was asked for cannot be meant; the message says what to give instead."""
+
+
+def sample_of_dump(name: str) -> Sample:
+    """The sample in a dump's file, or in standard input for ``-``. Raises UsageError."""
+    try:
+        text = _standard_input() if name == "-" else Path(name).read_bytes()
+        return look(parse_dump(text), Selection(), None)
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be read: {error.strerror}; give a dump's file, or - for stdin") from error
+    except DumpError as error:
+        raise UsageError(f"{name}: {error}") from error
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "it is closed")
+    return sys.stdin.buffer.read()
+
+
+def runtime_directory() -> Path | None:
+    """What the service manager gives with RuntimeDirectory=, the first if there are several: systemd.exec(5)."""
+    first = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    return Path(first) if first else None
+
+
+def keep_baseline(path: Path) -> BaselineKeeper:
+    """The baseline's file. Raises UsageError."""
+    from kvm_exporter.baseline_file import BaselineError, BaselineFile  # noqa: PLC0415 - YAML only where it is asked for
+
+    try:
+        return BaselineFile(path)
+    except BaselineError as error:
+        raise UsageError(str(error)) from error
+
+
+def keep_web_config(path: Path) -> "WebConfigFile":
+    """The web configuration's file. Raises UsageError."""
+    from kvm_exporter.web_config import WebConfigError  # noqa: PLC0415 - YAML and TLS only where they are asked for
+    from kvm_exporter.web_config_file import WebConfigFile  # noqa: PLC0415 - likewise
+
+    try:
+        return WebConfigFile(path)
+    except WebConfigError as error:
+        raise UsageError(str(error)) from error
