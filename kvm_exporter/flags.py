@@ -1,12 +1,12 @@
 """The daemon's flags: their names, their defaults, and the values that their texts stand for."""
 
 import argparse
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from kvm_exporter.addresses import AddressError, TcpAddress, parse_address
+from kvm_exporter.durations import nanoseconds
 from kvm_exporter.log import FORMATS, LEVELS
 from kvm_exporter.sampler import Limits
 from kvm_exporter.site import HEALTHY_PATH, READY_PATH
@@ -15,10 +15,6 @@ from kvm_exporter.topology import parse_cpu_list
 
 DEFAULT_ADDRESS = TcpAddress("", 10401)
 DEFAULT_LIMITS = Limits()
-
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h))+")
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 
 T = TypeVar("T")
 
@@ -139,12 +135,8 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a duration as Go and Prometheus write it: ``90s``, ``1m30s``, ``500ms``, ``0``. Raises ValueError."""
-    if text == "0":
-        return 0.0
-    if not _DURATION.fullmatch(text):
-        raise ValueError(f"{text!r} is not a duration; write one such as 60s, 1m30s or 500ms")
-    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+    """Seconds of a duration: ``90s``, ``1m30s``, ``500ms``, ``0``. Raises ValueError."""
+    return nanoseconds(text) / 1_000_000_000
 
 
 def parse_timeout(text: str) -> float:

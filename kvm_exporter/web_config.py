@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from kvm_exporter.rate_limit import RateLimit, nanoseconds
+from kvm_exporter.durations import nanoseconds
+from kvm_exporter.rate_limit import RateLimit
 from kvm_exporter.tls_config import TlsConfig
 from kvm_exporter.tls_section import parse_tls_section
 from kvm_exporter.yaml_file import (

@@ -8,7 +8,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import settings
+from support.gate import Gate
 from support.images import hypervisor_image
+from support.notifications import Notifications, notifications
 from support.twolevel import Laboratory
 
 settings.register_profile("default", deadline=None)
@@ -27,3 +29,16 @@ def laboratory(pytestconfig: pytest.Config) -> Iterator[Laboratory]:
 
     with TemporaryDirectory() as folder, Laboratory(hypervisor_image(Path(folder)), say) as laboratory:
         yield laboratory
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    """A gate that is open."""
+    return Gate(tmp_path / "gate")
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Notifications]:
+    """A service manager that listens."""
+    with notifications(tmp_path) as listening:
+        yield listening

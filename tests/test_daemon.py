@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -17,23 +16,10 @@ import pytest
 from support.exporter import PROGRAM, Exporter, exporter
 from support.gate import Gate
 from support.journal import journal
-from support.notifications import Notifications, notifications, notified_exporter
+from support.notifications import Notifications, notified_exporter
 from support.scrape import Scrape
 
 from kvm_exporter import __version__
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    """A gate that is open."""
-    return Gate(tmp_path / "gate")
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[Notifications]:
-    """A service manager that listens."""
-    with notifications(tmp_path) as listening:
-        yield listening
 
 
 class Reply(NamedTuple):

@@ -3,7 +3,6 @@
 import http.client
 import re
 import signal
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from support.drifting import LAZY, DriftingHost, logged
 from support.exporter import UNMEASURED, Exporter
 from support.layouts import AMD, kvm
-from support.notifications import Notifications, notifications
+from support.notifications import Notifications
 from support.scrape import Scrape
 
 from kvm_exporter.announcements import BOOT_DRIFT_ID, CHANGE_ID
@@ -38,13 +37,6 @@ def on_all(rows: Rows) -> dict[int, Rows]:
 def host(tmp_path: Path) -> DriftingHost:
     """A guest of two CPUs with every feature."""
     return DriftingHost(tmp_path, on_all(ALL))
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[Notifications]:
-    """A service manager that listens."""
-    with notifications(tmp_path) as listening:
-        yield listening
 
 
 Drift = tuple[dict[tuple[str, ...], float], dict[tuple[str, ...], float]]

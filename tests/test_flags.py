@@ -65,7 +65,7 @@ def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "1", "s", "-1s", "1 s", "1d", "1s ", "1,5s", "1e3s", "1s30", "infs", "1.s"])
+@pytest.mark.parametrize("text", ["", "1", "s", "-1s", "1 s", "1d", "1s ", "1,5s", "1e3s", "1s30", "infs"])
 def test_what_is_no_duration(text: str) -> None:
     """The message names it and shows what one looks like."""
     with pytest.raises(ValueError, match=r"^.* is not a duration; write one such as 60s, 1m30s or 500ms$"):

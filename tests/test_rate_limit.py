@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm_exporter.rate_limit import RateLimit, TokenBucket, nanoseconds
+from kvm_exporter.durations import nanoseconds
+from kvm_exporter.rate_limit import RateLimit, TokenBucket
 
 SECOND = 10**9
 
@@ -72,7 +73,7 @@ def test_durations_are_go_s(text: str, expected: int) -> None:
 )
 def test_what_is_no_duration_is_refused(text: str) -> None:
     """With what to write instead."""
-    with pytest.raises(ValueError, match="write one such as 1s, 1m30s or 500ms"):
+    with pytest.raises(ValueError, match="write one such as 60s, 1m30s or 500ms"):
         nanoseconds(text)
 
 

@@ -3,30 +3,16 @@
 import itertools
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.exporter import exporter
 from support.gate import Gate
 from support.gated_daemon import EAX
-from support.notifications import Notifications, notifications, notified_exporter
+from support.notifications import Notifications, notified_exporter
 
 SHORT = 0.3
 """Seconds in which something would have happened that must not."""
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    """A gate that is open."""
-    return Gate(tmp_path / "gate")
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[Notifications]:
-    """A service manager that listens."""
-    with notifications(tmp_path) as listening:
-        yield listening
 
 
 def test_it_is_ready_when_it_serves_a_sample(gate: Gate, manager: Notifications) -> None:

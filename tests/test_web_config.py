@@ -401,20 +401,20 @@ BAD = [
     ("rate_limit:\n  burst: 5\n", "line 2: rate_limit has no interval; add one such as interval: 1s"),
     (
         "rate_limit:\n  burst: 5\n  interval: 5\n",
-        "line 3: interval '5' is not a duration; write one such as 1s, 1m30s or 500ms",
+        "line 3: interval '5' is not a duration; write one such as 60s, 1m30s or 500ms",
     ),
     (
         "rate_limit:\n  interval: 1 s\n",
-        "line 2: interval '1 s' is not a duration; write one such as 1s, 1m30s or 500ms",
+        "line 2: interval '1 s' is not a duration; write one such as 60s, 1m30s or 500ms",
     ),
     (
         "rate_limit:\n  interval: -1s\n",
-        "line 2: interval '-1s' is not a duration; write one such as 1s, 1m30s or 500ms",
+        "line 2: interval '-1s' is not a duration; write one such as 60s, 1m30s or 500ms",
     ),
     ("rate_limit:\n  interval: [1s]\n", "line 2: expected a name, not a list or a mapping"),
     (
         "rate_limit:\n  interval: 9999999h\n",
-        "line 2: interval '9999999h' is longer than 290 years; write one such as 1s, 1m30s or 500ms",
+        "line 2: interval '9999999h' is longer than 290 years; write one such as 60s, 1m30s or 500ms",
     ),
     ("rate_limit:\n  interval: 1s\n", "line 2: rate_limit lets nothing in without a burst; add one such as burst: 5"),
     (
