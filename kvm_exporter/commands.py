@@ -81,8 +81,8 @@ def dump(_: argparse.Namespace) -> int:
     """Writes this machine's hypervisor leaves."""
     machine = Machine(Topology())
     recorded, failed = _in_worker(machine, lambda: record(machine))
-    for why in failed.values():
-        sys.stderr.write(f"kvm-exporter: {why}\n")
+    for cpu, why in failed.items():
+        sys.stderr.write(f"kvm-exporter: CPU {cpu} failed: {why}\n")
     write(format_dump(recorded))
     return 0
 

@@ -78,7 +78,7 @@ class Machine:
 
 
 class Visit:
-    """A Reader on one CPU."""
+    """A Reader on one CPU. What it raises says why; which CPU it is, its user knows."""
 
     __slots__ = ("_mask", "cpu", "given_up")
 
@@ -94,7 +94,7 @@ class Visit:
         """
         if error := _pin(0, self._mask):
             reason = _PIN_REASONS.get(error, os.strerror(error))
-            raise ReadError(f"CPU {self.cpu} cannot be read: {reason}")
+            raise ReadError(reason)
 
     def __call__(self, leaf: int, subleaf: int) -> Registers:
         """Execute CPUID on the CPU. Raises ReadError if that was given up or moves away every time."""
@@ -103,11 +103,9 @@ class Visit:
                 return _execute(leaf, subleaf, self.cpu)
             except _MovedError:
                 if self.given_up:
-                    raise ReadError(
-                        f"CPU {self.cpu} cannot be read: another task holds it and lets nobody run"
-                    ) from None
+                    raise ReadError("another task holds it and lets nobody run") from None
                 self.pin()
-        raise ReadError(f"CPU {self.cpu} cannot be read: the thread was moved away {ATTEMPTS} times")
+        raise ReadError(f"the thread was moved away {ATTEMPTS} times")
 
 
 class _MovedError(Exception):

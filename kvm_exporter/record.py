@@ -21,7 +21,7 @@ def record(source: Source) -> tuple[Dump, dict[int, str]]:
             except ReadError as error:
                 failed[cpu] = str(error)
     if not cpus:
-        raise ReadError("; ".join(failed.values()))
+        raise ReadError("; ".join(f"CPU {cpu}: {why}" for cpu, why in failed.items()))
     return Dump(cpus), failed
 
 

@@ -247,7 +247,7 @@ def test_a_visit_that_was_given_up_fails() -> None:
             assert os.sched_getaffinity(0) == {CPUS[0]}
             with pytest.raises(ReadError) as caught:
                 read(1, 0)
-            assert str(caught.value) == f"CPU {CPUS[-1]} cannot be read: another task holds it and lets nobody run"
+            assert str(caught.value) == "another task holds it and lets nobody run"
             assert machine.on(CPUS[0])(1, 0).eax == instruction(1)[CPUS[0]].eax
 
     with process_on({CPUS[0]}):
@@ -278,7 +278,7 @@ def test_a_cpu_that_does_not_exist() -> None:
 
     with pytest.raises(ReadError) as caught:
         in_thread(job)
-    expected = f"CPU {NO_CPU} cannot be read: it is outside this process's cpuset, or it went offline"
+    expected = "it is outside this process's cpuset, or it went offline"
     assert str(caught.value) == expected
 
 
@@ -340,15 +340,15 @@ def read_anywhere(machine: Machine) -> None:
             UnavailableError,
             "CPUID cannot be executed: Function not implemented",
         ),
-        ({"pin": errno.EINVAL}, read_cpu_3, ReadError, f"CPU 3 cannot be read: {OUTSIDE}"),
-        ({"pin": errno.EPERM}, read_cpu_3, ReadError, f"CPU 3 cannot be read: {REFUSED}"),
-        ({"pin": errno.ENOMEM}, read_cpu_3, ReadError, "CPU 3 cannot be read: Cannot allocate memory"),
-        ({"cpu": 2}, read_cpu_3, ReadError, "CPU 3 cannot be read: the thread was moved away 5 times"),
+        ({"pin": errno.EINVAL}, read_cpu_3, ReadError, OUTSIDE),
+        ({"pin": errno.EPERM}, read_cpu_3, ReadError, REFUSED),
+        ({"pin": errno.ENOMEM}, read_cpu_3, ReadError, "Cannot allocate memory"),
+        ({"cpu": 2}, read_cpu_3, ReadError, "the thread was moved away 5 times"),
         (
             {"execute": errno.EAGAIN, "cpu": 3},
             read_cpu_3,
             ReadError,
-            "CPU 3 cannot be read: the thread was moved away 5 times",
+            "the thread was moved away 5 times",
         ),
         (
             {"execute": errno.EAGAIN},

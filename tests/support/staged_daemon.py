@@ -21,7 +21,7 @@ from support.readers import BARE_METAL, kvm_rows, reader, sample_of, signature_l
 MARKUP = b"<img src=x>\0"
 """A signature that would load an image."""
 
-RELUCTANT = "CPU 3 cannot be read: it is held by <b>\"another\" task</b> & 'friends'"
+RELUCTANT = "it is held by <b>\"another\" task</b> & 'friends'"
 """A reason that would be bold."""
 
 
