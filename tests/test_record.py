@@ -86,7 +86,7 @@ def test_nothing_to_record_is_an_error() -> None:
     """It says why of each CPU."""
     with pytest.raises(ReadError) as caught:
         record(Machine({0: "outside the cpuset", 1: "held"}))
-    assert str(caught.value) == "outside the cpuset; held"
+    assert str(caught.value) == "CPU 0: outside the cpuset; CPU 1: held"
 
 
 SIGNATURES = st.sampled_from([KVM_SIGNATURE, b"Microsoft Hv", b"NobodyKnows!"])
