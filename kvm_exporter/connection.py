@@ -127,7 +127,9 @@ class Connection(asyncio.BufferedProtocol):
         except Exception:
             logger.exception("no answer to %s %s", request.method, request.path)
             response = plain(HTTPStatus.INTERNAL_SERVER_ERROR, "The exporter failed; its log says how.")
-        await self._write(self._http.send(response, last=self._owner.stopping))
+        data = self._http.send(response, last=self._owner.stopping)
+        del response  # a slow peer's costs memory once
+        await self._write(data)
         self._reply = None
         self._owner.served(self)
         if self._transport.is_closing():
@@ -143,6 +145,8 @@ class Connection(asyncio.BufferedProtocol):
     async def _write(self, data: bytes) -> None:
         """Write in pieces: asyncio's TLS encrypts at once what it is given, and keeps that without telling us."""
         for start in range(0, len(data), PIECE_BYTES):
+            if self._transport.is_closing():
+                return
             self._transport.write(data[start : start + PIECE_BYTES])
             await self._drain()
 

@@ -29,8 +29,7 @@ class Guard:
         self._follow()
 
     def context(self) -> ssl.SSLContext | None:
-        """What a connection that begins now is wrapped with; None: plain HTTP. Looks whether the files have changed."""
-        self._file.refresh()
+        """What a connection that begins now is wrapped with; None: plain HTTP."""
         self._follow()
         return self._file.context
 
@@ -46,6 +45,8 @@ class Guard:
 
     async def answer(self, request: Request) -> Response:
         """The answer to a request that is let through, or why it is not."""
+        # Connections are kept for days: who is taken out of the users is out at the next request.
+        self._follow()
         response = await self._guarded(request)
         own = {name.lower() for name, _ in response.headers}
         added = [(name, value) for name, value in self._config.http.headers if name.lower() not in own]
@@ -61,7 +62,8 @@ class Guard:
         return await self._answer(request)
 
     def _follow(self) -> None:
-        """Take over a configuration that has changed; what is the same keeps its state."""
+        """Look whether the files have changed, and take over what has; what is the same keeps its state."""
+        self._file.refresh()
         before, config = self._config, self._file.config
         if config is before:
             return

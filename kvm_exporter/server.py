@@ -29,6 +29,9 @@ SPARE_DESCRIPTORS = 64
 
 BACK_OFF_SECONDS = 0.02
 
+TIME_TO_ASK_SECONDS = 0.1
+"""For a handshake and a request, before a connection may have to make room: a flood does not wash away who is in it."""
+
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 # asyncio gives each TLS connection a buffer of 256 KiB, idle ones too; what we read is never longer than a header.
@@ -70,8 +73,8 @@ class Server:
         self.stopping = False
         self._gate = gate or OpenGate()
         self._listeners: list[socket.socket] = []
-        #: By age: those that have not been answered yet, the first to go, and those that have.
-        self._fresh: dict[Connection, None] = {}
+        #: By age: those that have not been answered yet, the first to go, with when they came; and those that have.
+        self._fresh: dict[Connection, float] = {}
         self._served: dict[Connection, None] = {}
         self._all_closed = asyncio.Event()
         self._short = False
@@ -128,7 +131,13 @@ class Server:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        context = self._gate.context()
+        most = min(MAX_CONNECTIONS if context is None else MAX_TLS_CONNECTIONS, _descriptors())
         for _ in range(ACCEPT_BATCH):
+            if self._is_crowded(most):
+                self._pause(listener)
+                return
             try:
                 peer, _ = listener.accept()
             except BlockingIOError:
@@ -140,11 +149,10 @@ class Server:
                     return
                 continue  # a peer that left again while it waited: accept(2) says to try the next
             peer.setblocking(False)  # noqa: FBT003 - the parameter has no name
-            context = self._gate.context()
-            self._make_room(MAX_CONNECTIONS if context is None else MAX_TLS_CONNECTIONS)
+            self._make_room(most)
             connection = Connection(self)
-            self._fresh[connection] = None
-            connection.opening = asyncio.get_running_loop().create_task(self._open(connection, peer, context))
+            self._fresh[connection] = loop.time()
+            connection.opening = loop.create_task(self._open(connection, peer, context))
             connection.opening.add_done_callback(partial(self._opening_ended, connection, peer))
 
     async def _open(self, connection: Connection, peer: socket.socket, context: ssl.SSLContext | None) -> None:
@@ -163,13 +171,27 @@ class Server:
 
     def _opening_ended(self, connection: Connection, peer: socket.socket, opening: asyncio.Task[None]) -> None:
         """Forget a peer that left, was too slow, spoke something else, or had to make room, maybe before it began."""
-        if opening.cancelled() or opening.exception() is not None:
+        # What asyncio's exceptions hold holds them: a flood would leave tens of megabytes to a rare garbage collection.
+        connection.opening = None
+        error = None if opening.cancelled() else opening.exception()
+        if error is not None:
+            error.__traceback__ = None
+        if opening.cancelled() or error is not None:
             peer.close()
             self.closed(connection)
 
+    def _is_full(self, most: int) -> bool:
+        return len(self._fresh) + len(self._served) >= most
+
+    def _is_crowded(self, most: int) -> bool:
+        """Whether there are as many as there may be, and who would have to go first has only just come."""
+        oldest = next(iter(self._fresh.values()), None)
+        now = asyncio.get_running_loop().time()
+        return self._is_full(most) and oldest is not None and now - oldest < TIME_TO_ASK_SECONDS
+
     def _make_room(self, most: int) -> None:
         """End the connection that is missed least, if there are as many as there may be."""
-        if len(self._fresh) + len(self._served) < min(most, _descriptors()):
+        if not self._is_full(most):
             return
         idle = (connection for connection in self._served if connection.idle)
         oldest = next(iter(self._fresh), None) or next(idle, None) or next(iter(self._served))
@@ -177,10 +199,14 @@ class Server:
         oldest.cut()
 
     def _back_off(self, listener: socket.socket, error: OSError) -> None:
-        """Leave the queue to the kernel for a moment, instead of asking for what there is not as fast as we can."""
+        """Say once that there is nothing to accept connections with, and do not ask for it as fast as we can."""
         if not self._short:
             logger.error("connections have to wait: %s; raise the limit (LimitNOFILE=)", error.strerror)
         self._short = True
+        self._pause(listener)
+
+    def _pause(self, listener: socket.socket) -> None:
+        """Leave the queue to the kernel for a moment."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(listener)
         loop.call_later(BACK_OFF_SECONDS, self._accept_from, listener)

@@ -1,0 +1,47 @@
+"""Real Prometheus servers scrape an exporter that wants TLS, a password or a certificate."""
+
+import time
+from pathlib import Path
+
+import pytest
+from support.exporter import exporter
+from support.prometheus import Prometheus, prometheus
+from support.secure import MUTUAL, PASSWORD, TLS, USERS, make_server, web_config
+from support.tools import RELEASES
+
+TRUST = "scheme: https\ntls_config:\n  ca_file: {folder}/ca.crt\n"
+LOGIN = "basic_auth:\n  username: prometheus\n  password: {password}\n"
+CERTIFICATE = "  cert_file: {folder}/client.crt\n  key_file: {folder}/client.key\n"
+
+
+def first_result(server: Prometheus) -> tuple[str, str]:
+    """How its target is, and why, once it has been asked."""
+    deadline = time.monotonic() + 20
+    while True:
+        for target in server.ask("targets")["activeTargets"]:
+            if target["health"] != "unknown":
+                return target["health"], target["lastError"]
+        assert time.monotonic() < deadline, "no scrape"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize(
+    ("exporters", "servers", "health", "problem"),
+    [
+        (TLS + USERS, TRUST + LOGIN, "up", ""),
+        (MUTUAL, TRUST + CERTIFICATE, "up", ""),
+        (TLS + USERS, TRUST, "down", "server returned HTTP status 401 Unauthorized"),
+    ],
+    ids=["TLS and password", "client certificate", "no password"],
+)
+def test_a_secure_target(tmp_path: Path, release: str, exporters: str, servers: str, health: str, problem: str) -> None:
+    """What the exporter wants, a server of either release can give; what it lacks, the server is told."""
+    certificates = make_server(tmp_path)
+    certificates.make("client", signer="ca", sans="DNS:prometheus")
+    settings = servers.format(folder=tmp_path, password=PASSWORD)
+    with exporter(f"--web.config.file={web_config(tmp_path, exporters)}") as running:
+        with prometheus(release, running.port, tmp_path, settings) as server:
+            assert first_result(server) == (health, problem)
+        assert running.stop() == 0
+        assert {line.split(" ")[1] for line in running.log} == {"level=info"}
