@@ -16,6 +16,9 @@ from typing import NamedTuple
 MAX_WAITING = 16
 """Passwords that wait to be hashed, at tens of milliseconds each; what comes on top is refused at once."""
 
+CLOSE_SECONDS = 5.0
+"""How long the end waits for the comparison that goes on; a usual one takes less than a tenth."""
+
 MAX_WRONG = 256
 """Wrong logins that are remembered."""
 
@@ -93,6 +96,11 @@ class Credentials:
         # Others may wait for the same; who leaves does not end it for them.
         return await asyncio.shield(check) and hashed is not None
 
+    def close(self) -> None:
+        """Check no more: at the end."""
+        if self._hasher is not None:
+            self._hasher.close()
+
     def _checked(self, login: Login, digest: bytes, check: asyncio.Future[bool], *, known: bool) -> None:
         del self._checks[digest]
         if check.result() and known:
@@ -116,8 +124,16 @@ class Hasher:
         from bcrypt import checkpw  # noqa: PLC0415 - only where there are users
 
         self._check = checkpw
-        self._jobs: SimpleQueue[tuple[bytes, bytes, asyncio.Future[bool]]] = SimpleQueue()
-        threading.Thread(target=self._run, name="kvm-bcrypt", daemon=True).start()
+        self._jobs: SimpleQueue[tuple[bytes, bytes, asyncio.Future[bool]] | None] = SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="kvm-bcrypt", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End after the comparison that goes on: the interpreter cannot end a thread that is inside bcrypt."""
+        self._closed = True
+        self._jobs.put(None)
+        self._thread.join(CLOSE_SECONDS)
 
     def matches(self, password: bytes, hashed: bytes) -> asyncio.Future[bool]:
         """Whether a password, of at most MAX_PASSWORD_BYTES and without NUL, is the hash's. For the event loop."""
@@ -127,7 +143,10 @@ class Hasher:
 
     def _run(self) -> None:
         while True:
-            password, hashed, future = self._jobs.get()
+            job = self._jobs.get()
+            if job is None or self._closed:
+                return
+            password, hashed, future = job
             try:
                 matches = self._check(password, hashed)
             except ValueError:

@@ -43,6 +43,10 @@ class Guard:
         except ValueError:
             return False  # names that are no text
 
+    def close(self) -> None:
+        """Check no more passwords: at the end."""
+        self._credentials.close()
+
     async def answer(self, request: Request) -> Response:
         """The answer to a request that is let through, or why it is not."""
         # Connections are kept for days: who is taken out of the users is out at the next request.

@@ -9,10 +9,10 @@ import ssl
 from asyncio import sslproto
 from collections.abc import Iterable
 from functools import partial
-from typing import Protocol
 
 from kvm_exporter.connection import Connection
 from kvm_exporter.deadlines import Deadlines
+from kvm_exporter.gate import Gate, OpenGate
 from kvm_exporter.http1 import MAX_HEADER_BYTES
 from kvm_exporter.listeners import close
 from kvm_exporter.messages import Answer
@@ -38,29 +38,6 @@ _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 sslproto.SSLProtocol.max_size = MAX_HEADER_BYTES
 
 logger = logging.getLogger(__name__)
-
-
-class Gate(Protocol):
-    """Who may connect, and over what."""
-
-    def context(self) -> ssl.SSLContext | None:
-        """What a connection that begins now is wrapped with; None: plain HTTP."""
-        ...
-
-    def admits(self, peer: ssl.SSLObject | None) -> bool:
-        """Whether this peer, after the handshake if there was one, is let in."""
-        ...
-
-
-class OpenGate:
-    """Everybody, over plain HTTP."""
-
-    def context(self) -> None:
-        """No TLS."""
-
-    def admits(self, peer: ssl.SSLObject | None) -> bool:  # noqa: ARG002 - whoever it is
-        """Everybody."""
-        return True
 
 
 class Server:
@@ -102,6 +79,7 @@ class Server:
             logger.warning("%d connections did not end within %g s and are cut", len(left), grace)
             for connection in left:
                 connection.cut()
+        self._gate.close()
 
     def opened(self, connection: Connection, peer: ssl.SSLObject | None) -> None:
         """A connection can be used: over TLS, after the handshake."""

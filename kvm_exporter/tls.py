@@ -25,6 +25,16 @@ _MISMATCHES = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIG
 _NAMES = {"DNS", "IP Address", "email", "URI"}
 
 
+class _Peer(ssl.SSLObject):
+    """A peer whose certificate has no names where they are no text. asyncio asks for them, and logs what is raised."""
+
+    def getpeercert(self, binary_form: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - the standard library's
+        try:
+            return super().getpeercert(binary_form)
+        except ValueError:
+            return {}
+
+
 class _PassphraseError(Exception):
     """A key that somebody would have to type a passphrase for."""
 
@@ -33,6 +43,7 @@ def server_context(tls: TlsConfig) -> ssl.SSLContext:
     """What connections are wrapped with. Reads the files that the configuration names. Raises TlsError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION
+    context.sslobject_class = _Peer
     context.set_alpn_protocols(["http/1.1"])
     _set_versions(context, tls)
     _set_suites(context, tls)

@@ -22,7 +22,7 @@ ONLY_IMPORTER = {
     "cffi": {"_cpuid_build"},
     "yaml": {"yaml_file"},
     "bcrypt": {"credentials"},
-    "ssl": {"guard", "server", "tls", "web_config_file"},
+    "ssl": {"gate", "guard", "server", "tls", "web_config_file"},
 }
 """What only these modules may import."""
 
