@@ -9,7 +9,7 @@ BUILD_INPUTS := pyproject.toml setup.py constraints.txt kvm_exporter/cpuid.c kvm
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test lint format install dist clean
+.PHONY: run test lint format install dashboards dist clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/kvm-exporter --web.listen-address=$(ADDRESS)
@@ -31,6 +31,10 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# The rules and alerts of dashboards/, from the one place that has cohort, thresholds and selectors.
+dashboards: $(VENV)/.installed
+	$(BIN)/python dashboards/generate.py
 
 # An sdist, and the wheel that is built from it: "python -m build -w" would not notice a file that the sdist lacks.
 dist: $(VENV)/.installed-dev

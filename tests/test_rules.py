@@ -1,0 +1,122 @@
+"""The rules as files: generated, well formed, about metrics that there are, in the house's manner, with runbooks."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.fleet import ALERTS, DASHBOARDS, RULES, alert_rules
+from support.readers import guest, sample_of
+from support.tools import monitoring_program
+
+from kvm_exporter.baseline import Baseline
+from kvm_exporter.drift_metrics import expected_families, observed_families
+from kvm_exporter.metrics import machine_families
+from kvm_exporter.observation import Observation
+from kvm_exporter.reference import ReferenceKeeper
+from kvm_exporter.sampler import Record
+from kvm_exporter.self_metrics import counter_families, sample_families, settings_families, web_config_families
+
+REPOSITORY = DASHBOARDS.parent
+RUNBOOKS = (REPOSITORY / "docs" / "runbooks.md").read_text(encoding="utf-8")
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+ALERTMANAGER = DASHBOARDS / "alertmanager.example.yaml"
+
+SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", RUNBOOKS, re.MULTILINE | re.DOTALL))
+
+
+def rules() -> list[dict[str, Any]]:
+    """Recordings and alerts."""
+    groups = [group for path in (RULES, ALERTS) for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def run(*command: str | Path) -> None:
+    """A program that must succeed."""
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_the_files_are_what_the_generator_writes(tmp_path: Path) -> None:
+    """Nobody has changed them by hand, or forgotten to generate them."""
+    run(sys.executable, DASHBOARDS / "generate.py", tmp_path)
+    for path in (RULES, ALERTS):
+        assert (tmp_path / path.name).read_text(encoding="utf-8") == path.read_text(encoding="utf-8"), path.name
+
+
+def test_prometheus_accepts_the_rules() -> None:
+    """Its own check, which knows PromQL and the templates."""
+    run(monitoring_program("bookworm", "promtool"), "check", "rules", RULES, ALERTS)
+
+
+@pytest.mark.parametrize("release", ["bookworm", "sid"])
+def test_alertmanager_accepts_the_example(release: str) -> None:
+    """Its own check."""
+    run(monitoring_program(release, "amtool"), "check-config", ALERTMANAGER)
+
+
+def rendered() -> set[str]:
+    """The names of the series that the exporter has, of each kind."""
+    sample = sample_of({0: guest(0x01007EFB)})
+    reference = ReferenceKeeper(None, "").reference(sample)
+    families = [
+        *machine_families(sample),
+        *observed_families(Observation(sample, reference, kvmclock_is_current=True)),
+        *expected_families(Baseline()),
+        *sample_families(sample, success=True),
+        *settings_families(60),
+        *counter_families(Record()),
+        *web_config_families(successful=True, timestamp=0),
+    ]
+    return {family.name for family in families} | {sample.name for family in families for sample in family.samples}
+
+
+def test_the_metrics_are_the_exporters() -> None:
+    """Every name in an expression is one that it renders and that the README knows."""
+    used = {name for rule in rules() for name in re.findall(r"\bkvm_[a-z_]+", rule["expr"])}
+    assert used - {rule.get("record") for rule in rules()} <= rendered()
+    assert {name for name in used if not described(name)} == set()
+
+
+def described(name: str) -> bool:
+    """Whether the README names a metric, or its end after others that begin alike."""
+    shortened = re.findall(r"`…(_[a-z_]+)`", README)
+    return f"`{name}`" in README or any(name.endswith(end) for end in shortened)
+
+
+def test_what_is_recorded_is_used_by_its_name() -> None:
+    """No expression asks for a recorded series that nobody records."""
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    used = {name for rule in rules() for name in re.findall(r"\w+:\w+:\w+", rule["expr"])}
+    assert used <= recorded
+
+
+@pytest.mark.parametrize("name", alert_rules())
+def test_an_alert_is_in_the_manner_of_the_house(name: str) -> None:
+    """It needs no memory of its own, joins nothing that may be there twice, and has what people need to act."""
+    rule = alert_rules()[name]
+    assert not re.search(r"\b(changes|resets|delta|offset|group_left|group_right)\b *\(?", rule["expr"])
+    assert "signature_info" not in rule["expr"]
+    assert rule["labels"].keys() == {"severity"}
+    assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+    assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+
+
+def test_every_alert_has_its_runbook() -> None:
+    """And every runbook its alert, which links to it; each says what it means, how to check and what to do."""
+    assert SECTIONS.keys() == alert_rules().keys()
+    assert re.findall(r"^## .*$", RUNBOOKS, re.MULTILINE) == [f"## {name}" for name in SECTIONS]
+    for name, text in SECTIONS.items():
+        assert re.findall(r"^\*\*(\w+)\.\*\*", text, re.MULTILINE) == ["Meaning", "Check", "Do"], name
+        assert alert_rules()[name]["annotations"]["runbook_url"].endswith(f"/runbooks.md#{name.lower()}")
+
+
+def test_inhibitions_are_about_alerts_that_there_are() -> None:
+    """Each name in a matcher is one of them."""
+    for rule in yaml.safe_load(ALERTMANAGER.read_text(encoding="utf-8"))["inhibit_rules"]:
+        for matcher in (*rule["source_matchers"], *rule["target_matchers"]):
+            names = re.findall(r"Kvm\w+", matcher)
+            assert "Kvm.+" in matcher or set(names) <= alert_rules().keys(), matcher
