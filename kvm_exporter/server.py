@@ -21,7 +21,7 @@ ACCEPT_BATCH = 64
 """Connections accepted in one turn of the event loop, so that a burst of them does not keep answers waiting."""
 
 MAX_CONNECTIONS = 512
-MAX_TLS_CONNECTIONS = 80
+MAX_TLS_CONNECTIONS = 64
 """Far more than scrapers have, and no more than 10 MB of memory; beyond it, each new one ends an old one."""
 
 SPARE_DESCRIPTORS = 64
