@@ -104,9 +104,9 @@ async def _reload_at_signals(
         await signalled.wait()
         signalled.clear()
         service.notify_reloading()
-        files = [file for file in (baseline, web_config) if file is not None]
-        for file in files:
-            file.reload()
+        for file in (baseline, web_config):
+            if file is not None:
+                file.reload()
         await sampler.again("signal")
         service.notify_ready("; ".join([_status(sampler.last), *_complaints(baseline, web_config)]))
 

@@ -59,8 +59,8 @@ def _attempt(*, success: bool) -> Iterator[Finding]:
 
 
 def _machine(observation: Observation, baseline: Baseline | None) -> Iterator[Finding]:
-    sample, reference = observation.sample, observation.reference
-    boot = reference.leaves if reference is not None else sample.common
+    sample = observation.sample
+    boot = observation.boot or sample.common
     if sample.common.kvm is None:
         yield _no_kvm(sample.common, boot)
     yield from _since_boot(boot, sample.common)

@@ -165,10 +165,8 @@ def _cpus(sample: Sample) -> Iterator[Metric]:
         "Online CPUs by what the last sample did: sampled, retained (isolated, read earlier), skipped, failed.",
         ("state",),
     )
-    states.add_metric(("sampled",), len(sample.sampled))
-    states.add_metric(("retained",), len(sample.retained))
-    states.add_metric(("skipped",), len(sample.skipped))
-    states.add_metric(("failed",), len(sample.failed))
+    for state, cpus in sample.states.items():
+        states.add_metric((state,), len(cpus))
     yield states
     yield _single(
         _gauge(

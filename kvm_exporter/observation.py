@@ -11,6 +11,7 @@ from kvm_exporter.features import Feature
 from kvm_exporter.guest import read_evidence
 from kvm_exporter.host import NoHostError, supported_features
 from kvm_exporter.in_use import features_in_use, kvmclock_is_current
+from kvm_exporter.leaves import Leaves
 from kvm_exporter.reference import Reference, ReferenceKeeper
 from kvm_exporter.registers import ReadError, Registers
 from kvm_exporter.sample import Sample
@@ -42,6 +43,11 @@ class Observation:
     host: Registers | None = None
     #: ``guest`` and ``host``, as far as they were collected.
     collectors: Mapping[str, Collected] = field(default_factory=dict)
+
+    @property
+    def boot(self) -> Leaves | None:
+        """What was offered when this boot was first sampled; None where nobody keeps that."""
+        return self.reference.leaves if self.reference is not None else None
 
 
 class Observer:

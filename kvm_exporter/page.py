@@ -12,7 +12,7 @@ from kvm_exporter.leaves import printable
 from kvm_exporter.observation import Observation
 from kvm_exporter.page_style import STYLE, STYLE_HASH
 from kvm_exporter.page_table import feature_table
-from kvm_exporter.sample import Sample
+from kvm_exporter.report import cpu_counts
 
 HEADERS = (
     ("Content-Type", "text/html; charset=utf-8"),
@@ -93,19 +93,13 @@ def _facts(observation: Observation) -> Iterator[tuple[str, str]]:
         yield "Fingerprint", f"<code>{fingerprint(kvm)}</code>"
         words = f"EAX <code>{kvm.eax:#010x}</code>, EDX <code>{kvm.edx:#010x}</code>"
         yield "Feature leaf", words if kvm.has_leaf else "none: the highest leaf is below it"
-    yield "CPUs", _cpus(sample)
+    yield "CPUs", cpu_counts(sample)
     if kvm is not None and kvm.timing is not None:
         yield "Frequencies", f"TSC {kvm.timing.tsc_khz / 1000:g} MHz, APIC bus {kvm.timing.bus_khz / 1000:g} MHz"
     if observation.kvmclock_is_current is not None:
         yield "Current clocksource", "kvm-clock" if observation.kvmclock_is_current else "not kvm-clock"
     if observation.reference is not None:
         yield "First sampled in this boot", _time(observation.reference.timestamp)
-
-
-def _cpus(sample: Sample) -> str:
-    states = (("sampled", sample.sampled), ("retained", sample.retained), ("skipped", sample.skipped))
-    counts = [f"{len(cpus)} {state}" for state, cpus in (*states, ("failed", sample.failed)) if cpus]
-    return ", ".join([f"{sample.online} online", *counts])
 
 
 def _time(timestamp: float) -> str:

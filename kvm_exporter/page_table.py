@@ -33,8 +33,8 @@ class Column:
 
 def feature_table(observation: Observation) -> Iterator[str]:
     """The table of all features that have metrics; nothing where there are none."""
-    sample, reference = observation.sample, observation.reference
-    features = shown_features(sample, reference.leaves if reference is not None else None)
+    sample = observation.sample
+    features = shown_features(sample, observation.boot)
     if not features:
         return
     columns = tuple(_columns(observation))

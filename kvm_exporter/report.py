@@ -1,7 +1,7 @@
 """A sample for people in a terminal, and as JSON for their scripts."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 from kvm_exporter.drift import Difference, difference, fingerprint, may_move
 from kvm_exporter.features import Feature
@@ -110,6 +110,12 @@ def describe(change: Difference, before: Leaves, after: Leaves, lost: str = "los
     return "; ".join(phrases)
 
 
+def cpu_counts(sample: Sample) -> str:
+    """How many CPUs are online, and in each state that any is in."""
+    counts = (f"{len(cpus)} {state}" for state, cpus in sample.states.items() if cpus)
+    return ", ".join((f"{sample.online} online", *counts))
+
+
 def divergence(sample: Sample, cpu: int) -> str:
     """What a CPU lacks or has beyond the common leaves."""
     common, other = sample.common, sample.sampled[cpu]
@@ -161,21 +167,11 @@ def supported(observation: Observation, feature: Feature) -> bool | None:
 
 def _cpus(sample: Sample) -> Iterator[str]:
     yield ""
-    states = (f"{len(cpus)} {state}" for state, cpus in _states(sample) if cpus)
-    yield f"CPUs: {sample.online} online, {', '.join(states)}"
+    yield f"CPUs: {cpu_counts(sample)}"
     for cpu in sample.divergent:
         yield f"CPU {cpu} differs: {divergence(sample, cpu)}"
     for cpu, why in sorted(sample.failed.items()):
         yield f"CPU {cpu} failed: {why}"
-
-
-def _states(sample: Sample) -> tuple[tuple[str, Collection[int]], ...]:
-    return (
-        ("sampled", sample.sampled),
-        ("retained", sample.retained),
-        ("skipped", sample.skipped),
-        ("failed", sample.failed),
-    )
 
 
 def _hex(number: int) -> str:

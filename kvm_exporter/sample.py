@@ -1,7 +1,7 @@
 """A Sample: what one look at every CPU found, where and when, and what the machine as a whole is said to offer."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import or_
@@ -37,9 +37,14 @@ class Sample:
         return dict(sorted({**self.retained, **self.sampled}.items()))
 
     @cached_property
+    def states(self) -> dict[str, Collection[int]]:
+        """The CPUs by what was done with them; every online CPU is in exactly one state."""
+        return {"sampled": self.sampled, "retained": self.retained, "skipped": self.skipped, "failed": self.failed}
+
+    @cached_property
     def online(self) -> int:
         """The number of online CPUs."""
-        return len(self.sampled) + len(self.retained) + len(self.skipped) + len(self.failed)
+        return sum(len(cpus) for cpus in self.states.values())
 
     @cached_property
     def common(self) -> Leaves:

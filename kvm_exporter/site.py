@@ -114,8 +114,9 @@ class Site:
 
     def _families(self, observation: Observation | None, baseline: Baseline | None) -> Iterator[Metric]:
         if observation is not None:
-            reference = observation.reference.leaves if observation.reference is not None else None
-            yield from machine_families(observation.sample, reference, per_cpu_features=self._settings.cpu_features)
+            yield from machine_families(
+                observation.sample, observation.boot, per_cpu_features=self._settings.cpu_features
+            )
             yield from observed_families(observation)
         if baseline is not None:
             yield from expected_families(baseline)

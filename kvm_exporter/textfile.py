@@ -10,9 +10,8 @@ from kvm_exporter.self_metrics import build_families, collector_families, sample
 
 def textfile_body(observation: Observation) -> bytes:
     """The gauges in text 0.0.4: no counters, and nothing of a process that is gone when the file is read."""
-    reference = observation.reference.leaves if observation.reference is not None else None
     families = [
-        *machine_families(observation.sample, reference),
+        *machine_families(observation.sample, observation.boot),
         *observed_families(observation),
         *build_families(),
         *sample_families(observation.sample, success=True),
