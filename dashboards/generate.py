@@ -182,6 +182,16 @@ timestamp(kvm_exporter_sample_timestamp_seconds) - kvm_exporter_sample_timestamp
             "served."
         ),
     ),
+    Alert(
+        name="KvmExporterBaselineReloadFailing",
+        expression='kvm_exporter_collector_success{collector="baseline"} == 0',
+        wait="5m",
+        severity="warning",
+        summary=f"The exporter on {THIS} cannot use its new baseline",
+        description=(
+            f"{THIS} is still judged by the last good baseline: what the new one requires and forbids is not looked at."
+        ),
+    ),
 )
 
 DRIFT_ALERTS = (

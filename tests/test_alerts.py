@@ -77,6 +77,7 @@ HEALTHY: Machine = {
     "kvm_exporter_sample_timestamp_seconds": Ago(30),
     "kvm_exporter_sample_max_age_seconds": 60,
     "kvm_exporter_web_config_last_reload_successful": 1,
+    series("kvm_exporter_collector_success", collector="baseline"): 1,
 }
 """A guest that Hyper-V's signature is shown to as well, with a baseline and with every evidence."""
 
@@ -189,6 +190,17 @@ SCENES = {
             "still served."
         ),
         near=[(60, one(without(HEALTHY, "kvm_exporter_web_config_last_reload_successful")))],
+    ),
+    "KvmExporterBaselineReloadFailing": Scene(
+        fault=one({**HEALTHY, series("kvm_exporter_collector_success", collector="baseline"): 0}),
+        labels={**ITSELF, "collector": "baseline"},
+        summary="The exporter on guest-1:10401 cannot use its new baseline",
+        description=(
+            "guest-1:10401 is still judged by the last good baseline: what the new one requires and forbids is not "
+            "looked at."
+        ),
+        # Where nobody may open /dev/kvm, the host's view fails; that is as it was meant.
+        near=[(60, one({**HEALTHY, series("kvm_exporter_collector_success", collector="host"): 0}))],
     ),
     "KvmVanished": Scene(
         fault=one(

@@ -15,10 +15,16 @@ from support.tools import monitoring_program
 from kvm_exporter.baseline import Baseline
 from kvm_exporter.drift_metrics import expected_families, observed_families
 from kvm_exporter.metrics import machine_families
-from kvm_exporter.observation import Observation
+from kvm_exporter.observation import Collected, Observation
 from kvm_exporter.reference import ReferenceKeeper
 from kvm_exporter.sampler import Record
-from kvm_exporter.self_metrics import counter_families, sample_families, settings_families, web_config_families
+from kvm_exporter.self_metrics import (
+    collector_families,
+    counter_families,
+    sample_families,
+    settings_families,
+    web_config_families,
+)
 
 REPOSITORY = DASHBOARDS.parent
 RUNBOOKS = (REPOSITORY / "docs" / "runbooks.md").read_text(encoding="utf-8")
@@ -69,6 +75,7 @@ def rendered() -> set[str]:
         *sample_families(sample, success=True),
         *settings_families(60),
         *counter_families(Record()),
+        *collector_families({"baseline": Collected(success=True, duration=0)}),
         *web_config_families(successful=True, timestamp=0),
     ]
     return {family.name for family in families} | {sample.name for family in families for sample in family.samples}
