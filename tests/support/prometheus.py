@@ -1,7 +1,7 @@
 """Real Prometheus servers that scrape what a test runs."""
 
 import json
-import re
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from support.exporter import Exporter
+from demo.servers import JOB, start
 from support.tools import monitoring_program
 
 CONFIGURATION = """
 global:
   scrape_interval: 1s
 scrape_configs:
-  - job_name: kvm
+  - job_name: {job}
 {settings}    static_configs:
       - targets: ['127.0.0.1:{port}']
 """
@@ -27,47 +27,42 @@ Labels = frozenset[tuple[str, str]]
 
 
 class Prometheus:
-    """A running server."""
+    """The API of a running server at host:port."""
 
-    def __init__(self, process: Exporter) -> None:
-        started = process.wait_for_log('msg="Listening on"', 20)
-        process.wait_for_log("ready to receive web requests", 20)
-        found = re.search(r"address=127\.0\.0\.1:(\d+)", started)
-        assert found is not None
-        self._url = f"http://127.0.0.1:{found[1]}/api/v1"
+    def __init__(self, address: str) -> None:
+        self._url = f"http://{address}/api/v1"
 
-    def ask(self, path: str) -> Any:  # noqa: ANN401 - JSON of many shapes
+    def ask(self, path: str, **parameters: str) -> Any:  # noqa: ANN401 - JSON of many shapes
         """The data of its API's answer."""
-        with urllib.request.urlopen(f"{self._url}/{path}", timeout=10) as response:  # noqa: S310 - always http
+        url = f"{self._url}/{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 - always http
             answer = json.load(response)
         assert answer["status"] == "success"
         return answer["data"]
 
+    def query(self, expression: str) -> list[Any]:
+        """The series that an expression gives now: ``metric`` and ``value``."""
+        return list(self.ask("query", query=expression)["result"])
+
     def series(self, name: str) -> dict[Labels, float]:
         """What it knows of a metric: labels, without those that it adds itself, and values."""
-        found = self.ask(f"query?query={name}")["result"]
         return {
             frozenset((label, value) for label, value in one["metric"].items() if label not in NOT_OURS): float(
                 one["value"][1]
             )
-            for one in found
+            for one in self.query(name)
         }
 
 
 @contextmanager
 def prometheus(release: str, port: int, folder: Path, settings: str = "") -> Iterator[Prometheus]:
     """A server that scrapes a port of the loopback every second; settings are lines of its scrape_config."""
+    monitoring_program(release, "prometheus")
     configuration = folder / "prometheus.yml"
-    configuration.write_text(CONFIGURATION.format(port=port, settings=indent(settings, " " * 4)))
-    process = Exporter(
-        [
-            monitoring_program(release, "prometheus"),
-            f"--config.file={configuration}",
-            f"--storage.tsdb.path={folder / 'data'}",
-            "--web.listen-address=127.0.0.1:0",
-        ]
-    )
+    configuration.write_text(CONFIGURATION.format(job=JOB, port=port, settings=indent(settings, " " * 4)))
+    flags = (f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'data'}")
+    server = start(release, "prometheus", *flags)
     try:
-        yield Prometheus(process)
+        yield Prometheus(server.address)
     finally:
-        process.stop()
+        server.process.stop()

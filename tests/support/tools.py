@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-TOOLS = Path(__file__).parents[2] / "build" / "tools"
-"""Where scripts/monitoring-tools unpacks Prometheus and Alertmanager."""
+from demo import servers
 
-RELEASES = ("bookworm", "sid")
-"""Debian 12, and the newest."""
+RELEASES = servers.RELEASES
+"""The releases of Debian whose servers are there: 12, and the newest."""
 
 
 def missing(what: str) -> None:
@@ -41,7 +40,8 @@ def program(name: str) -> str:
 
 def monitoring_program(release: str, name: str) -> str:
     """The path of prometheus, promtool or prometheus-alertmanager of one of RELEASES."""
-    path = TOOLS / release / "usr" / "bin" / name
-    if not path.exists():
-        missing(f"{name} of Debian {release} (scripts/monitoring-tools)")
-    return str(path)
+    try:
+        return str(servers.tool(release, name))
+    except servers.MissingToolError as error:
+        missing(str(error))
+        raise
