@@ -4,11 +4,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from support.fleet import ALERTS, DASHBOARDS, RULES, alert_rules
+from support.queries import committed_rules
 from support.readers import guest, sample_of
 from support.tools import monitoring_program
 
@@ -32,12 +32,6 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 ALERTMANAGER = DASHBOARDS / "alertmanager.example.yaml"
 
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", RUNBOOKS, re.MULTILINE | re.DOTALL))
-
-
-def rules() -> list[dict[str, Any]]:
-    """Recordings and alerts."""
-    groups = [group for path in (RULES, ALERTS) for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]]
-    return [rule for group in groups for rule in group["rules"]]
 
 
 def run(*command: str | Path) -> None:
@@ -83,8 +77,8 @@ def rendered() -> set[str]:
 
 def test_the_metrics_are_the_exporters() -> None:
     """Every name in an expression is one that it renders and that the README knows."""
-    used = {name for rule in rules() for name in re.findall(r"\bkvm_[a-z_]+", rule["expr"])}
-    assert used - {rule.get("record") for rule in rules()} <= rendered()
+    used = {name for rule in committed_rules() for name in re.findall(r"\bkvm_[a-z_]+", rule["expr"])}
+    assert used - {rule.get("record") for rule in committed_rules()} <= rendered()
     assert {name for name in used if not described(name)} == set()
 
 
@@ -96,8 +90,8 @@ def described(name: str) -> bool:
 
 def test_what_is_recorded_is_used_by_its_name() -> None:
     """No expression asks for a recorded series that nobody records."""
-    recorded = {rule["record"] for rule in rules() if "record" in rule}
-    used = {name for rule in rules() for name in re.findall(r"\w+:\w+:\w+", rule["expr"])}
+    recorded = {rule["record"] for rule in committed_rules() if "record" in rule}
+    used = {name for rule in committed_rules() for name in re.findall(r"\w+:\w+:\w+", rule["expr"])}
     assert used <= recorded
 
 

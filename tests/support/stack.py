@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from demo.servers import start_alertmanager, start_prometheus
 from demo.webhook import Message, webhook
@@ -12,6 +13,9 @@ from support.tools import monitoring_program
 
 PACE = 120
 """A minute of the rules' and Alertmanager's waits takes half a second."""
+
+
+T = TypeVar("T")
 
 
 class Stack:
@@ -23,7 +27,8 @@ class Stack:
 
     def wait_until_known(self, machines: int, seconds: float = 25) -> None:
         """Return when all machines are scraped and the rules have counted them."""
-        eventually(lambda: bool(self.prometheus.query(f"cohort:kvm_present:sum == {machines}")), seconds)
+        query = f"cohort:kvm_present:sum == {machines}"
+        assert until(lambda: self.prometheus.query(query), bool, seconds), f"no {machines} machines in {seconds} s"
 
     def take(self) -> list[Message]:
         """The messages since the last time."""
@@ -47,9 +52,9 @@ def stack(release: str, folder: Path, machines: Mapping[str, str]) -> Iterator[S
         yield Stack(Prometheus(prometheus.address), messages)
 
 
-def eventually(true: Callable[[], bool], seconds: float) -> None:
-    """Wait for what a server finds out by itself."""
+def until(ask: Callable[[], T], enough: Callable[[T], bool], seconds: float) -> T:
+    """The first answer that is enough; the last one if none is in time, so that whoever asked sees what is missing."""
     end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"not within {seconds} s"
+    while not enough(answer := ask()) and time.monotonic() < end:
         time.sleep(0.2)
+    return answer
