@@ -9,10 +9,14 @@ BUILD_INPUTS := pyproject.toml setup.py constraints.txt kvm_exporter/cpuid.c kvm
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test lint format install dashboards dist clean
+.PHONY: run demo test lint format install dashboards dist clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/kvm-exporter --web.listen-address=$(ADDRESS)
+
+# A fleet to try the alerts on, with servers of its own on the loopback.
+demo: $(VENV)/.installed build/tools/.unpacked
+	@exec $(BIN)/python -m demo
 
 install: $(VENV)/.installed
 

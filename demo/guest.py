@@ -63,7 +63,8 @@ class Guest:
     @property
     def environment(self) -> Mapping[str, str]:
         """What the daemon needs to be told beside its flags."""
-        return {"PYTHONPATH": str(REPOSITORY), "RUNTIME_DIRECTORY": os.fspath(self.runtime_directory)}
+        path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
+        return {"PYTHONPATH": path, "RUNTIME_DIRECTORY": os.fspath(self.runtime_directory)}
 
 
 def port_of(exporter: Process) -> int:

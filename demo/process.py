@@ -26,7 +26,6 @@ class Process:
         environment: Mapping[str, str] | None = None,
         *,
         group: int | None = None,
-        ended: Callable[[], None] = lambda: None,
     ) -> None:
         self.process = subprocess.Popen(
             command,
@@ -37,7 +36,8 @@ class Process:
             process_group=group,
         )
         self.log: list[str] = []
-        self._ended = ended
+        self._over = False
+        self._interested: list[Callable[[], None]] = []
         self._logged = threading.Condition()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -60,6 +60,14 @@ class Process:
             self.process.send_signal(number)
         return self.process.wait(timeout=STOP_SECONDS)
 
+    def when_ended(self, tell: Callable[[], None]) -> None:
+        """Have this called, in another thread, when the process has ended; at once if it has."""
+        with self._logged:
+            if not self._over:
+                self._interested.append(tell)
+                return
+        tell()
+
     def _running(self) -> bool:
         return self.process.poll() is None
 
@@ -72,5 +80,7 @@ class Process:
                     self._logged.notify_all()
         self.process.wait()
         with self._logged:
+            self._over = True
             self._logged.notify_all()
-        self._ended()
+        for tell in self._interested:
+            tell()

@@ -1,7 +1,7 @@
 """Real servers of a Debian release on the loopback: Prometheus with the rules of dashboards/, and Alertmanager."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import yaml
 
 from demo.guest import REPOSITORY
 from demo.pace import hurried
-from demo.process import MORTAL, Process
+from demo.process import MORTAL, LogError, Process
 
 TOOLS = REPOSITORY / "build" / "tools"
 """Where scripts/monitoring-tools unpacks Prometheus and Alertmanager."""
@@ -53,29 +53,31 @@ def tool(release: str, name: str) -> Path:
     return path
 
 
-def start(release: str, name: str, *flags: str, ended: Callable[[], None] = lambda: None) -> Server:
+def start(release: str, name: str, *flags: str) -> Server:
     """A server on a free port. Raises MissingToolError, LogError."""
     program = tool(release, name)
     share = program.parents[1] / "share"
     command = [*_INSIDE, str(share), *MORTAL, str(program), *flags, "--web.listen-address=127.0.0.1:0"]
-    process = Process(command, group=0, ended=ended)
-    line = process.wait_for_log('msg="Listening on"', START_SECONDS)
-    process.wait_for_log(_READY[name], START_SECONDS)
+    process = Process(command, group=0)
+    try:
+        line = process.wait_for_log('msg="Listening on"', START_SECONDS)
+        process.wait_for_log(_READY[name], START_SECONDS)
+    except LogError:
+        process.stop()
+        raise
     found = _LISTENING.search(line)
     assert found is not None, line  # noqa: S101 - it was told to listen there
     return Server(process, found[1])
 
 
-def start_alertmanager(
-    release: str, folder: Path, url: str, pace: float, ended: Callable[[], None] = lambda: None
-) -> Server:
+def start_alertmanager(release: str, folder: Path, url: str, pace: float) -> Server:
     """One that is configured as the example is, waits apart, and sends its messages below a URL."""
     folder.mkdir()
     example = (DASHBOARDS / "alertmanager.example.yaml").read_text(encoding="utf-8")
     configuration = folder / "alertmanager.yaml"
     configuration.write_text(hurried(example, pace).replace(_EXAMPLE_URL, url))
     flags = (f"--config.file={configuration}", f"--storage.path={folder / 'data'}", "--cluster.listen-address=")
-    return start(release, "prometheus-alertmanager", *flags, ended=ended)
+    return start(release, "prometheus-alertmanager", *flags)
 
 
 def start_prometheus(
@@ -84,7 +86,6 @@ def start_prometheus(
     machines: Mapping[str, str],
     alertmanager: str | None,
     pace: float,
-    ended: Callable[[], None] = lambda: None,
 ) -> Server:
     """One that scrapes machines, addresses by instance, every second, and knows all rules and alerts, waits apart."""
     folder.mkdir()
@@ -106,4 +107,4 @@ def start_prometheus(
         )
     )
     flags = (f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'data'}")
-    return start(release, "prometheus", *flags, ended=ended)
+    return start(release, "prometheus", *flags)

@@ -22,6 +22,7 @@ ONLY_IMPORTER = {
     "cffi": {"_cpuid_build"},
     "yaml": {"yaml_file"},
     "bcrypt": {"credentials"},
+    "demo": set(),
     "ssl": {"gate", "guard", "server", "tls", "web_config_file"},
 }
 """What only these modules may import."""

@@ -59,7 +59,14 @@ def test_the_sdist_has_what_a_wheel_is_built_from(built: Path) -> None:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     sources = ("cpuid.c", "cpuid_api.h", "_cpuid_build.py", "_cpuid.pyi", "_revision.py", "py.typed", "cpuid.py")
     assert {f"kvm_exporter/{name}" for name in sources} <= names
-    assert {"LICENSE", "Makefile", "constraints.txt", "tests/conftest.py", "scripts/system-packages"} <= names
+    assert {
+        "LICENSE",
+        "Makefile",
+        "constraints.txt",
+        "tests/conftest.py",
+        "demo/__main__.py",
+        "scripts/system-packages",
+    } <= names
     assert [name for name in names if name.endswith((".so", ".o", ".pyc"))] == []
 
 

@@ -1,4 +1,4 @@
-"""A running exporter from outside: what it has open, how much memory it takes, and what it complained of."""
+"""A running process from outside: what it has open, its memory, what it complained of, and whom it started."""
 
 import os
 import time
@@ -37,3 +37,23 @@ def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
     while not true():
         assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.02)
+
+
+def parents() -> dict[int, int]:
+    """The parent of each process that is not over: proc(5), stat. One that only waits to be buried is."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            state, parent, *_ = path.read_text().rpartition(")")[2].split()
+            if state not in "ZX":
+                found[int(path.parent.name)] = int(parent)
+    return found
+
+
+def descendants(process: int) -> set[int]:
+    """Those that a process has started, and those that they have."""
+    found, new, known = set[int](), {process}, parents()
+    while new:
+        new = {child for child, parent in known.items() if parent in new}
+        found |= new
+    return found

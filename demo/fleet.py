@@ -1,0 +1,55 @@
+"""The demonstration's processes: an exporter on each machine, and the servers that watch them and tell."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from demo.cast import CAST, Character
+from demo.guest import Guest, port_of
+from demo.process import MORTAL, Process
+from demo.servers import start_alertmanager, start_prometheus
+from demo.webhook import Message, webhook
+
+RELEASE = "bookworm"
+"""The last one whose Prometheus has pages to look at."""
+
+PACE = 60
+"""A minute of the alerts' waits takes a second: nobody waits for an hour in front of a demonstration."""
+
+Ended = Callable[[str, Process], None]
+"""Is told, in any thread, that a process is over: its name, and itself."""
+
+
+class Fleet:
+    """All that runs; it ends with the stack that it is started in. Raises LogError, MissingToolError."""
+
+    def __init__(self, folder: Path, running: ExitStack, told: Callable[[Message], None], ended: Ended) -> None:
+        self._running = running
+        self._ended = ended
+        self.guests = {one.name: Guest(folder / one.name, one.cpus) for one in CAST}
+        # All are started before the first is waited for.
+        exporters = {one.name: self._exporter(one) for one in CAST}
+        self.addresses = {name: f"127.0.0.1:{port_of(exporter)}" for name, exporter in exporters.items()}
+        url = running.enter_context(webhook(told))
+        alertmanager = start_alertmanager(RELEASE, folder / "alertmanager", url, PACE)
+        self._keep("Alertmanager", alertmanager.process)
+        self.alertmanager = alertmanager.address
+        prometheus = start_prometheus(RELEASE, folder / "prometheus", self.addresses, self.alertmanager, PACE)
+        self._keep("Prometheus", prometheus.process)
+        self.prometheus = prometheus.address
+
+    def _exporter(self, character: Character) -> Process:
+        guest, flags = self.guests[character.name], []
+        guest.boot()
+        if character.baseline:
+            path = guest.folder / "baseline.yaml"
+            path.write_text(character.baseline)
+            flags.append(f"--baseline={path}")
+        process = Process([*MORTAL, *guest.exporter(*flags)], guest.environment, group=0)
+        self._keep(f"the exporter on {character.name}", process)
+        return process
+
+    def _keep(self, name: str, process: Process) -> None:
+        self._running.callback(process.stop)
+        process.when_ended(partial(self._ended, name, process))

@@ -1,0 +1,60 @@
+"""A program in a terminal of its own, as a person has it: with keys, of which the terminal makes some signals."""
+
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+
+class Terminal:
+    """A pseudo-terminal: pty(7). The program that is started there leads its session."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._keys, screen = pty.openpty()
+        self.process = subprocess.Popen(["setsid", "--ctty", *command], stdin=screen, stdout=screen, stderr=screen)
+        os.close(screen)
+        self._unread = ""
+
+    def press(self, keys: str) -> None:
+        """Type."""
+        os.write(self._keys, keys.encode())
+
+    def until(self, pattern: str, seconds: float) -> re.Match[str]:
+        """What a regular expression finds first; it and all before it are not looked at again."""
+        end = time.monotonic() + seconds
+        while (found := re.search(pattern, self._unread)) is None:
+            assert self._receive(end - time.monotonic()), f"no {pattern!r}; the terminal shows {self._unread!r}"
+        self._unread = found.string[found.end() :]
+        return found
+
+    def close(self) -> None:
+        """Take it away."""
+        os.close(self._keys)
+
+    def _receive(self, seconds: float) -> bool:
+        """Whether there was something to see in time."""
+        if not select.select([self._keys], [], [], max(seconds, 0))[0]:
+            return False
+        try:
+            received = os.read(self._keys, 1 << 16)
+        except OSError:
+            return False  # nobody has it open any more
+        self._unread += received.decode()
+        return bool(received)
+
+
+@contextmanager
+def terminal(*command: str) -> Iterator[Terminal]:
+    """A program in a terminal; it is ended with it."""
+    running = Terminal(command)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.kill()
+        running.process.wait()
+        running.close()
