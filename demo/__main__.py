@@ -77,7 +77,7 @@ class Demonstration:
             self._next.put(partial(say, f"{now()} to {message['receiver']}: {status}: {summary}"))
 
     def ended(self, name: str, process: Process) -> None:
-        """Nobody ends before all do, whichever thread knows of it."""
+        """Without one of them it is over, whichever thread knows of it."""
 
         def step() -> None:
             words = "".join(f"\n    {line}" for line in process.log[-LAST_WORDS:])
@@ -119,7 +119,8 @@ Those who watch them, every second; what the alerts wait for a minute, they wait
 Enter lets {PLAIN.name} lose {STOLEN.name}, and Enter again gives it back; so do kill -USR1 {os.getpid()} and -USR2.
 That it has it back is told after half a minute: an alert on drift is kept for a while. Ctrl-C ends it all.
 
-What people would be told follows as it comes.
+What people would be told follows as it comes: of what is wrong from the beginning at once, and after half a minute that
+the machines are offered three different things.
 """
 
 

@@ -18,7 +18,7 @@ from demo.cast import CAST
 from demo.guest import REPOSITORY
 
 PROGRAM = (sys.executable, "-m", "demo")
-LAST_LINE = "What people would be told follows as it comes."
+LAST_WORDS = "the machines are offered three different things."
 
 FIRING, RESOLVED = (
     f"to operators: {status} +warning +KvmFeatureLost: plain lost steal_time" for status in ("FIRING", "RESOLVED")
@@ -33,7 +33,7 @@ def demonstration(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[tup
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     with terminal(*PROGRAM) as shown:
-        yield shown, shown.until(f"(?s).*{re.escape(LAST_LINE)}", 30)[0]
+        yield shown, shown.until(f"(?s).*{re.escape(LAST_WORDS)}", 30)[0]
 
 
 def page(url: str) -> str:
