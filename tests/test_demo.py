@@ -92,5 +92,9 @@ def test_everything_stops_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
             shown.until("the exporter on strict has ended by itself, with -9. Its last words:", 5)
         expected = {"SIGKILL": -signal.SIGKILL, "a child's death": 1}.get(how, 0)
         assert shown.process.wait(timeout=30) == expected
-        wait_until(lambda: not started & parents().keys())
+        try:
+            wait_until(lambda: not started & parents().keys())
+        finally:
+            for left in started & parents().keys():
+                os.kill(left, signal.SIGKILL)
     assert how == "SIGKILL" or list(tmp_path.iterdir()) == []
