@@ -80,13 +80,7 @@ def start_alertmanager(release: str, folder: Path, url: str, pace: float) -> Ser
     return start(release, "prometheus-alertmanager", *flags)
 
 
-def start_prometheus(
-    release: str,
-    folder: Path,
-    machines: Mapping[str, str],
-    alertmanager: str | None,
-    pace: float,
-) -> Server:
+def start_prometheus(release: str, folder: Path, machines: Mapping[str, str], alertmanager: str, pace: float) -> Server:
     """One that scrapes machines, addresses by instance, every second, and knows all rules and alerts, waits apart."""
     folder.mkdir()
     rules = []
@@ -94,7 +88,6 @@ def start_prometheus(
         rules.append(folder / name)
         rules[-1].write_text(hurried((DASHBOARDS / name).read_text(encoding="utf-8"), pace))
     targets = [{"targets": [address], "labels": {"instance": name}} for name, address in machines.items()]
-    receivers = [{"static_configs": [{"targets": [alertmanager]}]}] if alertmanager is not None else []
     configuration = folder / "prometheus.yaml"
     configuration.write_text(
         yaml.safe_dump(
@@ -102,7 +95,7 @@ def start_prometheus(
                 "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
                 "rule_files": [str(path) for path in rules],
                 "scrape_configs": [{"job_name": JOB, "static_configs": targets}],
-                "alerting": {"alertmanagers": receivers},
+                "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
             }
         )
     )

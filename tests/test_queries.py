@@ -36,6 +36,7 @@ MACHINES = {
     "gained": 1,
     "uneven": 1,
     "violator": 1,
+    "misjudged": 1,
     "careless": 1,
     "locked": 1,
     "mute": 1,
@@ -46,6 +47,7 @@ MACHINES = {
 
 KEPT = "features: {required: [steal_time], forbidden: [hints_realtime]}\n"
 VIOLATED = "features: {required: [hints_realtime], forbidden: [steal_time]}\n"
+MISSPELLED = "features: {required: [steal], forbidden: []}\n"
 
 MOST_SECONDS = 30
 
@@ -68,16 +70,14 @@ class Fleet:
 
     def __init__(self, folder: Path, running: ExitStack) -> None:
         self._running = running
-        self._baseline, self._web_config = folder / "baseline.yaml", folder / "web.yaml"
-        self._baseline.write_text(KEPT)
-        self._web_config.write_text("{}")
         self._hosts = {name: DriftingHost(folder / name, on_all(ALL)) for name in MACHINES}
         for host in self._hosts.values():
             host.boot()
         flags = {
             "steady": f"--host-supports={EAX:#x}",
-            "violator": f"--baseline={self._baseline}",
-            "locked": f"--web-config={self._web_config}",
+            "violator": f"--baseline={self._write('violator', KEPT)}",
+            "misjudged": f"--baseline={self._write('misjudged', KEPT)}",
+            "locked": f"--web-config={self._write('locked', '{}')}",
         }
         self._exporters = {name: self._start(name, *filter(None, [flags.get(name)])) for name in MACHINES}
         self.addresses = {
@@ -93,15 +93,22 @@ class Fleet:
         self._hosts["moved"].change(on_all(kvm(EAX, base=0x4000_0100)))
         self._hosts["gained"].change(on_all(kvm(EAX, edx=1)))
         self._hosts["uneven"].change({0: ALL, 1: kvm(EAX & ~STEAL_TIME)})
-        self._baseline.write_text(VIOLATED)
+        self._write("violator", VIOLATED)
+        self._write("misjudged", MISSPELLED)
         self._hosts["careless"].boot("no-kvmapf")
         self._hosts["careless"].change(on_all(kvm(EAX & ~STABLE_CLOCK)))
-        self._web_config.write_text("tls_server: {}")
+        self._write("locked", "tls_server: {}")
         self._hosts["mute"].hide()
         port = self._exporters["belated"].port
         self._exporters["belated"].stop()
         self._start("belated", f"--port={port}", "--clock-behind=600")
         self._exporters["gone"].stop()
+
+    def _write(self, name: str, text: str) -> Path:
+        """The file that the exporter of a machine is told to read: its baseline, or its web configuration."""
+        path = self._hosts[name].folder / "settings.yaml"
+        path.write_text(text)
+        return path
 
     def _start(self, name: str, *flags: str) -> Exporter:
         return self._running.enter_context(self._hosts[name].daemon(*flags, environment=UNMEASURED))

@@ -14,7 +14,6 @@ from support.tools import monitoring_program
 PACE = 120
 """A minute of the rules' and Alertmanager's waits takes half a second."""
 
-
 T = TypeVar("T")
 
 
