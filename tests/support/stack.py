@@ -24,7 +24,7 @@ class Stack:
         self.prometheus = prometheus
         self.messages = messages
 
-    def wait_until_known(self, machines: int, seconds: float = 25) -> None:
+    def wait_until_known(self, machines: int, seconds: float = 60) -> None:
         """Return when all machines are scraped and the rules have counted them."""
         query = f"cohort:kvm_present:sum == {machines}"
         assert until(lambda: self.prometheus.query(query), bool, seconds), f"no {machines} machines in {seconds} s"
