@@ -282,13 +282,24 @@ max without (fingerprint) (
     ),
 )
 
+JUDGED = "instance:kvm_feature_offered:judged"
+
 INTENT_ALERTS = (
+    # In one look over every bit of every machine what three alerts need of it: a fleet has many.
+    Recording(
+        name=JUDGED,
+        expression=f"""
+kvm_feature_offered
+and on ({OF_BIT})
+(kvm_feature_expected or kvm_feature_in_use == 0)
+""",
+    ),
     Alert(
         name="KvmFeatureMissing",
         expression=f"""
 kvm_feature_expected == 1
 and on ({OF_MACHINE}) kvm_present
-unless on ({OF_BIT}) kvm_feature_offered == 1
+unless on ({OF_BIT}) {JUDGED} == 1
 """,
         wait="5m",
         severity="warning",
@@ -299,7 +310,7 @@ unless on ({OF_BIT}) kvm_feature_offered == 1
         name="KvmFeatureForbidden",
         expression=f"""
 kvm_feature_expected == 0
-and on ({OF_BIT}) kvm_feature_offered == 1
+and on ({OF_BIT}) {JUDGED} == 1
 """,
         wait="5m",
         severity="warning",
@@ -310,7 +321,7 @@ and on ({OF_BIT}) kvm_feature_offered == 1
         name="KvmFeatureSwitchedOff",
         expression=f"""
 kvm_feature_in_use == 0
-and on ({OF_BIT}) kvm_feature_offered == 1
+and on ({OF_BIT}) {JUDGED} == 1
 """,
         wait="15m",
         severity="info",

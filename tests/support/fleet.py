@@ -49,7 +49,7 @@ Firing = Mapping[str, Sequence[Expected]]
 def alert_rules() -> dict[str, dict[str, Any]]:
     """The committed alerts by name."""
     groups = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
-    return {rule["alert"]: rule for group in groups for rule in group["rules"]}
+    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
 
 
 def series(name: str, **labels: str) -> str:
