@@ -1,45 +1,33 @@
 """``generate.py [FOLDER]``: write rules.yaml and alerts.yaml, beside this file or into another folder.
 
-What a site may want to be different stands first; change it there, and run ``make dashboards``. The rules know nothing
-of the exporter but the names of its metrics.
+What a site may want to be different stands in settings.py. The rules know nothing of the exporter but the names of its
+metrics.
 """
-# ruff: noqa: INP001 - a program, not a module of a package
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from settings import (
+    DOWN_FEWEST,
+    DOWN_SHARE,
+    DRIFT_KEPT,
+    EXPORTERS,
+    OF_BIT,
+    OF_COHORT,
+    OF_FEATURE,
+    OF_FINGERPRINT,
+    OF_MACHINE,
+    RARE_SHARE,
+    RUNBOOKS,
+    STALE_AGES,
+    STALE_SECONDS,
+)
 
-EXPORTERS = 'job="kvm"'
-"""The targets that are exporters, among everything that is scraped: Prometheus' own series about them say no more."""
-
-COHORT = ("job",)
-"""The labels of a target, ``job`` among them, that machines share which ought to offer the same."""
-
-MACHINE = ("job", "instance")
-"""The labels of a target that tell one machine from all others."""
-
-DOWN_SHARE = 0.1
-DOWN_FEWEST = 3
-"""From which share of a job on, and how many machines, it is no longer a matter of single machines."""
-
-RARE_SHARE = 0.05
-"""What a smaller share of a cohort offers is rare."""
-
-STALE_AGES = 3
-STALE_SECONDS = 60
-"""So many maximum ages, and seconds more for a clock that is not quite right, make a sample stale."""
-
-DRIFT_KEPT = "15m"
-"""How long an alert on drift outlives a machine's silence: a restart of the exporter is not the end of the drift."""
-
-RUNBOOKS = "https://example.invalid/kvm-exporter/runbooks.md"
-"""Where docs/runbooks.md can be read."""
-
-HEADER = "# Written by generate.py, in this folder. What to change stands first there; then run make dashboards.\n"
+HEADER = "# Written by dashboards/generate.py. What to change stands in settings.py there; then run make dashboards.\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,17 +70,6 @@ class Alert:
         }
 
 
-def labels(*names: str) -> str:
-    """A list of labels, each once."""
-    return ", ".join(dict.fromkeys(names))
-
-
-OF_COHORT = labels(*COHORT)
-OF_FINGERPRINT = labels(*COHORT, "fingerprint")
-OF_FEATURE = labels(*COHORT, "feature", "register", "bit")
-OF_MACHINE = labels(*MACHINE)
-OF_BIT = labels(*MACHINE, "register", "bit")
-
 THIS = "{{ $labels.instance }}"
 JOB = "{{ $labels.job }}"
 NAME = "{{ $labels.feature }}"
@@ -124,6 +101,22 @@ cohort:kvm_feature_offered:sum
 cohort_fingerprint:kvm_fingerprint_info:count
 / on ({OF_COHORT}) group_left ()
 sum by ({OF_COHORT}) (cohort_fingerprint:kvm_fingerprint_info:count)
+""",
+    ),
+    Recording(
+        name="cohort:kvm_boot_feature_changed:lost",
+        expression=f"count by ({OF_FEATURE}) (kvm_boot_feature_changed == -1)",
+    ),
+    Recording(
+        name="cohort:kvm_boot_feature_changed:gained",
+        expression=f"count by ({OF_FEATURE}) (kvm_boot_feature_changed == 1)",
+    ),
+    Recording(
+        name="cohort:kvm_boot_feature_changes:drifted",
+        expression=f"""
+sum by ({OF_COHORT}) (
+  sum without (change) (kvm_boot_feature_changes) + kvm_boot_signature_changed > bool 0
+)
 """,
     ),
 )
@@ -345,7 +338,7 @@ unless on ({OF_MACHINE}) kvm_feature_offered{{register="eax", bit="24"}} == 1
     ),
 )
 
-FILES: Mapping[str, Mapping[str, Sequence[Recording | Alert]]] = {
+RULES: Mapping[str, Mapping[str, Sequence[Recording | Alert]]] = {
     "rules.yaml": {"kvm-exporter-fleet": RECORDINGS},
     "alerts.yaml": {
         "kvm-exporter": EXPORTER_ALERTS,
@@ -357,7 +350,11 @@ FILES: Mapping[str, Mapping[str, Sequence[Recording | Alert]]] = {
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes text of several lines as such."""
+    """Writes text of several lines as such, and everything where it belongs."""
+
+    def ignore_aliases(self, _: object) -> bool:
+        """Nothing stands for what is written elsewhere."""
+        return True
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
         """As a block where there is more than one line."""
@@ -367,15 +364,29 @@ class Dumper(yaml.SafeDumper):
 Dumper.add_representer(str, Dumper.represent_text)
 
 
+def yaml_text(content: Mapping[str, Any]) -> str:
+    """A file that people read, too."""
+    return HEADER + yaml.dump(content, Dumper=Dumper, sort_keys=False, width=120)
+
+
+def rule_groups(groups: Mapping[str, Sequence[Recording | Alert]]) -> dict[str, Any]:
+    """A rule file, as Prometheus reads it."""
+    return {"groups": [{"name": group, "rules": [rule.rule() for rule in rules]} for group, rules in groups.items()]}
+
+
+def files() -> Iterator[tuple[str, str]]:
+    """The path of each file, and its text."""
+    for path, groups in RULES.items():
+        yield path, yaml_text(rule_groups(groups))
+
+
 def main() -> None:
     """Write each file anew."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
-    for name, groups in FILES.items():
-        content = {
-            "groups": [{"name": group, "rules": [rule.rule() for rule in rules]} for group, rules in groups.items()]
-        }
-        text = yaml.dump(content, Dumper=Dumper, sort_keys=False, width=120)
-        (folder / name).write_text(HEADER + text, encoding="utf-8")
+    for name, text in files():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ committed rules minute by minute; of all alerts, no other than what a scene tell
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.fleet import (
@@ -465,7 +466,26 @@ def test_what_is_recorded_of_a_fleet(tmp_path: Path) -> None:
         "cohort:kvm_fingerprint_info:distinct": {"": 2},
         "cohort_fingerprint:kvm_fingerprint_info:share": {"a56f971aee6ec7ef": 0.75, "671fa1834330d3c4": 0.25},
     }
-    test = {
+    assert promtool_tests(tmp_path, recording_test(fleet, expected)) == ""
+
+
+def test_what_is_recorded_of_drift(tmp_path: Path) -> None:
+    """How many machines lost and gained each feature, and how many drifted in any way, each counted once."""
+    lost = {**HEALTHY, **drifted(STEAL_TIME, -1)}
+    both = {**lost, **drifted(YIELD, 1)}
+    elsewhere = {**HEALTHY, "kvm_boot_signature_changed": 1}
+    expected: dict[str, dict[str, float]] = {
+        "cohort:kvm_boot_feature_changed:lost": {"steal_time": 2},
+        "cohort:kvm_boot_feature_changed:gained": {"pv_sched_yield": 1},
+        "cohort:kvm_boot_feature_changes:drifted": {"": 3},
+    }
+    fleet = several((3, HEALTHY), (1, lost), (1, both), (1, elsewhere), (1, BARE), (1, DOWN))
+    assert promtool_tests(tmp_path, recording_test(fleet, expected)) == ""
+
+
+def recording_test(fleet: Fleet, expected: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """What promtool is to check: the recorded series of a fleet, by name and by feature or fingerprint."""
+    return {
         "interval": "1m",
         "input_series": input_series([(20, fleet)]),
         "promql_expr_test": [
@@ -479,7 +499,6 @@ def test_what_is_recorded_of_a_fleet(tmp_path: Path) -> None:
             for name, by_label in expected.items()
         ],
     }
-    assert promtool_tests(tmp_path, test) == ""
 
 
 def recorded(name: str, label: str) -> str:
