@@ -20,7 +20,7 @@ demo: $(VENV)/.installed build/tools/.unpacked
 
 install: $(VENV)/.installed
 
-test: $(VENV)/.installed-dev build/tools/.unpacked build/guests/.unpacked
+test: $(VENV)/.installed-dev build/tools/.unpacked build/guests/.unpacked build/grafana/.installed
 	@scripts/system-packages $(PYTHON) test
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(PYTEST_FLAGS)
@@ -36,8 +36,8 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# The rules and alerts of dashboards/, from the one place that has cohort, thresholds and selectors.
-dashboards: $(VENV)/.installed
+# The rules, alerts, dashboards and provisioning of dashboards/, from the one place that has cohort, thresholds and selectors.
+dashboards: $(VENV)/.installed-dev
 	$(BIN)/python dashboards/generate.py
 
 # An sdist, and the wheel that is built from it: "python -m build -w" would not notice a file that the sdist lacks.
@@ -60,6 +60,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 build/guests/.unpacked: scripts/guest-tools
 	@scripts/guest-tools build/guests
+	@touch $@
+
+build/grafana/.installed: scripts/grafana-packages tests/node/package-lock.json
+	@scripts/grafana-packages build/grafana
 	@touch $@
 
 build/tools/.unpacked: scripts/monitoring-tools

@@ -1,4 +1,4 @@
-"""``generate.py [FOLDER]``: write rules.yaml and alerts.yaml, beside this file or into another folder.
+"""``generate.py [FOLDER]``: write rules, alerts and what Grafana reads, beside this file or into another folder.
 
 What a site may want to be different stands in settings.py. The rules know nothing of the exporter but the names of its
 metrics.
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from grafana.fleet import FLEET
+from grafana.guest import GUEST
 from settings import (
     DOWN_FEWEST,
     DOWN_SHARE,
@@ -348,6 +350,8 @@ RULES: Mapping[str, Mapping[str, Sequence[Recording | Alert]]] = {
     },
 }
 
+DASHBOARDS = (FLEET, GUEST)
+
 
 class Dumper(yaml.SafeDumper):
     """Writes text of several lines as such, and everything where it belongs."""
@@ -378,6 +382,8 @@ def files() -> Iterator[tuple[str, str]]:
     """The path of each file, and its text."""
     for path, groups in RULES.items():
         yield path, yaml_text(rule_groups(groups))
+    for dashboard in DASHBOARDS:
+        yield f"{dashboard.uid}.json", dashboard.text()
 
 
 def main() -> None:

@@ -1,0 +1,175 @@
+"""A dashboard: its variables, its annotations, its links, and the place of each panel."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import (
+    AnnotationContainer,
+    AnnotationQuery,
+    Dashboard,
+    DashboardCursorSync,
+    DashboardDashboardTemplating,
+    DashboardDashboardTime,
+    DashboardLink,
+    DashboardLinkType,
+    GridPos,
+    RowPanel,
+    VariableModel,
+    VariableOption,
+    VariableRefresh,
+    VariableSort,
+    VariableType,
+)
+from grafana_foundation_sdk.models.dashboard import Panel as Model
+
+from grafana.panels import DATA_SOURCE, Panel
+from grafana.queries import notable
+
+COLUMNS = 24
+"""Grafana's grid."""
+
+FLEET_UID, GUEST_UID = "kvm-fleet", "kvm-guest"
+TITLES = {FLEET_UID: "KVM fleet", GUEST_UID: "KVM guest"}
+
+THIS_GUEST = (
+    f"/d/{GUEST_UID}?${{__url_time_range}}&${{datasource:queryparam}}&${{job:queryparam}}&var-instance=${{__value.raw}}"
+)
+"""From the name of a machine in a cell to its dashboard."""
+
+
+class Annotation(AnnotationQuery):
+    """Marks what a query finds to be more than 0. Titles are Prometheus' own: Grafana's model does not know them."""
+
+    def __init__(self, name: str, expression: str, color: str, title: str, *, is_time: bool = False) -> None:
+        """The title may have labels; ``is_time`` marks the times that the values are, in milliseconds."""
+        super().__init__(name=name, datasource=DATA_SOURCE, icon_color=color, expr=expression.strip())
+        self._title = title
+        self._is_time = is_time
+
+    def to_json(self) -> dict[str, object]:
+        """As Grafana's data source for Prometheus reads it: processAnnotationResponse in its datasource.ts."""
+        return {**super().to_json(), "titleFormat": self._title, "useValueForTime": self._is_time}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Panels beside each other, as wide as the dashboard and of one height; under a heading, if it has a title."""
+
+    title: str = ""
+    height: int
+    panels: Sequence[Panel]
+
+    def widths(self) -> Sequence[int]:
+        """Of each panel: its own, or an equal share of what is left."""
+        rest = [panel for panel in self.panels if not panel.width]
+        left = COLUMNS - sum(panel.width for panel in self.panels)
+        if left != (left // len(rest) * len(rest) if rest else 0):
+            raise ValueError(
+                f"{self.panels[0].title!r} and those beside it do not make {COLUMNS} columns; change a width"
+            )
+        return [panel.width or left // len(rest) for panel in self.panels]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """All of a dashboard."""
+
+    uid: str
+    description: str
+    rows: Sequence[Row]
+    annotations: Sequence[Annotation]
+    most_machines: int
+    """How many machines are shown one by one."""
+    variables: Sequence[VariableModel] = ()
+    """Those that only it has."""
+
+    def text(self) -> str:
+        """As classic JSON."""
+        other = GUEST_UID if self.uid == FLEET_UID else FLEET_UID
+        dashboard = Dashboard(
+            uid=self.uid,
+            title=TITLES[self.uid],
+            description=self.description,
+            tags=["kvm", "kvm-exporter"],
+            editable=False,
+            graph_tooltip=DashboardCursorSync.CROSSHAIR,
+            time=DashboardDashboardTime("now-24h", "now"),
+            refresh="1m",
+            panels=list(placed(self.rows)),
+            templating=DashboardDashboardTemplating([*common_variables(self.most_machines), *self.variables]),
+            annotations=AnnotationContainer(list(self.annotations)),
+            links=[
+                DashboardLink(
+                    title=TITLES[other],
+                    type_val=DashboardLinkType.LINK,
+                    icon="dashboard",
+                    tooltip=f"{TITLES[other]}, with the same machines and time",
+                    url=f"/d/{other}",
+                    include_vars=True,
+                    keep_time=True,
+                )
+            ],
+        )
+        return json.dumps(dashboard, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
+
+
+def placed(rows: Sequence[Row]) -> Iterator[Model | RowPanel]:
+    """Every heading and panel, from the top left to the bottom right."""
+    numbers = count(1)
+    y = 0
+    for row in rows:
+        if row.title:
+            yield RowPanel(title=row.title, id_val=next(numbers), grid_pos=GridPos(h=1, w=COLUMNS, x=0, y=y))
+            y += 1
+        x = 0
+        for panel, width in zip(row.panels, row.widths(), strict=True):
+            yield panel.model(next(numbers), GridPos(h=row.height, w=width, x=x, y=y))
+            x += width
+        y += row.height
+
+
+def common_variables(most_machines: int) -> Sequence[VariableModel]:
+    """Which Prometheus, which jobs, which machines, and which of them are shown one by one."""
+    source = variable(
+        VariableType.DATASOURCE, "datasource", "Data source", "The Prometheus that scrapes the exporters."
+    )
+    source.query = "prometheus"
+    source.refresh = VariableRefresh.ON_DASHBOARD_LOAD
+    job = choice("job", "The scrape jobs of exporters.", "label_values(kvm_exporter_sample_success, job)")
+    instance = choice("instance", "Their machines.", 'label_values(kvm_exporter_sample_success{job=~"$job"}, instance)')
+    description = (
+        f"Of the selected instances at most {most_machines}, which the panels of single machines show: first what "
+        "drifted or has CPUs that differ, then what is down, then what is offered something rare."
+    )
+    machine = choice("machine", description, f"query_result({one_line(notable(most_machines))})")
+    machine.regex = '/instance="([^"]+)"/'
+    machine.sort = VariableSort.DISABLED
+    machine.all_value = None
+    return source, job, instance, machine
+
+
+def choice(name: str, description: str, query: str) -> VariableModel:
+    """Some of the values of a label, or all."""
+    model = variable(VariableType.QUERY, name, name.title(), description)
+    model.datasource = DATA_SOURCE
+    model.query = query
+    model.refresh = VariableRefresh.ON_TIME_RANGE_CHANGED
+    model.sort = VariableSort.NATURAL_ASC
+    model.multi = True
+    model.include_all = True
+    model.all_value = ".+"
+    model.current = VariableOption(selected=True, text=["All"], value=["$__all"])
+    return model
+
+
+def variable(kind: VariableType, name: str, label: str, description: str) -> VariableModel:
+    """A variable without what the model has by default for intervals alone."""
+    return VariableModel(kind, name, label=label, description=description, auto=None, auto_min=None, auto_count=None)
+
+
+def one_line(expression: str) -> str:
+    """The same expression: Grafana takes a variable's query apart with a pattern that knows no second line."""
+    return " ".join(expression.split())
