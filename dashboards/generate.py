@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from grafana.fleet import FLEET
 from grafana.guest import GUEST
+from grafana.provisioning import alerting, dashboard_provider, data_source
 from settings import (
     DOWN_FEWEST,
     DOWN_SHARE,
@@ -384,6 +385,10 @@ def files() -> Iterator[tuple[str, str]]:
         yield path, yaml_text(rule_groups(groups))
     for dashboard in DASHBOARDS:
         yield f"{dashboard.uid}.json", dashboard.text()
+    yield "provisioning/datasources/prometheus.yaml", yaml_text(data_source())
+    yield "provisioning/dashboards/kvm.yaml", yaml_text(dashboard_provider())
+    drift = [alert.rule() for alert in DRIFT_ALERTS]
+    yield "provisioning/alerting/kvm-drift.yaml", yaml_text(alerting("kvm-drift", drift))
 
 
 def main() -> None:
