@@ -9,7 +9,7 @@ BUILD_INPUTS := pyproject.toml setup.py constraints.txt kvm_exporter/cpuid.c kvm
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run demo test lint format install dashboards dist clean
+.PHONY: run demo test lint format install bench-fleet bench-rollout dashboards dist clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/kvm-exporter --web.listen-address=$(ADDRESS)
@@ -35,6 +35,14 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# What fleets of a thousand and of ten thousand machines cost a real Prometheus with our rules, and our dashboard.
+bench-fleet: $(VENV)/.installed build/tools/.unpacked
+	$(BIN)/python -m benchmarks.fleet.scale
+
+# How many messages the roll-out of a new host kernel over ten thousand guests sends; takes ten minutes.
+bench-rollout: $(VENV)/.installed build/tools/.unpacked
+	$(BIN)/python -m benchmarks.fleet.rollout
 
 # The rules, alerts, dashboards and provisioning of dashboards/, from the one place that has cohort, thresholds and selectors.
 dashboards: $(VENV)/.installed-dev

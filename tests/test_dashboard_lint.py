@@ -8,8 +8,9 @@ from typing import Any
 
 import promql_parser
 import pytest
-from support.panels import asked_by, dashboards, panels, replaced, variables
 from support.promql import nodes, selectors
+
+from demo.panels import asked_by, dashboards, panels, replaced, variables
 
 FILES = sorted(dashboards())
 

@@ -21,11 +21,11 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from jsonschema import Draft7Validator
 from support.catalogue import rendered
 from support.fleet import DASHBOARDS, RULES
-from support.panels import EVERYTHING, PanelQuery, dashboards, panels, queries, replaced
 from support.promql import nodes, selectors
 from support.tables import PACKAGES
 from support.tools import missing
 
+from demo.panels import EVERYTHING, PanelQuery, dashboards, panels, queries, replaced
 from kvm_exporter.features import feature_named
 
 SCHEMA = PACKAGES / "dashboard.json"

@@ -93,7 +93,7 @@ class Fleet:
         self._hosts["vanished"].change(on_all(AMD))
         self._hosts["moved"].change(on_all(kvm(EAX, base=0x4000_0100)))
         self._hosts["gained"].change(on_all(kvm(EAX, edx=1)))
-        self._hosts["uneven"].change({0: ALL, 1: kvm(EAX & ~STEAL_TIME)})
+        self._hosts["uneven"].change({0: ALL, 1: kvm(EAX & ~STEAL_TIME, edx=1)})
         self._write("violator", VIOLATED)
         self._write("misjudged", MISSPELLED)
         self._hosts["careless"].boot("no-kvmapf")

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from support.drifting import DriftingHost
 from support.layouts import kvm
-from support.panels import dashboards, panels, queries
 from support.prometheus import Prometheus
 from support.stack import until
 from support.tables import Row, tables
 from support.tools import monitoring_program
 
+from demo.panels import dashboards, panels, queries
 from demo.servers import start_prometheus
 
 MOST_SECONDS = 60

@@ -1,4 +1,4 @@
-"""Every query that the files of dashboards/ make a Prometheus answer, as plain data: expressions by name."""
+"""Every query of the files of dashboards/: of rules, panels, annotations and variables, as expressions by name."""
 
 import re
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from demo.panels import queries
 from support.fleet import ALERTS, RULES, alert_rules
 
 SELECTOR = re.compile(r"\b(?:up|kvm_\w+|\w+:\w+:\w+)\b(?:\{[^}]*\})?")
@@ -28,9 +29,27 @@ def of_rules() -> dict[str, str]:
     return {**{selector: selector for selector in sorted(selectors)}, **expressions}
 
 
-QUERIES: Mapping[str, str] = {
-    **of_rules(),
-}
+PANELS = {str(query): query.expression for query in queries()}
 
-EMPTY_WHEN_WELL = frozenset({*alert_rules(), "kvm_boot_feature_changed"})
+QUERIES: Mapping[str, str] = {**of_rules(), **PANELS}
+
+EMPTY_WHEN_WELL = frozenset(
+    {
+        *alert_rules(),
+        "kvm_boot_feature_changed",
+        "cohort:kvm_boot_feature_changed:gained",
+        "cohort:kvm_boot_feature_changed:lost",
+        "KVM fleet: Alerts that fire: alerts",
+        "KVM fleet: Changes since boot: changed",
+        "KVM fleet: Features and who is the odd one: example",
+        "KVM fleet: annotation Gained: annotation",
+        "KVM fleet: annotation Lost: annotation",
+        "KVM guest: Features that only some CPUs are offered: some",
+        "KVM guest: Not as it should be: findings",
+        "KVM guest: Which CPUs differ: eax",
+        "KVM guest: Which CPUs differ: edx",
+        "KVM guest: annotation Gained: annotation",
+        "KVM guest: annotation Lost: annotation",
+    }
+)
 """The queries that have no answer in a fleet that is as it was and as it ought to be; all others have one."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from support.fleet import DASHBOARDS
+from demo.servers import DASHBOARDS
 
 EVERYTHING = {
     "job": ".+",

@@ -1,0 +1,13 @@
+"""Questions to a Prometheus server."""
+
+import json
+import urllib.parse
+import urllib.request
+from typing import Any
+
+
+def ask(server: str, path: str, **parameters: str) -> Any:  # noqa: ANN401 - JSON of many shapes
+    """The data of the API's answer; ``server`` is host:port. Raises OSError."""
+    url = f"http://{server}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+    with urllib.request.urlopen(url, timeout=120) as response:
+        return json.load(response)["data"]

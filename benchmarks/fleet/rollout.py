@@ -1,0 +1,147 @@
+"""``python -m benchmarks.fleet.rollout``: whom the roll-out of a new host kernel wakes up, and how often.
+
+A real Prometheus with the shipped rules and a real Alertmanager with the shipped example watch story.py, at a pace at
+which hours pass in minutes. Counted are the alerts, which is what people would be told of one by one, and the messages.
+"""
+
+import argparse
+import re
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from benchmarks.fleet.bodies import body, cpus, samples
+from benchmarks.fleet.client import ask
+from benchmarks.fleet.crowd import crowd
+from benchmarks.fleet.story import MINUTES, Rollout, State
+from demo.pace import hurried
+from demo.servers import DASHBOARDS, JOB, start, start_alertmanager
+from demo.webhook import Message, webhook
+
+OLD, NEW, UNSTABLE = 0x0100_7AFB, 0x0100_7EFB, 0x0000_7EFB
+"""Features before and after, and where the clock is not stable."""
+
+WORDS = {State.OLD: OLD, State.MOVED: NEW, State.WORSE: UNSTABLE}
+"""What is offered in a state; all guests booted on the old kernel."""
+
+RULE_FILES = ("rules.yaml", "alerts.yaml")
+
+
+class Count(NamedTuple):
+    """Of one alert: how many fired, and in how many messages people were told, that they fire and that they do not."""
+
+    alerts: int
+    messages: int
+
+
+def simulate(guests: int, pace: float, folder: Path, release: str) -> dict[str, Count]:
+    """The whole story, at a pace of so many minutes a minute; the counts by the name of the alert."""
+    fleet = _Fleet(Rollout(guests), pace, folder)
+    messages: list[Message] = []
+    with ExitStack() as running:
+        url = running.enter_context(webhook(messages.append))
+        port = running.enter_context(crowd(lambda _: fleet.body()))
+        alertmanager = start_alertmanager(release, folder / "alertmanager", url, pace)
+        running.callback(alertmanager.process.stop)
+        prometheus = start(release, "prometheus", *_prometheus(folder / "prometheus", port, alertmanager.address, pace))
+        running.callback(prometheus.process.stop)
+        fleet.begin()
+        time.sleep(MINUTES * 60 / pace)
+        seconds = round(MINUTES * 60 / pace)
+        fired = ask(
+            prometheus.address,
+            "query",
+            query=f'count by (alertname) (count_over_time(ALERTS{{alertstate="firing"}}[{seconds}s]))',
+        )["result"]
+    alerts = {one["metric"]["alertname"]: int(one["value"][1]) for one in fired}
+    told = Counter(message["groupLabels"]["alertname"] for message in messages)
+    return {name: Count(alerts.get(name, 0), told[name]) for name in sorted({*alerts, *told})}
+
+
+class _Fleet:
+    """All guests as one target, with labels of their own: what ten thousand targets serve, without their sockets."""
+
+    def __init__(self, rollout: Rollout, pace: float, folder: Path) -> None:
+        self._rollout = rollout
+        self._pace = pace
+        self._begun: float | None = None
+        boot = cpus(OLD, OLD)
+        templates = {
+            state: _template(body(folder / state.name, boot, cpus(word, word))) for state, word in WORDS.items()
+        }
+        self._bodies = {
+            state: [template.replace("{guest}", f"guest-{guest}").encode() for guest in range(rollout.guests)]
+            for state, template in {**templates, State.SILENT: _line("up", "", "0")}.items()
+        }
+
+    def begin(self) -> None:
+        """Minute 0 of the story is now."""
+        self._begun = time.monotonic()
+
+    def body(self) -> bytes:
+        """What all guests together serve now."""
+        minute = 0 if self._begun is None else (time.monotonic() - self._begun) / 60 * self._pace
+        states = (self._rollout.state(guest, minute) for guest in range(self._rollout.guests))
+        return b"".join(self._bodies[state][guest] for guest, state in enumerate(states))
+
+
+def _template(text: str) -> str:
+    """What the rules read of a body, as a fleet's: the guest's name is to be filled in."""
+    read = set(re.findall(r"\bkvm_[a-z_]+", "".join((DASHBOARDS / name).read_text() for name in RULE_FILES)))
+    # A time stamp would get old: the body is of the beginning.
+    read.discard("kvm_exporter_sample_timestamp_seconds")
+    lines = [_line(name, labels, value) for name, labels, value in samples(text) if name in read]
+    return "".join([_line("up", "", "1"), *lines])
+
+
+def _line(name: str, labels: str, value: str) -> str:
+    own = f'job="{JOB}",instance="{{guest}}"'
+    return f"{name}{{{own}{',' if labels else ''}{labels}}} {value}\n"
+
+
+def _prometheus(folder: Path, port: int, alertmanager: str, pace: float) -> list[str]:
+    """The flags of a server that scrapes and evaluates each minute of the story."""
+    folder.mkdir()
+    for name in RULE_FILES:
+        (folder / name).write_text(hurried((DASHBOARDS / name).read_text(encoding="utf-8"), pace))
+    minute = f"{round(60_000 / pace)}ms"
+    configuration = {
+        "global": {"scrape_interval": minute, "scrape_timeout": minute, "evaluation_interval": minute},
+        "rule_files": [str(folder / name) for name in RULE_FILES],
+        "scrape_configs": [
+            {"job_name": "fleet", "honor_labels": True, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+        ],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
+    }
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration))
+    return [f"--config.file={folder / 'prometheus.yaml'}", f"--storage.tsdb.path={folder / 'data'}"]
+
+
+def table(guests: int, counts: Mapping[str, Count]) -> str:
+    """The counts, and their sums."""
+    rows = [*counts.items(), ("all", Count(*map(sum, zip(*counts.values(), strict=True))))]
+    lines = [f"{name:34}{count.alerts:>8}{count.messages:>10}" for name, count in rows]
+    return "\n".join([f"{guests} guests, {MINUTES} minutes", f"{'':34}{'alerts':>8}{'messages':>10}", *lines]) + "\n"
+
+
+def main() -> None:
+    """Simulate, and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet.rollout", allow_abbrev=False)
+    parser.add_argument("--guests", type=int, default=10_000, help="default: %(default)s")
+    parser.add_argument("--pace", type=float, default=30, help="minutes that pass in one (default: %(default)s)")
+    parser.add_argument("--release", default="bookworm", help="of Debian, whose servers run (default: %(default)s)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        counts = simulate(arguments.guests, arguments.pace, Path(folder), arguments.release)
+    sys.stdout.write(table(arguments.guests, counts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""``python -m benchmarks.fleet.scale``: what fleets cost a real Prometheus that has the shipped rules.
+
+Each size is a job of so many targets, all served by one process here, each with every series of a real exporter. When
+all have been scraped, the rule groups are watched through a few evaluations, and each query of the fleet's dashboard
+is asked a few times. Printed as a table, and written to build/bench-fleet.json.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from benchmarks.fleet.bodies import body, cpus
+from benchmarks.fleet.client import ask
+from benchmarks.fleet.crowd import crowd
+from demo.guest import REPOSITORY
+from demo.panels import EVERYTHING, PanelQuery, queries
+from demo.servers import DASHBOARDS, JOB, START_SECONDS, start
+
+RESULT = REPOSITORY / "build" / "bench-fleet.json"
+
+EVALUATIONS = 4
+ASKED = 5
+SHOWN_SECONDS, STEP_SECONDS = 3600, 15
+"""What a panel over time shows."""
+
+FLEET = "KVM fleet"
+
+ALL, OLDER, OLDEST, STOLEN = 0x0100_7EFB, 0x0100_7AFB, 0x0100_007B, 0x0100_7EDB
+
+BASELINE = "features: {required: [clocksource2, steal_time, clocksource_stable_bit], forbidden: [hints_realtime]}\n"
+
+KINDS = {
+    "usual": (cpus(ALL, ALL), cpus(ALL, ALL)),
+    "older": (cpus(OLDER, OLDER), cpus(OLDER, OLDER)),
+    "rare": (cpus(OLDEST, OLDEST), cpus(OLDEST, OLDEST)),
+    "gained": (cpus(OLDER, OLDER), cpus(ALL, ALL)),
+    "lost": (cpus(ALL, ALL), cpus(STOLEN, STOLEN)),
+    "uneven": (cpus(ALL, ALL), cpus(ALL, STOLEN)),
+}
+"""The CPUs at boot and now."""
+
+IN_A_THOUSAND = {"older": 80, "gained": 20, "lost": 5, "rare": 2, "uneven": 1}
+"""How many machines are of a kind; all others are usual."""
+
+_SERIES = re.compile(r"^prometheus_tsdb_head_series (\S+)$", re.MULTILINE)
+_RESIDENT = re.compile(r"^process_resident_memory_bytes (\S+)$", re.MULTILINE)
+_SAMPLED = re.compile(r"^(kvm_exporter_sample_timestamp_seconds) .*$", re.MULTILINE)
+
+
+class Times(NamedTuple):
+    """Seconds between scrapes, and between evaluations of the rules."""
+
+    scrape: int = 60
+    evaluate: int = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one fleet: series in memory, bytes that Prometheus takes, and seconds."""
+
+    machines: int
+    series: int
+    resident: int
+    #: Of all rule groups together, an evaluation each.
+    rules: Sequence[float]
+    #: The median of each query of the fleet's dashboard, by panel and name.
+    queries: Mapping[str, float]
+
+
+def measure(machines: int, folder: Path, release: str, times: Times) -> Cost:
+    """Run a fleet until it has been seen through."""
+    folder.mkdir()
+    bodies = {kind: body(folder / kind, boot, now, BASELINE) for kind, (boot, now) in KINDS.items()}
+    kinds = [bodies[kind_of(machine)] for machine in range(machines)]
+
+    def body_at(path: str) -> bytes:
+        return _SAMPLED.sub(rf"\1 {time.time()}", kinds[int(path[1:])]).encode()
+
+    with ExitStack() as running:
+        port = running.enter_context(crowd(body_at))
+        server = start(release, "prometheus", *_prometheus(folder, port, machines, times))
+        running.callback(server.process.stop)
+        _wait_until_all_are_up(server.address, machines, 5 * times.scrape + START_SECONDS)
+        rules = [_evaluation(server.address, times.evaluate) for _ in range(EVALUATIONS)]
+        with urllib.request.urlopen(f"http://{server.address}/metrics", timeout=60) as response:
+            own = response.read().decode()
+        return Cost(machines, _number(_SERIES, own), _number(_RESIDENT, own), rules, _queries(server.address))
+
+
+def kind_of(machine: int) -> str:
+    """The kind of a machine, numbered from 0; the rest of a thousand is usual."""
+    place = machine * 7 % 1000
+    for kind, count in IN_A_THOUSAND.items():
+        if place < count:
+            return kind
+        place -= count
+    return "usual"
+
+
+def _prometheus(folder: Path, port: int, machines: int, times: Times) -> list[str]:
+    targets = [
+        {
+            "targets": [f"127.0.0.1:{port}"],
+            "labels": {"instance": f"guest-{machine:05}:10401", "__metrics_path__": f"/{machine}"},
+        }
+        for machine in range(machines)
+    ]
+    (folder / "targets.json").write_text(json.dumps(targets))
+    configuration = {
+        "global": {"scrape_interval": f"{times.scrape}s", "evaluation_interval": f"{times.evaluate}s"},
+        "rule_files": [str(DASHBOARDS / "rules.yaml"), str(DASHBOARDS / "alerts.yaml")],
+        "scrape_configs": [{"job_name": JOB, "file_sd_configs": [{"files": [str(folder / "targets.json")]}]}],
+    }
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration))
+    return [f"--config.file={folder / 'prometheus.yaml'}", f"--storage.tsdb.path={folder / 'data'}"]
+
+
+def _wait_until_all_are_up(server: str, machines: int, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not ask(server, "query", query=f'count(up{{job="{JOB}"}} == 1) == {machines}')["result"]:
+        if time.monotonic() > end:
+            raise TimeoutError(f"not all of {machines} machines were scraped within {seconds} s")
+        time.sleep(1)
+
+
+def _evaluation(server: str, seconds: float) -> float:
+    """Wait for the next evaluation of each rule group; how long all of them took."""
+    time.sleep(seconds)
+    return sum(float(group["evaluationTime"]) for group in ask(server, "rules")["groups"])
+
+
+def _queries(server: str) -> dict[str, float]:
+    """How long each query takes, with everything selected, and shown what the dashboard itself chooses to show."""
+    [shown] = (one for one in queries() if (one.dashboard, one.panel) == (FLEET, "variable machine"))
+    machines = [found["metric"]["instance"] for found in ask(server, "query", query=shown.expression)["result"]]
+    values = {**EVERYTHING, "machine": "|".join(map(re.escape, machines)).replace("\\", "\\\\")}
+    asked = [one for one in queries(values) if one.dashboard == FLEET]
+    return {f"{one.panel}: {one.name}": statistics.median(_seconds(server, one) for _ in range(ASKED)) for one in asked}
+
+
+def _seconds(server: str, query: PanelQuery) -> float:
+    begin = time.perf_counter()
+    if query.instant:
+        ask(server, "query", query=query.expression)
+    else:
+        now = time.time()
+        period = {"start": str(now - SHOWN_SECONDS), "end": str(now), "step": str(STEP_SECONDS)}
+        ask(server, "query_range", query=query.expression, **period)
+    return time.perf_counter() - begin
+
+
+def _number(pattern: re.Pattern[str], text: str) -> int:
+    found = pattern.search(text)
+    assert found is not None, pattern.pattern  # noqa: S101 - every Prometheus has it
+    return round(float(found[1]))
+
+
+def table(costs: Sequence[Cost]) -> str:
+    """A row for each fleet."""
+    lines = [f"{'machines':>9}{'series':>11}{'each':>7}{'RSS MiB':>9}{'rules s':>9}{'slowest query s':>17}  panel"]
+    for cost in costs:
+        panel = max(cost.queries, key=cost.queries.__getitem__, default="")
+        lines.append(
+            f"{cost.machines:>9}{cost.series:>11}{cost.series / cost.machines:>7.0f}{cost.resident / 2**20:>9.0f}"
+            f"{statistics.median(cost.rules):>9.2f}{cost.queries.get(panel, 0):>17.2f}  {panel}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure each size, print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet.scale", allow_abbrev=False)
+    parser.add_argument("machines", type=int, nargs="*", default=[1_000, 10_000], help="default: 1000 10000")
+    parser.add_argument("--release", default="bookworm", help="of Debian, whose Prometheus runs (default: %(default)s)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        costs = [measure(size, Path(folder) / str(size), arguments.release, Times()) for size in arguments.machines]
+    RESULT.write_text(json.dumps([asdict(cost) for cost in costs], indent=2) + "\n")
+    sys.stdout.write(table(costs))
+
+
+if __name__ == "__main__":
+    main()
