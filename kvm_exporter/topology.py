@@ -44,6 +44,9 @@ def format_cpu_list(cpus: Iterable[int]) -> str:
 #: Far above the kernel's largest NR_CPUS (8,192): a bound on what a broken file may make us allocate.
 _MOST_CPUS = 1 << 20
 
+#: The kernel never writes more than a page into one of these files; it cuts a list that is longer: sysfs_emit().
+_PAGE_BYTES = 4096
+
 
 class Topology:
     """The CPUs of the machine whose ``/sys`` lies under ``root``.
@@ -70,12 +73,15 @@ class Topology:
         Raises ReadError if the file cannot be read, says none, or says nonsense.
         """
         try:
-            # A page: the kernel never writes more into one of these files.
-            text = os.pread(self._descriptor, 4096, 0)
+            text = os.pread(self._descriptor, _PAGE_BYTES, 0)
         except OSError as error:
             raise ReadError(f"{self._online_file}: {error.strerror}") from error
         known_text, cpus = self._known
-        if text != known_text:
+        if _is_cut(text):
+            if (counted := self._online_one_by_one()) != cpus:
+                cpus = counted
+            self._known = text, cpus
+        elif text != known_text:
             try:
                 cpus = parse_cpu_list(text.decode("ascii", "replace"))
             except ValueError as error:
@@ -89,8 +95,29 @@ class Topology:
         """CPUs that are kept free of other work: ``isolated`` and ``nohz_full``, where the files exist."""
         return frozenset(cpu for name in ("isolated", "nohz_full") for cpu in self._optional_list(name))
 
+    def _online_one_by_one(self) -> tuple[int, ...]:
+        """The same from a file for each CPU; those that cannot be taken offline have none."""
+        numbers = [int(path.name[3:]) for path in self._folder.glob("cpu[0-9]*") if path.name[3:].isdecimal()]
+        return tuple(cpu for cpu in sorted(numbers) if _read(self._folder / f"cpu{cpu}" / "online") in {b"1\n", b""})
+
     def _optional_list(self, name: str) -> tuple[int, ...]:
+        text = _read(self._folder / name)
+        # The last number of a cut list may be a part of it.
+        whole = text.rpartition(b",")[0] if _is_cut(text) else text
         try:
-            return parse_cpu_list((self._folder / name).read_text(encoding="ascii", errors="replace"))
-        except (OSError, ValueError):
+            return parse_cpu_list(whole.decode("ascii", "replace"))
+        except ValueError:
             return ()
+
+
+def _is_cut(text: bytes) -> bool:
+    return len(text) >= _PAGE_BYTES - 1 and not text.endswith(b"\n")
+
+
+def _read(path: Path) -> bytes:
+    """A file's first page; nothing where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_PAGE_BYTES)
+    except OSError:
+        return b""

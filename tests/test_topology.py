@@ -1,6 +1,7 @@
 """The kernel's lists of CPUs, and the files that hold them, under a root of the test's own."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from kvm_exporter.registers import ReadError
 from kvm_exporter.topology import Topology, format_cpu_list, parse_cpu_list
 
 LARGEST = (1 << 20) - 1
+
+PAGE = 4096
 
 
 @pytest.fixture
@@ -128,6 +131,54 @@ def test_an_online_file_that_names_no_cpus_is_an_error(
         assert str(caught.value) == f"{folder / 'online'}: {message}"
     (folder / "online").write_text("0-3\n")
     assert topology.online() == before
+
+
+def present(folder: Path, online: Iterable[int], offline: Iterable[int]) -> None:
+    """A file for each CPU, as sysfs has it, but for CPU 0; and of the online ones a page of their list."""
+    for cpu, text in [*((cpu, "1\n") for cpu in online), *((cpu, "0\n") for cpu in offline)]:
+        (folder / f"cpu{cpu}").mkdir(exist_ok=True)
+        if cpu:
+            (folder / f"cpu{cpu}" / "online").write_text(text)
+    (folder / "cpuidle").mkdir(exist_ok=True)
+    (folder / "online").write_text((",".join(map(str, online)) + "\n")[: PAGE - 1])
+
+
+def test_a_list_that_the_kernel_cut_is_completed(topology: Topology, folder: Path) -> None:
+    """4,096 CPUs whose siblings are offline: their list is longer than a page, and the kernel writes no more than one.
+
+    A change that the page does not show is seen all the same.
+    """
+    even = tuple(range(0, 4096, 2))
+    present(folder, even, range(1, 4096, 2))
+    found = topology.online()
+    assert found == even
+    assert topology.online() is found
+    (folder / "cpu4094" / "online").write_text("0\n")
+    assert topology.online() == even[:-1]
+
+
+@pytest.mark.parametrize("last", [1023, 1024, 4095])
+def test_a_list_that_just_fits_is_whole(topology: Topology, folder: Path, last: int) -> None:
+    """A page with its end, in which the highest CPU is one that a mask of 1,024 bits has, or has not."""
+    padding = "0," * ((PAGE - 2 - len(str(last))) // 2)
+    text = f"{padding}{last}\n"
+    (folder / "online").write_text(text)
+    assert topology.online() == (0, last)
+
+
+def test_a_list_of_isolated_cpus_that_was_cut_has_no_half_numbers(topology: Topology, folder: Path) -> None:
+    """To visit a CPU too many harms little; to leave one alone that nobody isolated would be wrong."""
+    text = ",".join(map(str, range(998, 4096, 2)))[: PAGE - 1]
+    (folder / "isolated").write_text(text)
+    assert not text.endswith(",")
+    assert topology.isolated() == set(map(int, text.split(",")[:-1]))
+
+
+def test_an_isolated_file_without_an_end_names_none(topology: Topology, folder: Path) -> None:
+    """A gigabyte: nobody reads it to its end."""
+    (folder / "isolated").touch()
+    os.truncate(folder / "isolated", 1 << 30)
+    assert topology.isolated() == frozenset()
 
 
 def test_an_empty_online_file_is_an_error_from_the_start(folder: Path, tmp_path: Path) -> None:
