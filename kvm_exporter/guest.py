@@ -11,6 +11,9 @@ from pathlib import Path
 _COUNT = re.compile(r"[0-9]{1,20}")
 """A counter of 64 bits."""
 
+_MOST_LETTERS = 1 << 18
+"""Of one line: twice what the kernel writes into /proc/interrupts for 8,192 CPUs. A longer one is not the kernel's."""
+
 _CLOCKSOURCES = Path("sys/devices/system/clocksource/clocksource0")
 
 
@@ -49,7 +52,8 @@ def read_evidence(root: Path = Path("/")) -> Evidence:
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="ascii", errors="replace")
+        with path.open(encoding="ascii", errors="replace") as file:
+            return file.read(_MOST_LETTERS)
     except OSError:
         return None
 
@@ -63,9 +67,12 @@ def _line(path: Path, start: str) -> str | None:
     """The rest of the first line of a file that begins so, after white space; reads no further than that line."""
     try:
         with path.open(encoding="ascii", errors="replace") as file:
-            return next((text.removeprefix(start) for line in file if (text := line.strip()).startswith(start)), None)
+            while 0 < len(line := file.readline(_MOST_LETTERS)) < _MOST_LETTERS:
+                if (text := line.strip()).startswith(start):
+                    return text.removeprefix(start)
     except OSError:
-        return None
+        pass
+    return None
 
 
 def _switches(command_line: str) -> frozenset[str]:

@@ -142,6 +142,7 @@ def _signature(value: object) -> bytes:
 def read_boot_id(root: Path = Path("/")) -> str:
     """The kernel's name for this boot, or nothing where there is none: random(4)."""
     try:
-        return (root / "proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        with (root / "proc/sys/kernel/random/boot_id").open(encoding="ascii") as file:
+            return file.read(_MAX_BYTES).strip()
     except (OSError, ValueError):
         return ""
