@@ -59,8 +59,8 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     # From the beginning: what a signal does that nobody handles is to end the process.
     loop.add_signal_handler(signal.SIGHUP, reload.set)
-    listeners = listen(options.addresses) if options.addresses else adopt(service.listen_descriptors())
     sampler = Sampler(source, observe, options.limits, _publish)
+    listeners = listen(options.addresses) if options.addresses else adopt(service.listen_descriptors())
     stopping = loop.create_task(stop.wait())
     first = loop.create_task(sampler.current(options.limits.timeout))
     await asyncio.wait({first, stopping}, return_when=asyncio.FIRST_COMPLETED)

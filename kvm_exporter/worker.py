@@ -6,6 +6,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Protocol, TypeVar
 
+from kvm_exporter.registers import UnavailableError
+
 VISIT_CHECK_SECONDS = 0.25
 """A visit that lasts from one check to the next is given up: it has had between one and two of these."""
 
@@ -29,13 +31,16 @@ class Worker:
     """Runs jobs one after the other in a thread of its own, so that the event loop's thread is never pinned.
 
     Not the event loop's default executor: the interpreter waits for that one at the exit, and a read on a CPU that a
-    real-time task holds may never come back.
+    real-time task holds may never come back. Raises UnavailableError where there may be no more threads.
     """
 
     def __init__(self, holdup: Holdup) -> None:
         self._holdup = holdup
         self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        threading.Thread(target=self._run, name="kvm-reader", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="kvm-reader", daemon=True).start()
+        except RuntimeError as error:
+            raise UnavailableError(f"no thread to read in: {error}; raise the limit (TasksMax=, ulimit -u)") from error
 
     def submit(self, job: Callable[[], T]) -> asyncio.Future[T]:
         """Queue a job; call it from the event loop. The future gets the job's result or its exception."""
