@@ -12,7 +12,7 @@ from kvm_exporter.addresses import AddressError
 from kvm_exporter.commands import EXIT_FAILURE, EXIT_USAGE, OUTPUTS
 from kvm_exporter.flags import add_serve_flags
 from kvm_exporter.inputs import UsageError
-from kvm_exporter.output import OutputError
+from kvm_exporter.output import OutputError, tell
 from kvm_exporter.registers import ReadError
 
 EXIT_INTERRUPTED = 128 + 2
@@ -87,5 +87,5 @@ def _with_command(words: list[str]) -> list[str]:
 
 def _say(message: str, code: int) -> int:
     if message:
-        sys.stderr.write(f"kvm-exporter: {message}\n")
+        tell(message)
     return code

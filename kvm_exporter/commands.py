@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +19,7 @@ from kvm_exporter.inputs import UsageError, keep_baseline, keep_web_config, runt
 from kvm_exporter.metrics import machine_families
 from kvm_exporter.negotiation import Format
 from kvm_exporter.observation import Observation, Observer
-from kvm_exporter.output import write
+from kvm_exporter.output import tell, write
 from kvm_exporter.record import record
 from kvm_exporter.reference import ReferenceKeeper, read_boot_id
 from kvm_exporter.sample import Sample
@@ -82,7 +81,7 @@ def dump(_: argparse.Namespace) -> int:
     machine = Machine(Topology())
     recorded, failed = _in_worker(machine, lambda: record(machine))
     for cpu, why in failed.items():
-        sys.stderr.write(f"kvm-exporter: CPU {cpu} failed: {why}\n")
+        tell(f"CPU {cpu} failed: {why}")
     write(format_dump(recorded))
     return 0
 
@@ -125,7 +124,7 @@ def write_textfile(options: argparse.Namespace) -> int:
     try:
         write_atomically(path, content)
     except OSError as error:
-        sys.stderr.write(f"kvm-exporter: {path}: cannot be written: {error.strerror}; what was there is as it was\n")
+        tell(f"{path}: cannot be written: {error.strerror}; what was there is as it was")
         return EXIT_FAILURE
     return 0
 

@@ -1,7 +1,8 @@
-"""Data on standard output: all of it, or an error."""
+"""Data on standard output: all of it, or an error. Messages to people on standard error: as far as that takes them."""
 
 import os
 import sys
+from contextlib import suppress
 
 
 class OutputError(Exception):
@@ -20,3 +21,10 @@ def write(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         enough = isinstance(error, BrokenPipeError)
         raise OutputError("" if enough else f"the output cannot be written: {error.strerror}") from error
+
+
+def tell(message: str) -> None:
+    """Say what went wrong in a line on standard error, if anybody can hear it: the exit code stays what it is."""
+    if sys.stderr is not None:  # closed by whoever started us
+        with suppress(OSError):
+            sys.stderr.write(f"kvm-exporter: {message}\n")

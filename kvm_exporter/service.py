@@ -52,6 +52,8 @@ def watchdog_seconds() -> float | None:
 
 def stderr_is_journal() -> bool:
     """Whether what is written to stderr goes to the journal: JOURNAL_STREAM names its device and inode."""
+    if sys.stderr is None:  # closed by whoever started us: mypy believes that nobody does
+        return False
     try:
         status = os.fstat(sys.stderr.fileno())
     except (OSError, ValueError):
