@@ -5,12 +5,20 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from http.client import HTTPConnection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from support.exporter import PROGRAM
-from support.process import wait_until
+from support.clock import Clock
+from support.exporter import PROGRAM, exporter
+from support.gate import Gate
+from support.notifications import Notifications
+from support.process import errors, wait_until
+from support.secure import TLS, make_server, web_config
 
 TESTS = Path(__file__).parent
 
@@ -79,3 +87,109 @@ def test_an_error_that_nobody_hears_keeps_its_exit_code(words: str, redirection:
     """2, where 1 would be an answer: of check, that the machine drifts."""
     command = ["sh", "-c", f'exec "$@" {words} {redirection}', "sh", sys.executable, "-m", "kvm_exporter"]
     assert subprocess.run(command, timeout=30, check=False).returncode == 2
+
+
+# Signals.
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.1, 0.2, 0.4])
+def test_the_end_comes_while_it_starts(tmp_path: Path, seconds: float) -> None:
+    """Whether Python has begun or the daemon: it ends soon, maybe killed before it listens, and leaves no socket."""
+    flag = f"--web.listen-address=unix:{tmp_path}/socket"
+    with exporter(program=[*PROGRAM[:-1], flag]) as running:
+        time.sleep(seconds)
+        assert running.stop() in {0, -signal.SIGTERM}
+        assert errors(running) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_end_comes_twice_while_a_scrape_waits(gate: Gate, manager: Notifications) -> None:
+    """An impatient second SIGTERM changes nothing: the answer is on its way."""
+    with gate.daemon(environment=manager.environment) as running, ThreadPoolExecutor(1) as pool:
+        running.scrape()
+        with gate.shut():
+            answer = pool.submit(running.scrape)
+            with gate.visitor():
+                running.process.terminate()
+                manager.until("STOPPING")
+                running.process.terminate()
+        assert answer.result(20).value("kvm_exporter_sample_success") == 1
+        assert running.process.wait(20) == 0
+        assert errors(running) == []
+
+
+@pytest.mark.parametrize("also", [(), (signal.SIGHUP,)], ids=["reloading", "and asked to reload once more"])
+def test_the_end_comes_while_it_reloads(gate: Gate, manager: Notifications, also: tuple[signal.Signals, ...]) -> None:
+    """The machine that does not answer is not waited for, and the manager is told."""
+    with gate.daemon(timeout=8, environment=manager.environment) as running:
+        manager.until("READY")
+        with gate.shut():
+            running.process.send_signal(signal.SIGHUP)
+            manager.until("RELOADING")
+            with gate.visitor():
+                for number in (*also, signal.SIGTERM):
+                    running.process.send_signal(number)
+                manager.until("STOPPING")
+                assert running.process.wait(4) == 0
+        assert errors(running) == []
+
+
+def test_the_end_comes_while_clients_shake_hands(tmp_path: Path) -> None:
+    """One that is silent and one that stopped half-way are not waited for; a scraper that is idle is let go."""
+    make_server(tmp_path)
+    flag = f"--web.config.file={web_config(tmp_path, TLS)}"
+    with exporter(flag) as running, ExitStack() as peers:
+        for said in (b"", b"\x16\x03\x01\x02\x00\x01\x00"):
+            peer = peers.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=10))
+            peer.sendall(said)
+        time.sleep(0.2)
+        running.process.terminate()
+        assert running.process.wait(4) == 0
+        assert errors(running) == []
+
+
+# Clocks.
+
+
+@pytest.mark.parametrize("offset", ["+3650d", "-3650d"])
+def test_the_wall_clock_jumps(tmp_path: Path, offset: str) -> None:
+    """Ten years either way: the sample is as young as it was; the next one has the new time."""
+    clock = Clock(tmp_path, monotonic=False)
+    with exporter(environment=clock.environment) as running:
+        kept = HTTPConnection("127.0.0.1", running.port, timeout=10)
+        before = scrape_on(kept)
+        clock.jump(offset)
+        assert scrape_on(kept) == before
+        running.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: running.scrape().value("kvm_exporter_samples_total", reason="signal") == 1)
+        after = running.scrape()
+        years = (after.value("kvm_exporter_sample_timestamp_seconds") - before) / (365 * 86400)
+        assert abs(abs(years) - 10) < 0.1
+        assert after.value("kvm_exporter_sample_success") == 1
+        assert after.value("kvm_exporter_sample_duration_seconds") < 60
+        kept.close()
+        assert running.stop() == 0
+        assert errors(running) == []
+
+
+def test_a_machine_sleeps_or_is_restored(tmp_path: Path) -> None:
+    """All clocks jump by a year, deadlines with them: the next scrape looks again, and there is no failure to see."""
+    clock = Clock(tmp_path, monotonic=True)
+    with exporter(environment=clock.environment) as running:
+        assert running.scrape().value("kvm_exporter_samples_total", reason="age") == 0
+        clock.jump("+365d")
+        scrape = running.scrape()
+        assert scrape.value("kvm_exporter_samples_total", reason="age") == 1
+        assert scrape.value("kvm_exporter_sample_success") == 1
+        assert set(scrape.values("kvm_exporter_sample_failures_total", "cause").values()) == {0}
+        assert running.stop() == 0
+        assert errors(running) == []
+
+
+def scrape_on(kept: HTTPConnection) -> float:
+    """When the sample was taken, as a connection that is kept is told."""
+    kept.request("GET", "/metrics")
+    text = kept.getresponse().read().decode()
+    [line] = [line for line in text.splitlines() if line.startswith("kvm_exporter_sample_timestamp_seconds ")]
+    assert "\nkvm_exporter_sample_success 1.0\n" in text
+    return float(line.split()[1])
