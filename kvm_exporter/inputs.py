@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from kvm_exporter.web_config_file import WebConfigFile
 
 
+MAX_DUMP_BYTES = 1 << 27
+"""Of cpuid -r on 8,192 CPUs it is half."""
+
+
 class UsageError(Exception):
     """What was asked for cannot be meant; the message says what to give instead."""
 
@@ -22,7 +26,9 @@ class UsageError(Exception):
 def sample_of_dump(name: str) -> Sample:
     """The sample in a dump's file, or in standard input for ``-``. Raises UsageError."""
     try:
-        text = _standard_input() if name == "-" else Path(name).read_bytes()
+        text = _standard_input() if name == "-" else _file(Path(name))
+        if len(text) > MAX_DUMP_BYTES:
+            raise UsageError(f"{name}: over {MAX_DUMP_BYTES} bytes; is this the output of cpuid -r?")
         return look(parse_dump(text), Selection(), None)
     except OSError as error:
         raise UsageError(f"{name}: cannot be read: {error.strerror}; give a dump's file, or - for stdin") from error
@@ -33,7 +39,12 @@ def sample_of_dump(name: str) -> Sample:
 def _standard_input() -> bytes:
     if sys.stdin is None:
         raise OSError(errno.EBADF, "it is closed")
-    return sys.stdin.buffer.read()
+    return sys.stdin.buffer.read(MAX_DUMP_BYTES + 1)
+
+
+def _file(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_DUMP_BYTES + 1)
 
 
 def runtime_directory() -> Path | None:

@@ -17,6 +17,7 @@ from support.tools import program
 
 from kvm_exporter import __version__
 from kvm_exporter.cli import main
+from kvm_exporter.inputs import MAX_DUMP_BYTES
 
 DUMPS = Path(__file__).parent / "dumps"
 KVM_DUMP = DUMPS / "firecracker-amd-milan-2cpu.txt"
@@ -282,6 +283,18 @@ def test_a_truncated_dump(tmp_path: Path, capsys: Captured) -> None:
     line = text[: text.index("CPU 1:")].count("\n") + 1
     problem = "CPU 1 has no row for leaf 0x40000001: the dump is truncated; record it again"
     assert capsys.readouterr() == ("", f"kvm-exporter: {path}: line {line}: {problem}\n")
+
+
+@pytest.mark.parametrize("source", ["{}", "-"], ids=["file", "stdin"])
+def test_a_dump_without_an_end(tmp_path: Path, source: str) -> None:
+    """It is not read until there is no memory left."""
+    path = tmp_path / "dump"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with path.open("rb") as stdin:
+        ended = run("decode", name := source.format(path), stdin=stdin)
+    message = f"kvm-exporter: {name}: over {MAX_DUMP_BYTES} bytes; is this the output of cpuid -r?\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", message)
 
 
 # Readers that leave.
