@@ -118,7 +118,10 @@ class Credentials:
 
 
 class Hasher:
-    """Compares passwords with hashes, one at a time, in a daemon thread: nobody waits for it at the exit."""
+    """Compares passwords with hashes, one at a time, in a daemon thread: nobody waits for it at the exit.
+
+    The thread is started for the first password: where there may be no more threads, the next password tries again.
+    """
 
     def __init__(self) -> None:
         from bcrypt import checkpw  # noqa: PLC0415 - only where there are users
@@ -126,17 +129,24 @@ class Hasher:
         self._check = checkpw
         self._jobs: SimpleQueue[tuple[bytes, bytes, asyncio.Future[bool]] | None] = SimpleQueue()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="kvm-bcrypt", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def close(self) -> None:
         """End after the comparison that goes on: the interpreter cannot end a thread that is inside bcrypt."""
         self._closed = True
         self._jobs.put(None)
-        self._thread.join(CLOSE_SECONDS)
+        if self._thread is not None:
+            self._thread.join(CLOSE_SECONDS)
 
     def matches(self, password: bytes, hashed: bytes) -> asyncio.Future[bool]:
-        """Whether a password, of at most MAX_PASSWORD_BYTES and without NUL, is the hash's. For the event loop."""
+        """Whether a password, of at most MAX_PASSWORD_BYTES and without NUL, is the hash's. For the event loop.
+
+        Raises RuntimeError where there may be no more threads.
+        """
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="kvm-bcrypt", daemon=True)
+            thread.start()
+            self._thread = thread
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._jobs.put((password, hashed, future))
         return future

@@ -172,6 +172,24 @@ async def test_hashing_has_one_thread_of_its_own(asked: Bcrypt) -> None:
 
 
 @in_loop
+async def test_where_there_is_no_thread_to_hash_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is let in, whoever asks is told that something is wrong, and the next one tries again."""
+    checked = Credentials(USERS)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading, "_start_new_thread", out_of_threads)
+        for header in (RIGHT, WRONG):
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                await checked.verify(header)
+    assert [await checked.verify(header) for header in (RIGHT, WRONG)] == [True, False]
+    checked.close()
+
+
+def out_of_threads(*_: object) -> None:
+    """What the kernel's refusal looks like to threading."""
+    raise RuntimeError("can't start new thread")
+
+
+@in_loop
 async def test_72_bytes_of_a_password_count() -> None:
     """As in Go, whose bcrypt looks at no more, whatever the version of Python's does with longer ones."""
     verifier = Credentials({"alice": hashed("a" * 72), "bob": hashed("b" * 71)})
