@@ -77,15 +77,14 @@ class Topology:
         except OSError as error:
             raise ReadError(f"{self._online_file}: {error.strerror}") from error
         known_text, cpus = self._known
-        if _is_cut(text):
-            if (counted := self._online_one_by_one()) != cpus:
-                cpus = counted
-            self._known = text, cpus
-        elif text != known_text:
+        if text != known_text or _is_cut(text):
             try:
-                cpus = parse_cpu_list(text.decode("ascii", "replace"))
+                found = _parse(text)
             except ValueError as error:
                 raise ReadError(f"{self._online_file}: {error}") from error
+            if found and _is_cut(text):
+                found = self._online_one_by_one()
+            cpus = cpus if found == cpus else found
             self._known = text, cpus
         if not cpus:
             raise ReadError(f"{self._online_file}: names no CPU")
@@ -101,13 +100,15 @@ class Topology:
         return tuple(cpu for cpu in sorted(numbers) if _read(self._folder / f"cpu{cpu}" / "online") in {b"1\n", b""})
 
     def _optional_list(self, name: str) -> tuple[int, ...]:
-        text = _read(self._folder / name)
-        # The last number of a cut list may be a part of it.
-        whole = text.rpartition(b",")[0] if _is_cut(text) else text
         try:
-            return parse_cpu_list(whole.decode("ascii", "replace"))
+            return _parse(_read(self._folder / name))
         except ValueError:
             return ()
+
+
+def _parse(text: bytes) -> tuple[int, ...]:
+    """The CPUs in a file's first page; the last number of a list that was cut may be a part of it, and is left out."""
+    return parse_cpu_list((text.rpartition(b",")[0] if _is_cut(text) else text).decode("ascii", "replace"))
 
 
 def _is_cut(text: bytes) -> bool:

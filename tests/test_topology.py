@@ -114,6 +114,8 @@ def test_online_cpus_are_the_same_object_until_they_change(topology: Topology, f
         ("", "names no CPU"),
         ("\n", "names no CPU"),
         ("(null)\n", "names no CPU"),
+        ("\0" * PAGE, "names no CPU"),
+        ("x," * (PAGE // 2), "'x' is not a CPU or a range of CPUs such as 0-3"),
         ("nonsense\n", "'nonsense' is not a CPU or a range of CPUs such as 0-3"),
         ("0-9999999\n", "'0-9999999' is not an ascending range below 1048576"),
         ("\udcff\n", "'\N{REPLACEMENT CHARACTER}' is not a CPU or a range of CPUs such as 0-3"),
