@@ -75,8 +75,8 @@ def parse_dump(data: bytes) -> Dump:
     lines: dict[int, int] = {}
     unnumbered = False
     rows: dict[tuple[int, int], Registers] | None = None
-    number = 0
-    for number, line in enumerate(_lines(data), 1):
+    texts = _lines(data)
+    for number, line in enumerate(texts, 1):
         text = line.strip()
         if not text:
             continue
@@ -92,7 +92,7 @@ def parse_dump(data: bytes) -> Dump:
         else:
             _add_row(rows, text, number)
     if not cpus:
-        raise DumpError(f"line {max(number, 1)}: no CPU in it; record one with kvm-exporter dump or cpuid -r")
+        raise DumpError(f"line {len(texts)}: no CPU in it; record one with kvm-exporter dump or cpuid -r")
     for cpu, found in cpus.items():
         if (1, 0) not in found:
             raise DumpError(f"line {lines[cpu]}: CPU {cpu} has no row for leaf 0x00000001; record the dump again")

@@ -48,6 +48,7 @@ SAMPLES = st.dictionaries(st.integers(0, 99), st.builds(guest, WORDS, WORDS), mi
         (sample_of({0: GOOD, 1: NO_STEAL, 2: GOOD, 3: NO_STEAL}), [f"{NO_STEAL_LINE}CPU 1,3"]),
         (sample_of({0: GOOD, 1: NO_STEAL, 2: NO_STEAL, 3: NO_STEAL}), [f"{NO_STEAL_LINE}CPU 1-3"]),
         (sample_of({0: GOOD}, retained={4: NO_STEAL}), [f"{NO_STEAL_LINE}CPU 4"]),
+        (sample_of(dict.fromkeys(range(300), NO_STEAL)), [f"{NO_STEAL_LINE}every CPU"]),
         (sample_of({3: NO_STEAL}, retained={4: NO_STEAL}), [f"{NO_STEAL_LINE}every CPU"]),
         (sample_of({0: GOOD}, skipped=[1], failed={2: "held"}), []),
         (sample_of({0: NO_STEAL}, skipped=[1], failed={2: "held"}), [f"{NO_STEAL_LINE}every CPU"]),
@@ -61,8 +62,17 @@ SAMPLES = st.dictionaries(st.integers(0, 99), st.builds(guest, WORDS, WORDS), mi
         (sample_of({}, anywhere=NO_STEAL, failed={0: "refused"}), [f"{NO_STEAL_LINE}every CPU"]),
     ],
     ids=[
-        *("as declared", "more than declared", "all CPUs", "some CPUs", "a range of CPUs", "retained", "all known"),
-        *("not known", "not known and missing", "two features", "unassigned", "no KVM", "only unpinned", "not there"),
+        *("as declared", "more than declared", "all CPUs", "some CPUs", "a range of CPUs", "retained", "all of many"),
+        *(
+            "all known",
+            "not known",
+            "not known and missing",
+            "two features",
+            "unassigned",
+            "no KVM",
+            "only unpinned",
+            "not there",
+        ),
     ],
 )
 def test_violations(sample: Sample, expected: list[str]) -> None:

@@ -66,6 +66,12 @@ def test_samples_agree(other: Sample) -> None:
     assert agree(other, sample)
 
 
+def test_samples_agree_by_what_they_say() -> None:
+    """Each is read anew."""
+    samples = [sample_of({cpu: guest(0x01007EFB) for cpu in range(3)}) for _ in range(2)]
+    assert agree(*samples)
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -110,6 +110,8 @@ def test_white_space_case_and_width_do_not_matter(text: str) -> None:
         (f"CPU 0:\n{LEAF_1.strip()} !", f"line 2: expected {ROW}, found '0x00000001 0x00: eax=0x00000000 ebx=0x00'"),
         (f"CPU 0:\n{LEAF_1.replace('=0x8', '=0x18')}", "line 2: 0x180000000 is over 32 bits"),
         ("CPU 0:\n0x100000001 0x00: eax=0x0 ebx=0x0 ecx=0x0 edx=0x0", "line 2: 0x100000001 is over 32 bits"),
+        (f"CPU 0:\n{LEAF_1.replace('=0x8', '=0x10')}", "line 2: 0x100000000 is over 32 bits"),
+        ("\n\udcff", "line 2: byte 0xff is not UTF-8; is this a text file?"),
         (f"CPU 0:\n{LEAF_1}\udcff", "line 3: byte 0xff is not UTF-8; is this a text file?"),
         ("\x1f\udc8b\x08", "line 1: byte 0x8b is not UTF-8; is this a text file?"),
     ],
@@ -188,6 +190,12 @@ def test_a_dump_is_a_machine() -> None:
 def test_a_base_without_a_row_is_unused(base: int) -> None:
     """Dumps need not hold 256 rows of zeros."""
     assert parse_dump(f"CPU 0:\n{LEAF_1}".encode()).on(0)(base, 0) == ZEROS
+
+
+def test_a_dump_that_was_not_read_has_one_line() -> None:
+    """As of one that was recorded just now."""
+    with pytest.raises(DumpError, match=r"^line 1: CPU 0 has no row for leaf 0x00000001: "):
+        Dump({0: {}}).on(0)(1, 0)
 
 
 def test_a_missing_leaf_names_the_line_of_its_cpu() -> None:

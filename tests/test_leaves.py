@@ -19,7 +19,7 @@ from support.readers import (
     strict_reader,
 )
 
-from kvm_exporter.features import feature_at
+from kvm_exporter.features import Register, feature_at
 from kvm_exporter.leaves import (
     BASES,
     HYPERVISOR_BIT,
@@ -190,15 +190,19 @@ def test_another_hypervisor_is_named_and_not_read(signature: bytes, max_leaf: in
     assert set(asked) <= {1, *BASES}
 
 
+@pytest.mark.parametrize("base", [BASE, BASE + 0x100, BASE + 0x200, BASES[-1]], ids=hex)
 @pytest.mark.parametrize(
-    ("max_leaf", "is_signature"),
-    [(BASE - 1, False), (BASE, True), (BASE + 0xFF, True), (BASE + 0x100, False), (0, False)],
+    ("offset", "is_signature"),
+    [(-BASE, False), (-1, False), (0, True), (0xFF, True), (0x100, False), (0x101, False), (1 << 31, False)],
 )
-def test_a_signature_that_nobody_knows_needs_a_highest_leaf_of_its_own(max_leaf: int, *, is_signature: bool) -> None:
+def test_a_signature_that_nobody_knows_needs_a_highest_leaf_of_its_own(
+    base: int, offset: int, *, is_signature: bool
+) -> None:
     """Twelve bytes with a name that is not known are a signature if EAX is a leaf of the same base."""
-    rows = {1: leaf_1(), BASE: signature_leaf(b"NobodyKnows!", max_leaf)}
-    expected = (Hypervisor(BASE, b"NobodyKnows!", max_leaf),) if is_signature else ()
-    assert decoded(strict_reader(rows)).hypervisors == expected
+    max_leaf = base + offset
+    rows = {1: leaf_1(), base: signature_leaf(b"NobodyKnows!", max_leaf)}
+    expected = (Hypervisor(base, b"NobodyKnows!", max_leaf),) if is_signature else ()
+    assert decoded(reader(rows)).hypervisors == expected
 
 
 def test_a_highest_leaf_without_a_signature_is_no_hypervisor() -> None:
@@ -313,6 +317,13 @@ def test_without_kvm_nothing_is_offered(leaves: Leaves, *, expected: bool) -> No
     assert leaves.offers(feature_at("eax", 1)) is False
 
 
+@given(WORDS, WORDS, st.sampled_from(["eax", "edx"]), st.integers(0, 31))
+def test_what_is_offered_is_a_bit_of_its_own_register(eax: int, edx: int, register: Register, bit: int) -> None:
+    """Whatever the other bits are, and the other register."""
+    word = eax if register == "eax" else edx
+    assert Kvm(BASE, eax, edx).offers(feature_at(register, bit)) == (word >> bit & 1 == 1)
+
+
 @pytest.mark.parametrize(
     ("signature", "expected"),
     [
@@ -361,6 +372,11 @@ WITH_TIMING = kvm_rows(0x0100007B, timing=Registers(1, 2, 0, 0))
 def test_what_is_no_offer_is_not_compared(other: Mapping[int, Registers]) -> None:
     """The highest leaf, timing and leaf 1's other bits may differ between CPUs that count as equal."""
     assert decoded(reader(other)) == decoded(reader(WITH_TIMING))
+
+
+def test_no_feature_leaf_is_no_feature() -> None:
+    """A CPU without the leaf is equal to one whose leaf is 0: neither offers anything."""
+    assert decoded(reader(kvm_rows(0, max_leaf=BASE))) == decoded(reader(kvm_rows(0)))
 
 
 @pytest.mark.parametrize(

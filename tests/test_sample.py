@@ -61,6 +61,11 @@ def test_the_unpinned_read_does_not_count_beside_a_pinned_one() -> None:
     assert sample_of({3: DEFAULT}, anywhere=ALL).common == DEFAULT
 
 
+def test_equal_cpus_need_not_be_the_same() -> None:
+    """Each CPU's leaves are read anew."""
+    assert sample_of({cpu: guest(0x01007EFB) for cpu in range(3)}).divergent == ()
+
+
 def test_retained_cpus_count_for_the_common_leaves_but_do_not_diverge() -> None:
     """What the machine is said to offer is the same whether isolated CPUs were visited this time or not."""
     sample = sample_of({2: DEFAULT}, retained={0: ALL, 1: ALL, 3: DEFAULT, 4: ALL})
