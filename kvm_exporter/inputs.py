@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 MAX_DUMP_BYTES = 1 << 27
-"""Of cpuid -r on 8,192 CPUs it is half."""
+"""Twice what cpuid -r writes of 8,192 CPUs."""
 
 
 class UsageError(Exception):

@@ -44,7 +44,7 @@ def format_cpu_list(cpus: Iterable[int]) -> str:
 #: Far above the kernel's largest NR_CPUS (8,192): a bound on what a broken file may make us allocate.
 _MOST_CPUS = 1 << 20
 
-#: The kernel never writes more than a page into one of these files; it cuts a list that is longer: sysfs_emit().
+#: The kernel never writes more than a page into one of these files; it cuts a longer list: cpumap_print_to_pagebuf().
 _PAGE_BYTES = 4096
 
 
@@ -72,20 +72,19 @@ class Topology:
 
         Raises ReadError if the file cannot be read, says none, or says nonsense.
         """
+        known_text, cpus = self._known
         try:
             text = os.pread(self._descriptor, _PAGE_BYTES, 0)
+            if text != known_text or _is_cut(text):
+                found = _parse(text)
+                if found and _is_cut(text):
+                    found = self._online_one_by_one()
+                cpus = cpus if found == cpus else found
+                self._known = text, cpus
         except OSError as error:
             raise ReadError(f"{self._online_file}: {error.strerror}") from error
-        known_text, cpus = self._known
-        if text != known_text or _is_cut(text):
-            try:
-                found = _parse(text)
-            except ValueError as error:
-                raise ReadError(f"{self._online_file}: {error}") from error
-            if found and _is_cut(text):
-                found = self._online_one_by_one()
-            cpus = cpus if found == cpus else found
-            self._known = text, cpus
+        except ValueError as error:
+            raise ReadError(f"{self._online_file}: {error}") from error
         if not cpus:
             raise ReadError(f"{self._online_file}: names no CPU")
         return cpus
@@ -95,14 +94,20 @@ class Topology:
         return frozenset(cpu for name in ("isolated", "nohz_full") for cpu in self._optional_list(name))
 
     def _online_one_by_one(self) -> tuple[int, ...]:
-        """The same from a file for each CPU; those that cannot be taken offline have none."""
-        numbers = [int(path.name[3:]) for path in self._folder.glob("cpu[0-9]*") if path.name[3:].isdecimal()]
-        return tuple(cpu for cpu in sorted(numbers) if _read(self._folder / f"cpu{cpu}" / "online") in {b"1\n", b""})
+        """The same from a folder for each CPU. Raises OSError."""
+        numbers = (name.removeprefix("cpu") for name in os.listdir(self._folder))  # noqa: PTH208 - thousands of them
+        return tuple(cpu for cpu in sorted(int(number) for number in numbers if number.isdecimal()) if self._is_up(cpu))
+
+    def _is_up(self, cpu: int) -> bool:
+        try:
+            return _page(self._folder / f"cpu{cpu}" / "online") == b"1\n"
+        except FileNotFoundError:
+            return True  # it cannot be taken offline
 
     def _optional_list(self, name: str) -> tuple[int, ...]:
         try:
-            return _parse(_read(self._folder / name))
-        except ValueError:
+            return _parse(_page(self._folder / name))
+        except (OSError, ValueError):
             return ()
 
 
@@ -115,10 +120,7 @@ def _is_cut(text: bytes) -> bool:
     return len(text) >= _PAGE_BYTES - 1 and not text.endswith(b"\n")
 
 
-def _read(path: Path) -> bytes:
-    """A file's first page; nothing where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(_PAGE_BYTES)
-    except OSError:
-        return b""
+def _page(path: Path) -> bytes:
+    """A file's first page. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(_PAGE_BYTES)
