@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from support.clock import Clock
-from support.exporter import PROGRAM, exporter
+from support.exporter import PROGRAM, UNMEASURED, exporter
 from support.gate import Gate
 from support.notifications import Notifications
 from support.process import errors, wait_until
@@ -35,7 +35,7 @@ NO_THREAD = "kvm-exporter: no thread to read in: can't start new thread; raise t
 )
 def test_where_there_may_be_no_more_threads(words: list[str]) -> None:
     """Exit code 1 and a line that says what to do; nothing is left behind."""
-    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    environment = {**os.environ, **UNMEASURED, "PYTHONPATH": str(TESTS)}
     with TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         command = [sys.executable, "-m", "support.threadless", *(word.format(folder) for word in words)]

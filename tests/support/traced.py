@@ -11,7 +11,7 @@ from typing import NamedTuple
 from support.exporter import UNMEASURED
 from support.tools import missing, program
 
-_CALL = re.compile(r"(\d+) (\w+)\((.*)")
+_CALL = re.compile(r"(\d+) +(\w+)\((.*)")
 
 
 class Call(NamedTuple):
