@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ADDRESS ?= 127.0.0.1:10401
+FUZZ_SECONDS ?= 30
 BUILD_INPUTS := pyproject.toml setup.py constraints.txt kvm_exporter/cpuid.c kvm_exporter/cpuid_api.h kvm_exporter/_cpuid_build.py
 
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run demo test lint format install bench-fleet bench-rollout dashboards dist clean
+.PHONY: run demo test lint format install bench-fleet bench-rollout dashboards fuzz dist clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/kvm-exporter --web.listen-address=$(ADDRESS)
@@ -26,6 +27,10 @@ test: $(VENV)/.installed-dev build/tools/.unpacked build/guests/.unpacked build/
 	$(BIN)/coverage run -m pytest $(PYTEST_FLAGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
+
+# What parses bytes from outside, each target for so many seconds; FUZZ_SECONDS=0 makes the corpus anew with what was found.
+fuzz: $(VENV)/.installed-fuzz
+	cd tests && ../$(BIN)/python -m fuzz ../build/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -64,6 +69,10 @@ $(VENV)/.installed: $(BUILD_INPUTS)
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@scripts/system-packages $(PYTHON) test
 	@$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-%: $(VENV)/.installed-dev
+	@$(BIN)/pip install --quiet --editable '.[$*]'
 	@touch $@
 
 build/guests/.unpacked: scripts/guest-tools

@@ -1,0 +1,263 @@
+"""The targets: each takes bytes from outside and raises AssertionError where something is not as it has to be.
+
+What a parser may raise, it documents; everything else that comes out of a target is a finding. Knows no fuzzer.
+"""
+
+import json
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from pathlib import Path
+
+import h11
+from support.scrape import Scrape
+
+from kvm_exporter import report
+from kvm_exporter.addresses import AddressError, TcpAddress, parse_address
+from kvm_exporter.baseline import Baseline
+from kvm_exporter.baseline_file import BaselineError, parse_baseline
+from kvm_exporter.credentials import MAX_PASSWORD_BYTES, parse_basic
+from kvm_exporter.dump import DumpError, format_dump, parse_dump
+from kvm_exporter.durations import nanoseconds
+from kvm_exporter.exposition import render
+from kvm_exporter.guest import read_evidence
+from kvm_exporter.http1 import Http1, Refusal
+from kvm_exporter.in_use import features_in_use, kvmclock_is_current
+from kvm_exporter.leaves import Kvm, Leaves
+from kvm_exporter.messages import Request, Response, plain
+from kvm_exporter.metrics import machine_families
+from kvm_exporter.negotiation import Format, choose_format, choose_gzip
+from kvm_exporter.observation import Observation
+from kvm_exporter.page import landing_page
+from kvm_exporter.reference import DamagedReferenceError, format_reference, parse_reference
+from kvm_exporter.sweep import Selection, look
+from kvm_exporter.tls import server_context
+from kvm_exporter.tls_config import TlsError
+from kvm_exporter.topology import format_cpu_list, parse_cpu_list
+from kvm_exporter.web_config import WebConfigError, parse_web_config
+
+MOST_LETTERS = 500
+"""Of ours in a message for people."""
+
+BOOT_ID = "b"
+
+
+def http(data: bytes) -> None:
+    """The same requests come out of the same bytes in one piece or in many, and a client understands the answers."""
+    size, stream = (data[0] + 1, data[1:]) if data else (1, b"")
+    answers = _answers([stream])
+    pieces = _answers([stream[start : start + size] for start in range(0, len(stream), size)])
+    assert [_said(answer) for answer, _ in answers] == [_said(answer) for answer, _ in pieces]
+    client = h11.Connection(h11.CLIENT)
+    for answer, has_body in answers:
+        if client.our_state is h11.DONE:
+            client.start_next_cycle()
+        client.send(h11.Request(method="GET" if has_body else "HEAD", target="/", headers=[("Host", "a")]))
+        client.send(h11.EndOfMessage())
+        client.receive_data(answer)
+        assert isinstance(client.next_event(), h11.Response)
+        while not isinstance(event := client.next_event(), h11.EndOfMessage):
+            assert isinstance(event, h11.Data)
+        assert client.trailing_data[0] == b""
+
+
+def _answers(pieces: list[bytes]) -> list[tuple[bytes, bool]]:
+    """What is sent back, and whether it has a body; the last may be a refusal."""
+    parser = Http1()
+    sent: list[tuple[bytes, bool]] = []
+    for piece in pieces:
+        if piece:  # to receive nothing means that there is no more
+            parser.receive(piece)
+        while isinstance(taken := parser.take(), Request | Refusal):
+            refused = isinstance(taken, Refusal)
+            response = taken.response if isinstance(taken, Refusal) else _answer(taken)
+            answer = parser.send(response, last=refused)
+            sent.append((answer, answer.endswith(b"\r\n\r\n" + response.body)))
+            if refused or not parser.go_on():
+                return sent
+    return sent
+
+
+def _answer(request: Request) -> Response:
+    assert all(name == name.lower() for name in request.headers)
+    known = request.method in {"GET", "HEAD"}
+    return plain(HTTPStatus.OK if known else HTTPStatus.METHOD_NOT_ALLOWED, f"{request.method} {request.path}")
+
+
+def _said(answer: bytes) -> bytes:
+    """An answer's status; where all is well, what was asked for too: why it is not may be seen earlier or later."""
+    status, _, rest = answer.partition(b"\r\n")
+    return status + rest.rpartition(b"\r\n")[2] if b" 200 " in status else status
+
+
+def dump(data: bytes) -> None:
+    """What is written of what was read is read again; every output can be made of it."""
+    try:
+        parsed = parse_dump(data)
+        sample = look(parsed, Selection(), None)
+    except DumpError as error:
+        _is_a_message(error, "line ", data)
+        return
+    assert parse_dump(format_dump(parsed).encode()) == parsed
+    observation = Observation(sample)
+    report.table(observation)
+    json.loads(report.as_json(observation))
+    landing_page(observation, {})
+    scrape = Scrape(render(machine_families(sample), Format.TEXT_0_0_4).decode())
+    assert scrape.value("kvm_present") == (sample.common.kvm is not None)
+    render(machine_families(sample), Format.OPENMETRICS_1_0_0)
+
+
+def web_config(data: bytes) -> None:
+    """A configuration, or a message that names the line; its keys and certificates are good or named as well."""
+    try:
+        config = parse_web_config(data, Path("/nonexistent"))
+    except WebConfigError as error:
+        _is_a_message(error, "line ", data)
+        return
+    assert all(value.isascii() and value.isprintable() for _, value in config.http.headers)
+    assert all(re.fullmatch(rb"\$2[aby]\$[0-9]{2}\$.{53}", hashed) for hashed in config.users.values())
+    if config.rate_limit is not None:
+        assert config.rate_limit.interval > 0
+        assert config.rate_limit.burst > 0
+    # No file that the bytes name is opened.
+    if config.tls is not None and not config.tls.files:
+        try:
+            server_context(config.tls)
+        except TlsError as error:
+            _is_a_message(error, "", data)
+
+
+def baseline(data: bytes) -> None:
+    """A baseline, or a message that names the line; by the names of its features it is the same again."""
+    try:
+        parsed = parse_baseline(data)
+    except BaselineError as error:
+        _is_a_message(error, "line ", data)
+        return
+    lists = (
+        f"{called}: [{', '.join(feature.name for feature in features)}]"
+        for called, features in (("required", parsed.required), ("forbidden", parsed.forbidden))
+    )
+    assert parse_baseline(f"features: {{{', '.join(lists)}}}".encode()) == parsed
+    assert parsed == Baseline() or not set(parsed.required) & set(parsed.forbidden)
+
+
+def reference(data: bytes) -> None:
+    """A reference, or damaged; what is written of it is read again."""
+    try:
+        parsed = parse_reference(data, BOOT_ID)
+    except DamagedReferenceError as error:
+        _is_a_message(error, "it is ", data)
+        return
+    assert parse_reference(format_reference(parsed, BOOT_ID), BOOT_ID) == parsed
+
+
+def cpu_list(data: bytes) -> None:
+    """CPUs ascending, each once, that are the same again when they are written; or an error that says what is none."""
+    try:
+        cpus = parse_cpu_list(data.decode("ascii", "replace"))
+    except ValueError as error:
+        _is_a_message(error, "", data)
+        return
+    assert list(cpus) == sorted(set(cpus))
+    assert parse_cpu_list(format_cpu_list(cpus)) == cpus
+
+
+def accept(data: bytes) -> None:
+    """One of our formats, and a header of one line that says which; gzip or not."""
+    header = data.decode("latin-1")
+    choice = choose_format(header)
+    assert choice.content_type.isascii()
+    assert choice.content_type.isprintable()
+    assert choice.content_type.startswith(choice.format.value[0])
+    assert choose_format(f"{header},image/png").format is choice.format
+    assert isinstance(choose_gzip(header), bool)
+    assert not choose_gzip("")
+
+
+def authorization(data: bytes) -> None:
+    """A login without what bcrypt does not take, or none."""
+    login = parse_basic(data.decode("latin-1"))
+    if login is not None:
+        assert b":" not in login.user
+        assert b"\0" not in login.password
+        assert len(login.password) <= MAX_PASSWORD_BYTES
+
+
+def duration(data: bytes) -> None:
+    """Nanoseconds that fit in 63 bits, or an error that says what to write."""
+    try:
+        total = nanoseconds(data.decode("utf-8", "replace"))
+    except ValueError as error:
+        _is_a_message(error, "", data)
+        return
+    assert 0 <= total < 1 << 63
+    assert nanoseconds(f"{total}ns") == total
+
+
+def address(data: bytes) -> None:
+    """An address that is the same again when it is written, or an error that says what to write."""
+    try:
+        parsed = parse_address(data.decode("utf-8", "surrogateescape"))
+    except AddressError as error:
+        _is_a_message(error, "", data)
+        return
+    # Hosts that are nobody's, which the resolver says, and one that only brackets tell from a path.
+    if not (isinstance(parsed, TcpAddress) and (set("[]") & set(parsed.host) or parsed.host == "unix")):
+        assert parse_address(str(parsed)) == parsed
+
+
+def evidence(data: bytes) -> None:
+    """Files under /proc and /sys with anything in them are evidence or none, and are judged."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        for name, content in zip(_FILES, data.split(b"\xff"), strict=False):
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        found = read_evidence(Path(folder))
+    for boot in (Leaves(hypervisor_bit=False), _BOOT):
+        assert set(features_in_use(found, boot).values()) <= {True, False}
+    kvmclock_is_current(found)
+    assert found.steal_ticks is None or found.steal_ticks >= 0
+    assert found.hypervisor_interrupts is None or found.hypervisor_interrupts >= 0
+
+
+_FILES = (
+    "proc/cmdline",
+    "proc/stat",
+    "proc/interrupts",
+    "proc/cpuinfo",
+    "sys/devices/system/clocksource/clocksource0/available_clocksource",
+    "sys/devices/system/clocksource/clocksource0/current_clocksource",
+    "sys/devices/system/cpu/cpuidle/current_driver",
+)
+
+_BOOT = Leaves(hypervisor_bit=True, kvm=Kvm(0x4000_0000, 0xFFFF_FFFF, 0xFFFF_FFFF))
+
+
+def _is_a_message(error: Exception, start: str, data: bytes) -> None:
+    """One line, which repeats what it is about twice at most, every byte as it is escaped."""
+    text = str(error)
+    assert text.startswith(start)
+    assert text.isprintable()
+    assert 0 < len(text) <= MOST_LETTERS + 2 * len(r"\U00000000") * len(data)
+
+
+TARGETS: Mapping[str, Callable[[bytes], None]] = {
+    target.__name__: target
+    for target in (
+        http,
+        dump,
+        web_config,
+        baseline,
+        reference,
+        cpu_list,
+        accept,
+        authorization,
+        duration,
+        address,
+        evidence,
+    )
+}
