@@ -59,7 +59,7 @@ class Topology:
         self._online_file = self._folder / "online"
         self._known: tuple[bytes, tuple[int, ...]] = b"", ()
         try:
-            self._descriptor = os.open(self._online_file, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = os.open(self._online_file, os.O_RDONLY)
         except OSError as error:
             raise ReadError(f"{self._online_file}: {error.strerror}; is /sys mounted?") from error
 

@@ -135,28 +135,37 @@ def test_an_online_file_that_names_no_cpus_is_an_error(
     assert topology.online() == before
 
 
-def present(folder: Path, online: Iterable[int], offline: Iterable[int]) -> None:
-    """A file for each CPU, as sysfs has it, but for CPU 0; and of the online ones a page of their list."""
+def present(folder: Path, online: Iterable[int], offline: Iterable[int], size: int) -> None:
+    """A file for each CPU, as sysfs has it, but for CPU 0; and of the online ones so much of their list."""
     for cpu, text in [*((cpu, "1\n") for cpu in online), *((cpu, "0\n") for cpu in offline)]:
         (folder / f"cpu{cpu}").mkdir(exist_ok=True)
         if cpu:
             (folder / f"cpu{cpu}" / "online").write_text(text)
     (folder / "cpuidle").mkdir(exist_ok=True)
-    (folder / "online").write_text((",".join(map(str, online)) + "\n")[: PAGE - 1])
+    (folder / "online").write_text((",".join(map(str, online)) + "\n")[:size])
 
 
-def test_a_list_that_the_kernel_cut_is_completed(topology: Topology, folder: Path) -> None:
-    """4,096 CPUs whose siblings are offline: their list is longer than a page, and the kernel writes no more than one.
+@pytest.mark.parametrize("size", [PAGE - 1, 2 * PAGE], ids=["the kernel's", "whole"])
+def test_a_list_that_the_kernel_cut_is_completed(topology: Topology, folder: Path, size: int) -> None:
+    """A thousand CPUs whose siblings are offline: that list is longer than a page, and the kernel writes no more.
 
-    A change that the page does not show is seen all the same.
+    A change that the page does not show is seen all the same. A file system that writes more is no other case.
     """
-    even = tuple(range(0, 4096, 2))
-    present(folder, even, range(1, 4096, 2))
+    even = (0, *range(2048, 4096, 2))
+    present(folder, even, range(2049, 2100, 2), size)
     found = topology.online()
     assert found == even
     assert topology.online() is found
     (folder / "cpu4094" / "online").write_text("0\n")
     assert topology.online() == even[:-1]
+
+
+def test_a_short_list_without_an_end_is_whole(topology: Topology, folder: Path) -> None:
+    """Its last number is no part of another."""
+    for name in ("online", "isolated"):
+        (folder / name).write_text("0,3")
+    assert topology.online() == (0, 3)
+    assert topology.isolated() == {0, 3}
 
 
 @pytest.mark.parametrize("last", [1023, 1024, 4095])
