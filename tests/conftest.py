@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from support.gate import Gate
 from support.images import hypervisor_image
 from support.notifications import Notifications, notifications
@@ -15,6 +15,10 @@ from support.twolevel import Laboratory
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=200)
+# Thousands of runs that end at their first failure: always the same examples, and none made smaller.
+settings.register_profile(
+    "mutants", deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "default")
 
 

@@ -160,12 +160,13 @@ def test_a_list_that_the_kernel_cut_is_completed(topology: Topology, folder: Pat
     assert topology.online() == even[:-1]
 
 
-def test_a_short_list_without_an_end_is_whole(topology: Topology, folder: Path) -> None:
+@pytest.mark.parametrize("size", [4, PAGE * 3 // 4, PAGE - 2])
+def test_a_list_without_an_end_that_would_fit_is_whole(topology: Topology, folder: Path, size: int) -> None:
     """Its last number is no part of another."""
     for name in ("online", "isolated"):
-        (folder / name).write_text("0,3")
-    assert topology.online() == (0, 3)
-    assert topology.isolated() == {0, 3}
+        (folder / name).write_text("0," * (size // 2 - 1) + "33")
+    assert topology.online() == (0, 33)
+    assert topology.isolated() == {0, 33}
 
 
 @pytest.mark.parametrize("last", [1023, 1024, 4095])

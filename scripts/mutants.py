@@ -1,0 +1,120 @@
+"""``scripts/mutants.py [MODULE …]``: changes the decoding and comparing code in small ways, and tests each.
+
+A change that no test notices is a mutant that survives. Exit code 1 if one does that scripts/mutants.toml does not
+explain, or if one dies or is gone that it still explains. Works on a copy: the tree itself is never changed.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+LIST = ROOT / "scripts" / "mutants.toml"
+MEMORY = "/dev/shm"  # noqa: S108 - a folder of our own is made in it
+"""Where all is written: a disk would take most of the time."""
+
+TIMEOUT_SECONDS = 60
+"""Of the tests of one mutant; one that takes so long is noticed."""
+
+CONFIG = """\
+[cosmic-ray]
+module-path = "kvm_exporter/{module}"
+timeout = {timeout}
+excluded-modules = []
+test-command = "{command}"
+
+[cosmic-ray.distributor]
+name = "local"
+"""
+
+PYTEST = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=mutants")
+
+
+class Mutant(NamedTuple):
+    """A change: the module, the function or class that it is in, and the lines before and after."""
+
+    module: str
+    within: str
+    line: str
+    becomes: str
+
+    def as_toml(self) -> str:
+        """An entry of the list, to explain."""
+        lines = (f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in self._asdict().items())
+        return "\n".join(["[[survivor]]", *lines, 'why = ""'])
+
+
+def main(wanted: Sequence[str]) -> int:
+    """Test the modules that are named, or all of them."""
+    listed = tomllib.loads(LIST.read_text(encoding="utf-8"))
+    tests: Mapping[str, list[str]] = listed["modules"]
+    modules = wanted or list(tests)
+    with TemporaryDirectory(dir=MEMORY) as folder:
+        tree = _copy(Path(folder))
+        survivors = {mutant for module in modules for mutant in _survivors(tree, module, tests[module])}
+    explained = {
+        Mutant(*(entry[key] for key in Mutant._fields))
+        for entry in listed.get("survivor", [])
+        if entry["module"] in modules
+    }
+    for mutant in sorted(survivors - explained):
+        print(f"\nno test notices this: write one, or explain it in {LIST.name}\n{mutant.as_toml()}")
+    for mutant in sorted(explained - survivors):
+        print(f"\nthis is noticed, or gone: take it out of {LIST.name}\n{mutant.as_toml()}")
+    return int(survivors != explained)
+
+
+def _copy(folder: Path) -> Path:
+    """What the tests need, and room for what they write, in a folder."""
+    tree = folder / "tree"
+    (tree / "tmp").mkdir(parents=True)
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("kvm_exporter", "tests"):
+        shutil.copytree(ROOT / name, tree / name, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", tree)
+    return tree
+
+
+def _survivors(tree: Path, module: str, tests: Sequence[str]) -> Iterator[Mutant]:
+    config, session = tree / f"{module}.toml", tree / f"{module}.sqlite"
+    config.write_text(
+        CONFIG.format(module=module, timeout=TIMEOUT_SECONDS, command=" ".join([*PYTEST, *tests])), encoding="utf-8"
+    )
+    # What is a mutant has to die of the change, not of tests that fail anyway.
+    _run(tree, *PYTEST, *tests)
+    cosmic_ray = str(Path(sys.executable).with_name("cosmic-ray"))
+    _run(tree, cosmic_ray, "init", str(config), str(session))
+    _run(tree, cosmic_ray, "exec", str(config), str(session))
+    outcomes: Counter[str] = Counter()
+    for line in _run(tree, cosmic_ray, "dump", str(session)).splitlines():
+        item, result = json.loads(line)
+        outcome = result["test_outcome"]
+        outcomes[outcome] += 1
+        if outcome != "killed":
+            [mutation] = item["mutations"]
+            yield Mutant(module, mutation["definition_name"] or "", *_lines(result["diff"]))
+    print(f"{module}: {dict(outcomes)}", flush=True)
+
+
+def _lines(diff: str) -> Iterator[str]:
+    """The lines that a unified diff takes away, and those that it adds."""
+    lines = [line for line in diff.splitlines() if not line.startswith(("---", "+++"))]
+    for sign in "-+":
+        yield "\n".join(line[1:].strip() for line in lines if line.startswith(sign))
+
+
+def _run(tree: Path, *command: str) -> str:
+    environment = {**os.environ, "CI": "", "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(tree / "tmp")}
+    return subprocess.run(command, cwd=tree, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
