@@ -9,12 +9,13 @@ from demo.guest import LEAVES, ROOT
 from demo.machine import DumpedMachine
 from kvm_exporter import daemon, log
 from kvm_exporter.addresses import TcpAddress
-from kvm_exporter.inputs import keep_baseline, keep_web_config, runtime_directory
+from kvm_exporter.inputs import keep_baseline, keep_web_config
 from kvm_exporter.observation import Collected, Observation, Observer
 from kvm_exporter.reference import ReferenceKeeper, read_boot_id
 from kvm_exporter.registers import Registers
 from kvm_exporter.sample import Sample
 from kvm_exporter.sampler import Limits, Observe
+from kvm_exporter.service import runtime_directory
 from kvm_exporter.sweep import Selection
 
 

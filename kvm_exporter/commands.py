@@ -15,7 +15,7 @@ from kvm_exporter.dump import format_dump
 from kvm_exporter.exposition import render
 from kvm_exporter.files import write_atomically
 from kvm_exporter.flags import DEFAULT_ADDRESS
-from kvm_exporter.inputs import UsageError, keep_baseline, keep_web_config, runtime_directory, sample_of_dump
+from kvm_exporter.inputs import UsageError, keep_baseline, keep_web_config, sample_of_dump
 from kvm_exporter.metrics import machine_families
 from kvm_exporter.negotiation import Format
 from kvm_exporter.observation import Observation, Observer
@@ -24,6 +24,7 @@ from kvm_exporter.record import record
 from kvm_exporter.reference import ReferenceKeeper, read_boot_id
 from kvm_exporter.sample import Sample
 from kvm_exporter.sampler import Limits
+from kvm_exporter.service import runtime_directory
 from kvm_exporter.sweep import Selection, look
 from kvm_exporter.textfile import textfile_body
 from kvm_exporter.topology import Topology

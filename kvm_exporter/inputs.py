@@ -1,7 +1,6 @@
 """What commands are given: files and directories, and what is said of those that cannot be used."""
 
 import errno
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,12 +44,6 @@ def _standard_input() -> bytes:
 def _file(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(MAX_DUMP_BYTES + 1)
-
-
-def runtime_directory() -> Path | None:
-    """What the service manager gives with RuntimeDirectory=, the first if there are several: systemd.exec(5)."""
-    first = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    return Path(first) if first else None
 
 
 def keep_baseline(path: Path) -> BaselineKeeper:

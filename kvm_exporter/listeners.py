@@ -52,12 +52,19 @@ def adopt(descriptors: Iterable[int]) -> list[socket.socket]:
 
 
 def close(listeners: Iterable[socket.socket]) -> None:
-    """Listen no more, and take the names of sockets that lie in the file system away."""
+    """Listen no more."""
     for listener in listeners:
-        if listener.family == socket.AF_UNIX:
-            with contextlib.suppress(OSError):
-                _remove(str(listener.getsockname()))
         listener.close()
+
+
+class _OwnSocket(socket.socket):
+    """Takes its name in the file system away when it is closed; one that was handed over leaves it to its manager."""
+
+    def close(self) -> None:
+        if self.family == socket.AF_UNIX and self.fileno() >= 0:
+            with contextlib.suppress(OSError):
+                _remove(str(self.getsockname()))
+        super().close()
 
 
 def _reason(error: OSError) -> str:
@@ -95,7 +102,7 @@ def _has_ipv6() -> bool:
 
 
 def _listen(family: int, place: Place) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = _OwnSocket(family, socket.SOCK_STREAM)
     try:
         if family == socket.AF_UNIX:
             _remove_stale(str(place))

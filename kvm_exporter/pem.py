@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kvm_exporter.service import runtime_directory
 from kvm_exporter.tls_config import Pem, TlsError
 
 MAX_BYTES = 1 << 20
@@ -31,10 +32,22 @@ def read_pem(pem: Pem) -> bytes:
 def private_file(content: bytes) -> Iterator[str]:
     """The path of a file in memory, in no folder, that only this process' user can open and that is gone afterwards.
 
-    Python's ssl reads keys from nothing but files (memfd_create(2)). Raises OSError where there is no /proc.
+    Python's ssl reads keys from nothing but files. Raises OSError where there is no /proc.
     """
-    with os.fdopen(os.memfd_create("kvm-exporter"), "wb") as file:
+    with os.fdopen(_unnamed_file(), "wb") as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(content)
         file.flush()
         yield f"/proc/self/fd/{file.fileno()}"
+
+
+def _unnamed_file() -> int:
+    """A descriptor of a new file. Raises OSError."""
+    try:
+        return os.memfd_create("kvm-exporter")
+    except PermissionError:
+        # Such a file could be executed, so the sandbox of our units refuses it. Their runtime directory lies in memory too,
+        # and nothing can be executed there (open(2), O_TMPFILE).
+        if (directory := runtime_directory()) is None:
+            raise
+        return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
-"""What systemd is told, and what it tells: readiness, status, watchdog, the journal. The only importer of systemd.
+"""What systemd is told, and what it tells and gives: readiness, status, watchdog, the journal. The only importer of systemd.
 
 Source: sd_notify(3), sd_watchdog_enabled(3), systemd.exec(5) on JOURNAL_STREAM.
 """
@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from systemd import daemon
 
@@ -48,6 +49,12 @@ def watchdog_seconds() -> float | None:
     if not usec.isdecimal() or int(usec) == 0 or (pid and pid != str(os.getpid())):
         return None
     return int(usec) / 1_000_000
+
+
+def runtime_directory() -> Path | None:
+    """What the service manager gives with RuntimeDirectory=, the first if there are several: systemd.exec(5)."""
+    first = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    return Path(first) if first else None
 
 
 def stderr_is_journal() -> bool:

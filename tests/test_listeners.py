@@ -230,6 +230,17 @@ def test_sockets_that_were_handed_over() -> None:
         close(adopted)
 
 
+def test_a_name_that_was_handed_over_stays(tmp_path: Path) -> None:
+    """It is the service manager's, who still listens there, and hands the socket to the next process."""
+    path = tmp_path / "kvm.sock"
+    with socket.socket(socket.AF_UNIX) as bound, socket.socket(socket.AF_UNIX) as peer:
+        bound.bind(str(path))
+        bound.listen()
+        close(adopt([os.dup(bound.fileno())]))
+        assert path.is_socket()
+        peer.connect(str(path))
+
+
 def test_nothing_was_handed_over() -> None:
     """The message says what to do."""
     with pytest.raises(AddressError) as caught:

@@ -1,5 +1,6 @@
 """TLS as it is spoken: handshakes in memory between our context and clients of OpenSSL, with certificates made here."""
 
+import errno
 import os
 import ssl
 from collections.abc import Sequence
@@ -453,14 +454,23 @@ def test_what_this_openssl_does_not_have_is_named(served: TlsConfig, monkeypatch
         assert str(caught.value) == message
 
 
+def refuse(_: str) -> int:
+    """What a system call filter makes of memfd_create()."""
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
 def test_where_no_file_can_be_made_in_memory(served: TlsConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A system call filter may forbid it."""
-
-    def refuse(_: str) -> int:
-        raise PermissionError(1, "Operation not permitted")
-
     monkeypatch.setattr(os, "memfd_create", refuse)
     with pytest.raises(
         TlsError, match="keys cannot be handed to OpenSSL: Operation not permitted; it needs /proc and memfd_create"
     ):
         server_context(served)
+
+
+def test_files_of_a_service(served: TlsConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service has a runtime directory in memory instead; nothing is left there."""
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", f"{tmp_path}:/elsewhere")
+    server_context(served)
+    assert list(tmp_path.iterdir()) == []
