@@ -10,7 +10,7 @@ BUILD_INPUTS := pyproject.toml setup.py constraints.txt kvm_exporter/cpuid.c kvm
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run demo test lint format install bench-fleet bench-rollout dashboards fuzz mutants dist clean
+.PHONY: run demo test lint format install bench-fleet bench-rollout dashboards fuzz mutants deb dist clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/kvm-exporter --web.listen-address=$(ADDRESS)
@@ -60,6 +60,11 @@ dashboards: $(VENV)/.installed-dev
 # An sdist, and the wheel that is built from it: "python -m build -w" would not notice a file that the sdist lacks.
 dist: $(VENV)/.installed-dev
 	$(BIN)/python -m build --outdir dist
+
+# The Debian package and its source package, built with Debian's own Python and libraries.
+deb:
+	@scripts/system-packages $(PYTHON) deb
+	scripts/build-deb build/deb
 
 clean:
 	rm -rf $(VENV) build dist kvm_exporter/*.so kvm_exporter/_cpuid.c kvm_exporter/_revision.py *.egg-info

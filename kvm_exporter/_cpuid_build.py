@@ -1,4 +1,4 @@
-"""Tells cffi how to build the extension ``kvm_exporter._cpuid``: API mode, abi3 from Python 3.11 on."""
+"""Tells cffi how to build the extension ``kvm_exporter._cpuid``: API mode, abi3."""
 
 from pathlib import Path
 
@@ -15,6 +15,7 @@ ffibuilder.set_source(
     depends=[str(PACKAGE / "cpuid_api.h")],
     include_dirs=[str(PACKAGE)],
     extra_compile_args=["-std=gnu11", "-Wall", "-Wextra", "-Werror=implicit-function-declaration"],
-    define_macros=[("Py_LIMITED_API", "0x030b0000")],
+    # The stable ABI of 3.10, a part of 3.11's: from there on <Python.h> leaves out <string.h>, which cffi 1.15 counts on.
+    define_macros=[("Py_LIMITED_API", "0x030a0000")],
     py_limited_api=True,
 )
