@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     decode = add("decode", commands.decode, "the same for a raw dump (cpuid -r)")
     decode.add_argument("file", metavar="FILE", help="a dump of one or many CPUs; - for standard input")
     for command in (show, decode):
-        command.add_argument("--format", choices=OUTPUTS, default="table", help="default: %(default)s")
+        command.add_argument("--format", choices=OUTPUTS, default="table", help="what to print (default: %(default)s)")
     add("baseline", commands.baseline, "print a baseline of this machine, to edit and deploy")
     check = add("check", commands.check, "compare this machine, or a dump, with a baseline; exit 1 if they differ")
     check.add_argument("--baseline", metavar="FILE", type=Path, required=True, help="what is expected")

@@ -28,7 +28,8 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         action="append",
         type=_flag(parse_address),
-        help=f"host:port, [::1]:port, :port, unix:PATH or vsock://:port; may be repeated (default: {DEFAULT_ADDRESS})",
+        help="where to listen: host:port, [::1]:port, :port, unix:PATH or vsock://:port; may be repeated "
+        f"(default: {DEFAULT_ADDRESS})",
     )
     web.add_argument(
         "--web.systemd-socket",
@@ -63,7 +64,7 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         type=_flag(parse_telemetry_path),
         default="/metrics",
-        help="default: %(default)s",
+        help="where the metrics are (default: %(default)s)",
     )
     web.add_argument(
         "--web.disable-exporter-metrics",
@@ -125,12 +126,18 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         help="a gauge per CPU and feature bit as well",
     )
     log = parser.add_argument_group("log")
-    log.add_argument("--log.level", dest="log_level", choices=LEVELS, default="info", help="default: %(default)s")
+    log.add_argument(
+        "--log.level",
+        dest="log_level",
+        choices=LEVELS,
+        default="info",
+        help="leave out what is less severe (default: %(default)s)",
+    )
     log.add_argument(
         "--log.format",
         dest="log_format",
         choices=FORMATS,
-        help="default: journal where stderr leads there, else logfmt",
+        help="how the log is written (default: journal where stderr leads there, else logfmt)",
     )
 
 

@@ -1,0 +1,79 @@
+"""The commands and flags of ``kvm-exporter`` as values, for what is generated from them.
+
+argparse has no way to ask a parser what it knows; its help is text for a terminal. So this module looks inside, and is the
+only one that does.
+"""
+# ruff: noqa: INP001, SLF001 - a part of the programs beside it; and what it looks into has had these names since Python 3.2
+
+import argparse
+from dataclasses import dataclass
+
+from kvm_exporter.cli import build_parser
+
+FILES = frozenset({"FILE", "PATH", "A", "B"})
+"""What stands for the name of a file, unless the flag is one of NO_FILES."""
+
+NO_FILES = frozenset({"--web.telemetry-path"})
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A flag, or with no names a positional argument."""
+
+    names: tuple[str, ...]
+    value: str
+    """What stands for its value, such as ``FILE``; empty if it takes none."""
+    help: str
+    choices: tuple[str, ...]
+    required: bool
+    repeatable: bool
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the value is the name of a file."""
+        return self.value in FILES and not NO_FILES & set(self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A subcommand, with its arguments in titled groups."""
+
+    name: str
+    summary: str
+    groups: tuple[tuple[str, tuple[Argument, ...]], ...]
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        """Those of all groups."""
+        return tuple(argument for _, group in self.groups for argument in group)
+
+
+def commands() -> tuple[Command, ...]:
+    """Every subcommand, in the order of the help; ``--help``, which each of them has, is left out."""
+    [subparsers] = (action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
+    summaries = {action.dest: str(action.help) for action in subparsers._choices_actions}
+    return tuple(
+        Command(name, summaries[name], tuple(_groups(parser))) for name, parser in subparsers.choices.items()
+    )
+
+
+def _groups(parser: argparse.ArgumentParser) -> list[tuple[str, tuple[Argument, ...]]]:
+    found = []
+    for group in parser._action_groups:
+        actions = [action for action in group._group_actions if not isinstance(action, argparse._HelpAction)]
+        if actions:
+            found.append((str(group.title), tuple(_argument(action) for action in actions)))
+    return found
+
+
+def _argument(action: argparse.Action) -> Argument:
+    choices = tuple(str(choice) for choice in action.choices or ())
+    value = "" if action.nargs == 0 else str(action.metavar or "|".join(choices))
+    return Argument(
+        names=tuple(action.option_strings),
+        value=value,
+        help=str(action.help) % vars(action),
+        choices=choices,
+        required=action.required,
+        repeatable=isinstance(action, argparse._AppendAction),
+    )

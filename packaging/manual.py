@@ -1,0 +1,88 @@
+"""``manual.py``: print the man page kvm-exporter(1), from kvm-exporter.1.in and the command line itself.
+
+The prose is in the template; every command and flag comes from the parser, so none is forgotten and none is out of date.
+The date is that of ``SOURCE_DATE_EPOCH``, else today's.
+"""
+# ruff: noqa: INP001 - a program, not a module of a package
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from command_line import Argument, Command, commands
+
+from kvm_exporter import __version__
+
+TEMPLATE = Path(__file__).with_name("kvm-exporter.1.in")
+
+
+def page() -> str:
+    """The whole page, as man(7) has it."""
+    serve, *others = commands()
+    when = time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time())))
+    parts = {
+        "@DATE@": time.strftime("%Y-%m-%d", when),
+        "@VERSION@": __version__,
+        "@SYNOPSIS@": "\n".join([_synopsis("[serve] [FLAG...]"), *(_synopsis(_usage(other)) for other in others)]),
+        "@COMMANDS@": "\n".join(_command(other) for other in others),
+        "@DAEMON@": "\n".join(f".SS {title.capitalize()}\n{_list(group)}" for title, group in serve.groups),
+    }
+    text = TEMPLATE.read_text(encoding="utf-8")
+    for name, part in parts.items():
+        text = text.replace(name, part)
+    return text
+
+
+def _synopsis(usage: str) -> str:
+    return f".B kvm\\-exporter\n{_escaped(usage)}\n.br"
+
+
+def _usage(command: Command) -> str:
+    words = [command.name]
+    for argument in sorted(command.arguments, key=lambda argument: not argument.names):
+        word = f"{argument.names[0]}={argument.value}" if argument.names else argument.value
+        words.append(word if argument.required else f"[{word}]")
+    return " ".join(words)
+
+
+def _command(command: Command) -> str:
+    lines = [".TP", f".B {_escaped(_usage(command))}", _sentence(command.summary)]
+    if command.arguments:
+        lines += [".RS", _list(command.arguments), ".RE"]
+    return "\n".join(lines)
+
+
+def _list(arguments: tuple[Argument, ...]) -> str:
+    return "\n".join(f".TP\n{_head(argument)}\n{_sentence(argument.help)}" for argument in arguments)
+
+
+def _head(argument: Argument) -> str:
+    if not argument.names:
+        return _italic(argument.value)
+    names = ", ".join(_bold(name) for name in argument.names)
+    if argument.choices:
+        return f"{names}={'|'.join(_bold(choice) for choice in argument.choices)}"
+    return f"{names}={_italic(argument.value)}" if argument.value else names
+
+
+def _bold(word: str) -> str:
+    return f"\\fB{_escaped(word)}\\fR"
+
+
+def _italic(word: str) -> str:
+    return f"\\fI{_escaped(word)}\\fR"
+
+
+def _sentence(text: str) -> str:
+    return _escaped(f"{text[0].upper()}{text[1:]}.")
+
+
+def _escaped(text: str) -> str:
+    """Text that roff prints as it is: hyphens that can be searched for and copied, and no control line."""
+    escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq")
+    return f"\\&{escaped}" if escaped.startswith(".") else escaped
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
