@@ -46,8 +46,8 @@ def _unnamed_file() -> int:
     try:
         return os.memfd_create("kvm-exporter")
     except PermissionError:
-        # Such a file could be executed, so the sandbox of our units refuses it. Their runtime directory lies in memory too,
-        # and nothing can be executed there (open(2), O_TMPFILE).
+        # Such a file could be executed, so the sandbox of our units refuses it. The runtime directory is in memory too,
+        # and nothing in there can be executed (open(2), O_TMPFILE).
         if (directory := runtime_directory()) is None:
             raise
         return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
-"""What systemd is told, and what it tells and gives: readiness, status, watchdog, the journal. The only importer of systemd.
+"""What systemd is told, tells and gives: readiness, status, watchdog, the journal. The only importer of systemd.
 
 Source: sd_notify(3), sd_watchdog_enabled(3), systemd.exec(5) on JOURNAL_STREAM.
 """
