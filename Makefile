@@ -21,8 +21,9 @@ demo: $(VENV)/.installed build/tools/.unpacked
 
 install: $(VENV)/.installed
 
-test: $(VENV)/.installed-dev build/tools/.unpacked build/guests/.unpacked build/grafana/.installed
+test: $(VENV)/.installed-dev build/tools/.unpacked build/guests/.unpacked build/grafana/.installed build/trees/.made
 	@scripts/system-packages $(PYTHON) test
+	@scripts/system-packages $(PYTHON) deb
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(PYTEST_FLAGS)
 	$(BIN)/coverage combine -q
@@ -95,3 +96,7 @@ build/grafana/.installed: scripts/grafana-packages tests/node/package-lock.json
 build/tools/.unpacked: scripts/monitoring-tools
 	@scripts/monitoring-tools build/tools
 	@touch $@
+
+build/trees/.made: scripts/system-trees
+	@scripts/system-packages $(PYTHON) test
+	@scripts/system-trees build/trees

@@ -63,7 +63,7 @@ def cgroups(name: str) -> Iterator[Cgroups]:
         yield Cgroups(made)
     finally:
         Cgroups(made).kill()
-        wait_until(lambda: all([_removed(folder) for folder in made]))
+        wait_until(lambda: all(_removed(folder) for folder in made))
 
 
 def _hierarchies() -> list[Path]:
