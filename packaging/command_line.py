@@ -1,7 +1,7 @@
 """The commands and flags of ``kvm-exporter`` as values, for what is generated from them.
 
-argparse has no way to ask a parser what it knows; its help is text for a terminal. So this module looks inside, and is the
-only one that does.
+argparse has no way to ask a parser what it knows; its help is text for a terminal. So this module looks inside, and is
+the only one that does.
 """
 # ruff: noqa: INP001, SLF001 - a part of the programs beside it; and what it looks into has had these names since Python 3.2
 
@@ -43,6 +43,11 @@ class Command:
     groups: tuple[tuple[str, tuple[Argument, ...]], ...]
 
     @property
+    def flags(self) -> tuple[Argument, ...]:
+        """Those arguments that have names."""
+        return tuple(argument for argument in self.arguments if argument.names)
+
+    @property
     def arguments(self) -> tuple[Argument, ...]:
         """Those of all groups."""
         return tuple(argument for _, group in self.groups for argument in group)
@@ -52,9 +57,7 @@ def commands() -> tuple[Command, ...]:
     """Every subcommand, in the order of the help; ``--help``, which each of them has, is left out."""
     [subparsers] = (action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
     summaries = {action.dest: str(action.help) for action in subparsers._choices_actions}
-    return tuple(
-        Command(name, summaries[name], tuple(_groups(parser))) for name, parser in subparsers.choices.items()
-    )
+    return tuple(Command(name, summaries[name], tuple(_groups(parser))) for name, parser in subparsers.choices.items())
 
 
 def _groups(parser: argparse.ArgumentParser) -> list[tuple[str, tuple[Argument, ...]]]:

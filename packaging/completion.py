@@ -1,7 +1,7 @@
 """``completion.py bash|zsh``: print the shell's completion of kvm-exporter, from the command line itself.
 
-Not shtab: it completes neither ``--flag=VALUE``, as flags are written everywhere, nor the daemon's flags where no command
-is given.
+Not shtab: it completes neither ``--flag=VALUE``, as flags are written everywhere, nor the daemon's flags where no
+command is given.
 """
 # ruff: noqa: INP001 - a program, not a module of a package
 
@@ -72,15 +72,14 @@ def bash() -> str:
     """The completion for bash, with the functions of the package bash-completion."""
     values, flags = [], []
     for command in commands():
-        flagged = [argument for argument in command.arguments if argument.names]
-        for argument in flagged:
+        for argument in command.flags:
             if argument.value:
                 names = "|".join(f'"{command.name} {name}"' for name in argument.names)
                 values.append(f"        {names}) {_offer(argument)}return ;;")
-        words = " ".join(_flag(name, argument) for argument in flagged for name in argument.names)
+        words = " ".join(_flag(name, argument) for argument in command.flags for name in argument.names)
         flags.append(f'        {command.name}) flags="{words}" ;;')
-    with_files = [command.name for command in commands() if any(not it.names and it.is_file for it in command.arguments)]
     names = [command.name for command in commands()]
+    with_files = [command.name for command in commands() if command.arguments != command.flags]
     return _filled(
         BASH,
         COMMANDS="|".join(names),

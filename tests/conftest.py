@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import Phase, settings
+from support.debian import DebianPackage, build
 from support.gate import Gate
 from support.images import hypervisor_image
 from support.notifications import Notifications, notifications
@@ -33,6 +34,12 @@ def laboratory(pytestconfig: pytest.Config) -> Iterator[Laboratory]:
 
     with TemporaryDirectory() as folder, Laboratory(hypervisor_image(Path(folder)), say) as laboratory:
         yield laboratory
+
+
+@pytest.fixture(scope="session")
+def debian_package(tmp_path_factory: pytest.TempPathFactory) -> DebianPackage:
+    """The Debian package of this tree."""
+    return build(tmp_path_factory.mktemp("deb"))
 
 
 @pytest.fixture

@@ -1,0 +1,111 @@
+"""The Debian package as it is built: what is in it, what it needs, and that Debian's own checks have nothing to say.
+
+That it can be installed and what it does then is shown in a booted system.
+"""
+
+import re
+import tarfile
+from pathlib import Path
+
+import pytest
+from support.debian import NAME, REPOSITORY, DebianPackage, build, run
+from support.tools import program
+
+from kvm_exporter import __version__
+
+CHANGELOG = REPOSITORY / "packaging/debian/changelog"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _built_with() -> None:
+    """What the package is built with is there."""
+    for name in ("dpkg-buildpackage", "dh", "dh_python3", "pybuild"):
+        program(name)
+
+
+def test_the_changelog_has_the_version() -> None:
+    """The version is said in one place; Debian's changelog has to follow it."""
+    version = run("dpkg-parsechangelog", "--file", CHANGELOG, "--show-field", "Version").strip()
+    assert re.fullmatch(re.escape(__version__) + r"-[1-9][0-9]*", version)
+
+
+def test_it_depends_on_debians_own_libraries(debian_package: DebianPackage) -> None:
+    """What pyproject.toml asks for, by Debian's names, and of cffi only what a built extension needs."""
+    assert debian_package.field("Package") == NAME
+    alternatives = debian_package.field("Depends").split(", ")
+    assert {dependency.partition(" ")[0] for dependency in alternatives} == {
+        "libc6",
+        "python3",
+        "python3-bcrypt",
+        "python3-cffi-backend-api-max",
+        "python3-cffi-backend-api-min",
+        "python3-h11",
+        "python3-prometheus-client",
+        "python3-systemd",
+        "python3-yaml",
+        "python3:any",
+    }
+    assert "python3 (>= 3.11)" in alternatives
+    # An extension of the stable ABI is for newer ones too.
+    assert "<< 3." not in debian_package.field("Depends")
+
+
+def test_what_is_in_it(debian_package: DebianPackage) -> None:
+    """Everything that is installed has its place, and nothing else is in there."""
+    root = debian_package.root
+    files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    modules = {f"usr/lib/python3/dist-packages/kvm_exporter/{path.name}" for path in Path("kvm_exporter").glob("*.py*")}
+    units = {path.name for path in (REPOSITORY / "packaging/systemd").iterdir()}
+    assert modules - files == set()
+    assert {name for name in files - modules if not re.search(r"/kvm_exporter-[^/]*\.dist-info/", name)} == {
+        "usr/bin/kvm-exporter",
+        "usr/lib/python3/dist-packages/kvm_exporter/_cpuid.abi3.so",
+        "usr/lib/python3/dist-packages/kvm_exporter/py.typed",
+        *(f"lib/systemd/system/{name}" for name in units if name.endswith((".service", ".socket"))),
+        f"usr/lib/systemd/catalog/{NAME}.catalog",
+        f"etc/default/{NAME}",
+        "usr/share/bash-completion/completions/kvm-exporter",
+        "usr/share/zsh/vendor-completions/_kvm-exporter",
+        "usr/share/man/man1/kvm-exporter.1.gz",
+        f"usr/share/{NAME}/alertmanager.example.yaml",
+        f"usr/share/{NAME}/alerts.yaml",
+        f"usr/share/{NAME}/rules.yaml",
+        f"usr/share/doc/{NAME}/README.md.gz",
+        f"usr/share/doc/{NAME}/changelog.Debian.gz",
+        f"usr/share/doc/{NAME}/changelog.gz",
+        f"usr/share/doc/{NAME}/copyright",
+        f"usr/share/doc/{NAME}/examples/generate.py",
+        f"usr/share/doc/{NAME}/runbooks.md.gz",
+        f"usr/share/lintian/overrides/{NAME}",
+    }
+
+
+def test_what_it_installs_runs_with_debians_python(debian_package: DebianPackage) -> None:
+    """The program says which commit it was built from, and decodes a dump."""
+    installed = debian_package.root / "usr/bin/kvm-exporter"
+    modules = str(debian_package.root / "usr/lib/python3/dist-packages")
+    commit = run("git", "-C", REPOSITORY, "rev-parse", "--short=12", "HEAD").strip()
+    said = run(installed, "--version", PYTHONPATH=modules, PYTHONDONTWRITEBYTECODE="1")
+    assert said == f"kvm-exporter {__version__} (revision {commit})\n"
+    dump = REPOSITORY / "tests/dumps/qemu-default-invtsc.txt"
+    decoded = run(installed, "decode", dump, PYTHONPATH=modules, PYTHONDONTWRITEBYTECODE="1")
+    assert decoded == (REPOSITORY / "tests/golden/qemu-default-invtsc.txt").read_text(encoding="utf-8")
+    recorded = run(installed, "dump", PYTHONPATH=modules, PYTHONDONTWRITEBYTECODE="1")
+    assert recorded.startswith("CPU 0:\n")
+
+
+def test_lintian_has_nothing_to_say(debian_package: DebianPackage) -> None:
+    """Neither errors nor warnings nor hints; what is overridden has its reason beside it."""
+    said = run(program("lintian"), "--display-info", "--tag-display-limit=0", debian_package.changes, succeeds=False)
+    assert [line for line in said.splitlines() if re.match("[EWI]: ", line)] == []
+
+
+def test_the_sdist_alone_builds_the_same_package(debian_package: DebianPackage, tmp_path: Path) -> None:
+    """Without git, in another folder, later: the same bytes. So the sdist has everything, and nothing else gets in."""
+    with tarfile.open(debian_package.source) as sdist:
+        sdist.extractall(tmp_path, filter="data")
+    [tree] = tmp_path.iterdir()
+    when = run("git", "-C", REPOSITORY, "log", "-1", "--format=%ct").strip()
+    again = build(tmp_path / "again", tree=tree, SOURCE_DATE_EPOCH=when)
+    assert again.deb.name == debian_package.deb.name
+    assert again.deb.read_bytes() == debian_package.deb.read_bytes()
