@@ -30,7 +30,7 @@ SPARE_DESCRIPTORS = 64
 BACK_OFF_SECONDS = 0.02
 
 TIME_TO_ASK_SECONDS = 0.1
-"""For a handshake and a request, before a connection may have to make room: a flood does not wash away who is in it."""
+"""For a handshake and a request, before a connection may have to make room or the end: a flood washes nobody away."""
 
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -64,12 +64,15 @@ class Server:
 
     async def stop(self, grace: float) -> None:
         """Accept no more, let the answers that are on their way end within ``grace`` seconds, and close everything."""
+        loop = asyncio.get_running_loop()
         self.stopping = True
         for listener in self._listeners:
-            asyncio.get_running_loop().remove_reader(listener)
+            self._accept(listener)
+            loop.remove_reader(listener)
         close(self._listeners)
-        for connection in (*self._fresh, *self._served):
-            connection.stop()
+        self._stop(self._served)
+        # Who has connected, but not been answered yet, has a moment to ask.
+        loop.call_later(TIME_TO_ASK_SECONDS, self._stop, self._fresh)
         self._check_closed()
         try:
             async with asyncio.timeout(grace):
@@ -85,8 +88,6 @@ class Server:
         """A connection can be used: over TLS, after the handshake."""
         if not self._gate.admits(peer):
             connection.cut()
-        elif self.stopping:
-            connection.stop()
 
     def served(self, connection: Connection) -> None:
         """A request was answered."""
@@ -99,6 +100,10 @@ class Server:
         self._fresh.pop(connection, None)
         self._served.pop(connection, None)
         self._check_closed()
+
+    def _stop(self, connections: Iterable[Connection]) -> None:
+        for connection in tuple(connections):
+            connection.stop()
 
     def _check_closed(self) -> None:
         if self.stopping and not self._fresh and not self._served:

@@ -8,11 +8,14 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import Phase, settings
-from support.debian import DebianPackage, build
+from support.container import SUITES, Container
+from support.debian import NAME, DebianPackage, build
 from support.gate import Gate
 from support.images import hypervisor_image
+from support.installed import install, system_with
 from support.notifications import Notifications, notifications
 from support.twolevel import Laboratory
+from support.unit import Unit
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=200)
@@ -40,6 +43,22 @@ def laboratory(pytestconfig: pytest.Config) -> Iterator[Laboratory]:
 def debian_package(tmp_path_factory: pytest.TempPathFactory) -> DebianPackage:
     """The Debian package of this tree."""
     return build(tmp_path_factory.mktemp("deb"))
+
+
+@pytest.fixture(scope="module", params=SUITES)
+def system(request: pytest.FixtureRequest, debian_package: DebianPackage) -> Iterator[Container]:
+    """A booted Debian in which the package was installed."""
+    with system_with(request.param, debian_package.deb.parent) as booted:
+        install(booted, debian_package.deb)
+        yield booted
+
+
+@pytest.fixture
+def service(system: Container) -> Unit:
+    """The exporter's service, just started, as it is installed."""
+    unit = Unit(system, f"{NAME}.service")
+    unit.start()
+    return unit
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.exporter import Exporter, exporter
 from support.loop import in_loop
+from support.secure import until_the_end
 from support.tools import program
 from support.wire import GET, serving
 
@@ -164,7 +165,24 @@ async def test_an_answer_on_its_way_arrives() -> None:
 
 
 @in_loop
-async def test_connections_without_a_request_end_at_once() -> None:
+async def test_who_has_connected_is_answered() -> None:
+    """A request that was sent before the end began is answered although nobody had looked: no scrape is lost."""
+    async with serving(yes) as served:
+        asked = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(3)]
+        for connection in asked:
+            connection.sendall(GET)
+        # The event loop has had no turn: they are not even accepted.
+        await served.server.stop(GRACE)
+        for connection in asked:
+            with connection:
+                connection.settimeout(GRACE)
+                reply = until_the_end(connection)
+                assert reply.startswith(b"HTTP/1.1 200 OK\r\n")
+                assert reply.endswith(b"\r\n\r\nyes\n")
+
+
+@in_loop
+async def test_connections_without_a_request_end_soon() -> None:
     """New ones, half a header, and those that are idle do not hold up the end."""
     async with serving(yes) as served, served.peer() as new, served.peer() as half, served.peer() as idle:
         await half.send(b"GET / HT")

@@ -121,9 +121,9 @@ def container(suite: str, *flags: str) -> Iterator[Container]:
         f"--machine={name}",
         *flags,
     ]
-    with tempfile.TemporaryDirectory() as folder, notifications(Path(folder)) as manager, cgroups(name) as groups:
+    with tempfile.TemporaryDirectory() as folder, cgroups(name) as groups:
         log = Path(folder, "console")
-        with log.open("wb") as console:
+        with notifications(Path(folder)) as manager, log.open("wb") as console:
             process = subprocess.Popen(
                 [*groups.under, *command, f"--directory={tree(suite)}"],
                 stdin=subprocess.DEVNULL,
@@ -131,13 +131,16 @@ def container(suite: str, *flags: str) -> Iterator[Container]:
                 stderr=console,
                 env={**os.environ, **manager.environment, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
             )
+            try:
+                leader = int(manager.until("X_NSPAWN_LEADER_PID", DEADLINE)["X_NSPAWN_LEADER_PID"])
+                manager.until("READY", DEADLINE)
+            except TimeoutError as error:
+                error.add_note(log.read_text(errors="replace"))
+                _stop(process, groups)
+                raise
+        # Nobody listens to it any more: it would wait for ever for somebody who does not read.
         try:
-            leader = int(manager.until("X_NSPAWN_LEADER_PID", DEADLINE)["X_NSPAWN_LEADER_PID"])
-            manager.until("READY", DEADLINE)
             yield Container(leader, groups)
-        except Exception as error:
-            error.add_note(log.read_text(errors="replace"))
-            raise
         finally:
             _stop(process, groups)
             shutil.rmtree(PROPAGATED / name, ignore_errors=True)

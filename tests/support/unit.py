@@ -22,7 +22,7 @@ class Unit:
 
     def start(self) -> None:
         """Start it, with a clean record: systemd refuses to start a unit that was started often."""
-        self.system.run("systemctl", "reset-failed", self.name)
+        self.system.run("systemctl", "reset-failed")
         self.system.run("systemctl", "restart", self.name)
 
     def stop(self) -> None:
@@ -32,6 +32,10 @@ class Unit:
     def reload(self) -> None:
         """Reload it."""
         self.system.run("systemctl", "reload", self.name)
+
+    def signal(self, name: str) -> None:
+        """Send its main process a signal."""
+        self.system.run("systemctl", "kill", "--kill-whom=main", f"--signal={name}", self.name)
 
     def show(self, name: str) -> str:
         """One of its properties."""
@@ -50,9 +54,8 @@ class Unit:
         return int(self.show("MainPID"))
 
     def log(self, *options: str) -> str:
-        """What the journal has of it since it was started last, and not by whom it was started."""
-        since = f"_SYSTEMD_INVOCATION_ID={self.show('InvocationID')}"
-        return self.system.run("journalctl", "--no-pager", "--output=cat", *options, since)
+        """What it has written to the journal since it was started last."""
+        return journal(self.system, *options, f"_SYSTEMD_INVOCATION_ID={self.show('InvocationID')}")
 
     @contextmanager
     def drop_in(self, settings: str) -> Iterator[None]:
@@ -65,6 +68,12 @@ class Unit:
         finally:
             self.system.remove(path)
             self.system.run("systemctl", "daemon-reload")
+
+
+def journal(system: Container, *options: str) -> str:
+    """What the journal of a system has, with all that has been written; bare messages, unless told otherwise."""
+    system.run("journalctl", "--sync")
+    return system.run("journalctl", "--no-pager", "--output=cat", *options)
 
 
 def connection(system: Container, context: ssl.SSLContext | None = None) -> http.client.HTTPConnection:
