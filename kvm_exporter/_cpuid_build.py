@@ -15,7 +15,7 @@ ffibuilder.set_source(
     depends=[str(PACKAGE / "cpuid_api.h")],
     include_dirs=[str(PACKAGE)],
     extra_compile_args=["-std=gnu11", "-Wall", "-Wextra", "-Werror=implicit-function-declaration"],
-    # The stable ABI of 3.10, a part of 3.11's: from that on <Python.h> leaves out <string.h>, and cffi 1.15 counts on it.
+    # The stable ABI of 3.10, a part of 3.11's, with which <Python.h> leaves out <string.h>; cffi 1.15 counts on that.
     define_macros=[("Py_LIMITED_API", "0x030a0000")],
     py_limited_api=True,
 )

@@ -76,14 +76,14 @@ def bash() -> str:
             if argument.value:
                 names = "|".join(f'"{command.name} {name}"' for name in argument.names)
                 values.append(f"        {names}) {_offer(argument)}return ;;")
-        words = " ".join(_flag(name, argument) for argument in command.flags for name in argument.names)
-        flags.append(f'        {command.name}) flags="{words}" ;;')
-    names = [command.name for command in commands()]
+        known = " ".join(_flag(name, argument) for argument in command.flags for name in argument.names)
+        flags.append(f'        {command.name}) flags="{known}" ;;')
+    words = [command.name for command in commands()]
     with_files = [command.name for command in commands() if command.arguments != command.flags]
     return _filled(
         BASH,
-        COMMANDS="|".join(names),
-        WORDS=" ".join(names),
+        COMMANDS="|".join(words),
+        WORDS=" ".join(words),
         VALUES="\n".join(values),
         FLAGS="\n".join(flags),
         WITH_FILES=f"@({'|'.join(with_files)})",

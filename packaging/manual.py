@@ -1,7 +1,7 @@
 """``manual.py``: print the man page kvm-exporter(1), from kvm-exporter.1.in and the command line itself.
 
-The prose is in the template; every command and flag comes from the parser, so none is forgotten or out of date. The date
-is that of ``SOURCE_DATE_EPOCH``, else today's.
+The prose is in the template; every command and flag comes from the parser, so none is forgotten or out of date. The
+date is that of ``SOURCE_DATE_EPOCH``, else today's.
 """
 # ruff: noqa: INP001 - a program, not a module of a package
 

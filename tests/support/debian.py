@@ -34,18 +34,17 @@ class DebianPackage:
 
 
 def build(folder: Path, version: str = "", *, tree: Path = REPOSITORY, **environment: str) -> DebianPackage:
-    """Build the package into a folder, as ``make deb`` does, or as another version, and unpack it there: 6 s on one CPU."""
+    """Build the package into a folder, as ``make deb`` does, or another version of it, and unpack it there: 6 s."""
     run(tree / "scripts/build-deb", folder, *([version] if version else []), **environment)
     [deb] = folder.glob(f"{NAME}_*.deb")
     run("dpkg-deb", "--extract", deb, folder / "root")
     return DebianPackage(deb, folder / "root")
 
 
-def run(*command: str | Path, succeeds: bool = True, **environment: str) -> str:
-    """What one of Debian's programs prints; unless told otherwise, it must succeed."""
+def run(*command: str | Path, **environment: str) -> str:
+    """What one of Debian's programs prints; it must succeed."""
     ended = subprocess.run(
         command, env={"LC_ALL": "C.UTF-8", "PATH": PATH} | environment, capture_output=True, text=True, check=False
     )
-    if succeeds:
-        assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout + ended.stderr

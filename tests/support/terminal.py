@@ -5,17 +5,21 @@ import pty
 import re
 import select
 import subprocess
+import termios
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 
 class Terminal:
-    """A pseudo-terminal: pty(7). The program that is started there leads its session."""
+    """A pseudo-terminal with long lines: pty(7). The program that is started there leads its session."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None) -> None:
         self._keys, screen = pty.openpty()
-        self.process = subprocess.Popen(["setsid", "--ctty", *command], stdin=screen, stdout=screen, stderr=screen)
+        termios.tcsetwinsize(screen, (50, 400))
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", *command], stdin=screen, stdout=screen, stderr=screen, env=environment
+        )
         os.close(screen)
         self._unread = ""
 
@@ -48,9 +52,9 @@ class Terminal:
 
 
 @contextmanager
-def terminal(*command: str) -> Iterator[Terminal]:
-    """A program in a terminal; it is ended with it."""
-    running = Terminal(command)
+def terminal(*command: str, environment: Mapping[str, str] | None = None) -> Iterator[Terminal]:
+    """A program in a terminal, in an environment of its own if there is one; it is ended with it."""
+    running = Terminal(command, environment)
     try:
         yield running
     finally:
