@@ -67,6 +67,7 @@ def test_what_is_in_it(debian_package: DebianPackage) -> None:
         "usr/share/bash-completion/completions/kvm-exporter",
         "usr/share/zsh/vendor-completions/_kvm-exporter",
         "usr/share/man/man1/kvm-exporter.1.gz",
+        *(f"usr/share/{NAME}/systemd/{name}" for name in units if name.endswith(".conf")),
         f"usr/share/{NAME}/alertmanager.example.yaml",
         f"usr/share/{NAME}/alerts.yaml",
         f"usr/share/{NAME}/rules.yaml",
@@ -78,6 +79,22 @@ def test_what_is_in_it(debian_package: DebianPackage) -> None:
         f"usr/share/doc/{NAME}/runbooks.md.gz",
         f"usr/share/lintian/overrides/{NAME}",
     }
+
+
+def test_only_the_plain_service_is_started(debian_package: DebianPackage, tmp_path: Path) -> None:
+    """The variant on a socket is for who chooses it; both are stopped when the package goes."""
+    run("dpkg-deb", "--control", debian_package.deb, tmp_path)
+    installs, removes = ((tmp_path / name).read_text(encoding="utf-8") for name in ("postinst", "prerm"))
+    assert re.findall(r"deb-systemd-invoke (\S+) (.*?) >", installs) == [
+        ("$_dh_action", "'prometheus-kvm-exporter.service'"),
+        ("try-restart", "'prometheus-kvm-exporter-socket.service' 'prometheus-kvm-exporter.socket'"),
+    ]
+    assert "deb-systemd-helper --quiet was-enabled 'prometheus-kvm-exporter.service'" in installs
+    assert re.search(r"if deb-systemd-helper debian-installed 'prometheus-kvm-exporter.socket'; then", installs)
+    stopped = " ".join(re.findall(r"deb-systemd-invoke stop (.*?) >", removes)).replace("'", "").split()
+    units = (REPOSITORY / "packaging/systemd").iterdir()
+    assert set(stopped) == {unit.name for unit in units if unit.suffix in {".service", ".socket"}}
+    assert (tmp_path / "conffiles").read_text(encoding="utf-8") == f"/etc/default/{NAME}\n"
 
 
 def test_what_it_installs_runs_with_debians_python(debian_package: DebianPackage) -> None:
