@@ -8,8 +8,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from support.debian import NAME, REPOSITORY, DebianPackage, build, run
+from support.debian import NAME, DebianPackage, build, run
 from support.tools import program
+from support.tree import REPOSITORY, tracked
 
 from kvm_exporter import __version__
 
@@ -68,14 +69,16 @@ def test_what_is_in_it(debian_package: DebianPackage) -> None:
         "usr/share/zsh/vendor-completions/_kvm-exporter",
         "usr/share/man/man1/kvm-exporter.1.gz",
         *(f"usr/share/{NAME}/systemd/{name}" for name in units if name.endswith(".conf")),
-        f"usr/share/{NAME}/alertmanager.example.yaml",
-        f"usr/share/{NAME}/alerts.yaml",
-        f"usr/share/{NAME}/rules.yaml",
+        *(
+            f"usr/share/{NAME}/{name.removeprefix('dashboards/')}"
+            for name in tracked()
+            if name.startswith("dashboards/")
+        ),
         f"usr/share/doc/{NAME}/README.md.gz",
         f"usr/share/doc/{NAME}/changelog.Debian.gz",
         f"usr/share/doc/{NAME}/changelog.gz",
         f"usr/share/doc/{NAME}/copyright",
-        f"usr/share/doc/{NAME}/examples/generate.py",
+        f"usr/share/doc/{NAME}/deploying.md.gz",
         f"usr/share/doc/{NAME}/runbooks.md.gz",
         f"usr/share/lintian/overrides/{NAME}",
     }

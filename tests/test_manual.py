@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.debian import PATH, REPOSITORY, DebianPackage, run
+from support.debian import PATH, DebianPackage, run
 from support.terminal import terminal
 from support.tools import missing, program
+from support.tree import REPOSITORY
 
 FLAG = re.compile(r"--[a-z][a-z0-9.-]*[a-z0-9]")
 

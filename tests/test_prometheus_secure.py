@@ -1,28 +1,16 @@
 """Real Prometheus servers scrape an exporter that wants TLS, a password or a certificate."""
 
-import time
 from pathlib import Path
 
 import pytest
 from support.exporter import exporter
-from support.prometheus import Prometheus, prometheus
+from support.prometheus import prometheus
 from support.secure import MUTUAL, PASSWORD, TLS, USERS, make_server, web_config
 from support.tools import RELEASES
 
 TRUST = "scheme: https\ntls_config:\n  ca_file: {folder}/ca.crt\n"
 LOGIN = "basic_auth:\n  username: prometheus\n  password: {password}\n"
 CERTIFICATE = "  cert_file: {folder}/client.crt\n  key_file: {folder}/client.key\n"
-
-
-def first_result(server: Prometheus) -> tuple[str, str]:
-    """How its target is, and why, once it has been asked."""
-    deadline = time.monotonic() + 20
-    while True:
-        for target in server.ask("targets")["activeTargets"]:
-            if target["health"] != "unknown":
-                return target["health"], target["lastError"]
-        assert time.monotonic() < deadline, "no scrape"
-        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -42,6 +30,7 @@ def test_a_secure_target(tmp_path: Path, release: str, exporters: str, servers: 
     settings = servers.format(folder=tmp_path, password=PASSWORD)
     with exporter(f"--web.config.file={web_config(tmp_path, exporters)}") as running:
         with prometheus(release, running.port, tmp_path, settings) as server:
-            assert first_result(server) == (health, problem)
+            target = server.target()
+            assert (target["health"], target["lastError"]) == (health, problem)
         assert running.stop() == 0
         assert {line.split(" ")[1] for line in running.log} == {"level=info"}

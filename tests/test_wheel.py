@@ -15,11 +15,9 @@ from pathlib import Path
 
 import pytest
 from support.exporter import exporter
-from support.tools import program
+from support.tree import REPOSITORY, tracked
 
 from kvm_exporter import __version__
-
-REPOSITORY = Path(__file__).parents[1]
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -31,12 +29,6 @@ def run(*command: str | Path, cwd: Path) -> str:
     ended = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
-
-
-def tracked() -> set[str]:
-    """The files of this tree: what git knows or would add."""
-    listing = run(program("git"), "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=REPOSITORY)
-    return {name for name in listing.split("\0") if name and (REPOSITORY / name).is_file()}
 
 
 def pythons() -> list[Path]:

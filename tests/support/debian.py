@@ -4,7 +4,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[2]
+from support.tree import REPOSITORY
+
 NAME = "prometheus-kvm-exporter"
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"

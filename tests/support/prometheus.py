@@ -1,6 +1,7 @@
 """Real Prometheus servers that scrape what a test runs."""
 
 import json
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -43,6 +44,16 @@ class Prometheus:
     def query(self, expression: str) -> list[Any]:
         """The series that an expression gives now: ``metric`` and ``value``."""
         return list(self.ask("query", query=expression)["result"])
+
+    def target(self) -> dict[str, Any]:
+        """Its only target, once that has been asked: ``health``, ``lastError``, ``labels``."""
+        deadline = time.monotonic() + 20
+        while True:
+            for target in self.ask("targets")["activeTargets"]:
+                if target["health"] != "unknown":
+                    return dict(target)
+            assert time.monotonic() < deadline, "no scrape"
+            time.sleep(0.1)
 
     def series(self, name: str) -> dict[Labels, float]:
         """What it knows of a metric: labels, without those that it adds itself, and values."""

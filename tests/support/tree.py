@@ -1,0 +1,15 @@
+"""This repository's files."""
+
+import subprocess
+from pathlib import Path
+
+from support.tools import program
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def tracked() -> set[str]:
+    """Every file that git knows or would add."""
+    command = [program("git"), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    return {name for name in listing.split("\0") if name and (REPOSITORY / name).is_file()}
