@@ -20,9 +20,9 @@ from kvm_exporter.sweep import Selection
 
 
 def main() -> None:
-    """Serve on the loopback; the log is JSON, and RUNTIME_DIRECTORY is what it is to the real program."""
+    """Serve on the loopback; RUNTIME_DIRECTORY is what it is to the real program."""
     arguments = _arguments()
-    log.configure("info", "json")
+    log.configure("info", arguments.log_format)
     machine = DumpedMachine(arguments.folder / LEAVES)
     keeper = ReferenceKeeper(runtime_directory(), read_boot_id())
     observer = Observer(machine, Selection(), keeper, host=False, root=arguments.folder / ROOT)
@@ -51,6 +51,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo.exporter", allow_abbrev=False)
     parser.add_argument("folder", type=Path, help="the machine")
     parser.add_argument("--port", type=int, default=0, help="default: a free one")
+    parser.add_argument("--log-format", choices=log.FORMATS, default="json", help="default: %(default)s")
     parser.add_argument("--max-age", type=float, required=True, help="of a sample, in seconds; 0: never too old")
     parser.add_argument("--baseline", type=Path, help="a baseline's file")
     parser.add_argument("--web-config", type=Path, help="a web configuration's file")

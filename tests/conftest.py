@@ -49,7 +49,7 @@ def debian_package(tmp_path_factory: pytest.TempPathFactory) -> DebianPackage:
 def system(request: pytest.FixtureRequest, debian_package: DebianPackage) -> Iterator[Container]:
     """A booted Debian in which the package was installed."""
     with system_with(request.param, debian_package.deb.parent) as booted:
-        install(booted, debian_package.deb)
+        install(booted, Path(debian_package.deb.name))
         yield booted
 
 

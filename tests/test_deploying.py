@@ -71,7 +71,11 @@ def test_systemd_accepts_the_units(debian_package: DebianPackage, tmp_path: Path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
         names.add(re.sub(r"\.d/.*", "", path.removeprefix("/etc/systemd/system/")))
-    shutil.copy(root / SHARE.removeprefix("/") / "systemd/host.conf", root / f"etc/systemd/system/{NAME}.service.d")
+    for unit in (f"{NAME}.service", f"{NAME}-socket.service"):
+        shutil.copytree(
+            root / SHARE.removeprefix("/") / "systemd", root / f"etc/systemd/system/{unit}.d", dirs_exist_ok=True
+        )
+        names.add(unit)
     assert names > {f"{NAME}.service", f"{NAME}.socket", f"{NAME}-socket.service"}
     said = run(program("systemd-analyze"), "verify", "--man=no", f"--root={root}", *sorted(names))
     assert [line for line in said.splitlines() if TOO_NEW not in line] == []

@@ -107,7 +107,7 @@ def test_the_variant_has_all_of_the_sandbox() -> None:
     service, variant = set(settings(SERVICE)), set(settings(SOCKET_SERVICE))
     assert service - variant == {
         "Description=Prometheus exporter for the KVM CPUID leaves",
-        "ExecStart=/usr/bin/kvm-exporter serve $ARGS",
+        "ExecStart=/usr/bin/kvm-exporter serve $WEB_CONFIG $ARGS",
         "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
         "[Install]",
         "WantedBy=multi-user.target",
@@ -116,7 +116,7 @@ def test_the_variant_has_all_of_the_sandbox() -> None:
         "Description=Prometheus exporter for the KVM CPUID leaves, on a socket of the service manager",
         f"Conflicts={SERVICE}",
         f"After={SERVICE}",
-        "ExecStart=/usr/bin/kvm-exporter serve --web.systemd-socket $ARGS",
+        "ExecStart=/usr/bin/kvm-exporter serve --web.systemd-socket $WEB_CONFIG $ARGS",
         f"User={NAME}",
         "PrivateNetwork=yes",
         "IPAddressDeny=any",

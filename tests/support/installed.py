@@ -26,8 +26,8 @@ def apt(system: Container, *words: str) -> str:
 
 
 def install(system: Container, package: Path) -> None:
-    """Install one of the packages."""
-    apt(system, "install", f"{PACKAGES}/{package.name}")
+    """Install one of the packages, by its path in their folder."""
+    apt(system, "install", f"{PACKAGES}/{package}")
 
 
 @contextmanager
