@@ -3,6 +3,7 @@
 Source: the kernel's Documentation/admin-guide/cgroup-v1/cpusets.rst and cgroup-v2.rst.
 """
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,17 +13,22 @@ from support.process import wait_until
 from support.tools import missing
 
 HIERARCHIES = Path("/sys/fs/cgroup")
+PREFIX = "kvm-exporter-"
 INHERITED = ("cpuset.cpus", "cpuset.mems")
 """What a new cpuset of version 1 has to be told before anything can be in it."""
 
 JOIN = 'while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs"; shift; done; shift; exec "$@"'
 """Run by a shell with folders, --, and a command line."""
 
+_numbers = itertools.count(1)
+
 
 class Cgroups:
     """The folders."""
 
-    def __init__(self, folders: list[Path]) -> None:
+    def __init__(self, name: str, folders: list[Path]) -> None:
+        #: Theirs, and nobody else's at this time.
+        self.name = name
         self._folders = folders
 
     @property
@@ -50,9 +56,11 @@ class Cgroups:
 
 
 @contextmanager
-def cgroups(name: str) -> Iterator[Cgroups]:
-    """Folders of a name in every hierarchy; whatever is still in them in the end is killed."""
+def cgroups() -> Iterator[Cgroups]:
+    """New folders in every hierarchy; whatever is still in them in the end is killed."""
+    name = f"{PREFIX}{os.getpid()}-{next(_numbers)}"
     made: list[Path] = []
+    _sweep()
     try:
         for hierarchy in _hierarchies():
             (hierarchy / name).mkdir()
@@ -60,10 +68,18 @@ def cgroups(name: str) -> Iterator[Cgroups]:
             for file in INHERITED:
                 if (hierarchy / name / file).exists():
                     (hierarchy / name / file).write_text((hierarchy / file).read_text())
-        yield Cgroups(made)
+        yield Cgroups(name, made)
     finally:
-        Cgroups(made).kill()
+        Cgroups(name, made).kill()
         wait_until(lambda: all(_removed(folder) for folder in made))
+
+
+def _sweep() -> None:
+    """Remove what tests that were killed could not; their containers have ended with them."""
+    for folder in (folder for hierarchy in _hierarchies() for folder in hierarchy.glob(f"{PREFIX}*")):
+        process = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if not Path("/proc", process).exists():
+            _removed(folder)
 
 
 def _hierarchies() -> list[Path]:

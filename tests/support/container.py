@@ -4,7 +4,6 @@ Source: systemd-nspawn(1), sd_notify(3), nsenter(1), setns(2).
 """
 
 import ctypes
-import itertools
 import os
 import shutil
 import signal
@@ -13,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from support.cgroups import Cgroups, cgroups
@@ -39,8 +38,6 @@ FLAGS = (
     # So that DeviceAllow= and IPAddressDeny=, which are programs in the kernel, do what they say.
     *("--system-call-filter=bpf", "--capability=CAP_BPF,CAP_NET_ADMIN"),
 )
-
-_numbers = itertools.count(1)
 
 
 class CommandError(Exception):
@@ -110,40 +107,27 @@ def tree(suite: str) -> Path:
 @contextmanager
 def container(suite: str, *flags: str) -> Iterator[Container]:
     """A system of one of SUITES that has booted; it is shut down in the end, and nothing is left of what it wrote."""
-    name = f"kvm-exporter-{os.getpid()}-{next(_numbers)}"
     # If the tests are killed, it is told so.
-    command = [
-        program("setpriv"),
-        "--pdeathsig",
-        "TERM",
-        program("systemd-nspawn"),
-        *FLAGS,
-        f"--machine={name}",
-        *flags,
-    ]
-    with tempfile.TemporaryDirectory() as folder, cgroups(name) as groups:
+    command = [program("setpriv"), "--pdeathsig", "TERM", program("systemd-nspawn"), *FLAGS, *flags]
+    with tempfile.TemporaryDirectory() as folder, cgroups() as groups, ExitStack() as at_the_end:
         log = Path(folder, "console")
         with notifications(Path(folder)) as manager, log.open("wb") as console:
             process = subprocess.Popen(
-                [*groups.under, *command, f"--directory={tree(suite)}"],
+                [*groups.under, *command, f"--machine={groups.name}", f"--directory={tree(suite)}"],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
                 env={**os.environ, **manager.environment, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
             )
+            at_the_end.callback(_stop, process, groups)
             try:
                 leader = int(manager.until("X_NSPAWN_LEADER_PID", DEADLINE)["X_NSPAWN_LEADER_PID"])
                 manager.until("READY", DEADLINE)
             except TimeoutError as error:
                 error.add_note(log.read_text(errors="replace"))
-                _stop(process, groups)
                 raise
-        # Nobody listens to it any more: it would wait for ever for somebody who does not read.
-        try:
-            yield Container(leader, groups)
-        finally:
-            _stop(process, groups)
-            shutil.rmtree(PROPAGATED / name, ignore_errors=True)
+        # From here on nobody listens to nspawn: it would wait for ever for somebody who does not read.
+        yield Container(leader, groups)
 
 
 def _stop(process: subprocess.Popen[bytes], groups: Cgroups) -> None:
@@ -154,3 +138,4 @@ def _stop(process: subprocess.Popen[bytes], groups: Cgroups) -> None:
     except subprocess.TimeoutExpired:
         groups.kill()
         process.wait(DEADLINE / 2)
+    shutil.rmtree(PROPAGATED / groups.name, ignore_errors=True)
