@@ -10,6 +10,7 @@ import pytest
 from hypothesis import Phase, settings
 from support.container import SUITES, Container
 from support.debian import NAME, DebianPackage, build
+from support.distribution import build as build_distribution
 from support.gate import Gate
 from support.images import hypervisor_image
 from support.installed import install, system_with
@@ -59,6 +60,21 @@ def service(system: Container) -> Unit:
     unit = Unit(system, f"{NAME}.service")
     unit.start()
     return unit
+
+
+@pytest.fixture(scope="session")
+def distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist and the wheel of this tree."""
+    folder = tmp_path_factory.mktemp("dist")
+    build_distribution(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(distribution: Path) -> Path:
+    """The only wheel."""
+    [found] = distribution.glob("*.whl")
+    return found
 
 
 @pytest.fixture

@@ -5,11 +5,12 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
 from support.debian import NAME, DebianPackage, run
+from support.deploying import COMMANDS, FILES, SNIPPETS, TEXT, UNIT_FILES
 from support.exporter import exporter
 from support.prometheus import prometheus
 from support.secure import PASSWORD, make_server
@@ -20,7 +21,6 @@ from kvm_exporter import __version__
 from kvm_exporter.cli import build_parser
 
 PAGES = tuple(REPOSITORY.joinpath("docs").glob("*.md"))
-TEXT = (REPOSITORY / "docs/deploying.md").read_text(encoding="utf-8")
 
 SHARE = f"/usr/share/{NAME}"
 UNITS = Path("/lib/systemd/system")
@@ -33,20 +33,6 @@ GRAFANA = "/etc/grafana/provisioning/dashboards/kvm.yaml"
 
 TOO_NEW = "Failed to parse service type, ignoring: notify-reload"
 """What systemd 252 says of a line that is for newer ones."""
-
-
-class Snippet(NamedTuple):
-    """Something to copy: commands, or with a path a file."""
-
-    language: str
-    path: str
-    text: str
-
-
-SNIPPETS = [Snippet(*found) for found in re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)]
-FILES = {snippet.path: snippet.text for snippet in SNIPPETS if snippet.path}
-UNIT_FILES = {path: text for path, text in FILES.items() if path.startswith("/etc/systemd/system/")}
-COMMANDS = [line for snippet in SNIPPETS if snippet.language == "sh" for line in snippet.text.splitlines()]
 
 
 def test_every_snippet_is_one_that_is_checked() -> None:
@@ -129,8 +115,8 @@ def test_grafana_is_given_a_folder_that_is_there(debian_package: DebianPackage) 
 
 def test_the_commands_are_well_formed() -> None:
     """A shell can read them, and our own program knows its flags."""
-    run("sh", "-n", "-c", "\n".join(COMMANDS))
-    ours = [shlex.split(line)[1:] for line in COMMANDS if line.startswith("kvm-exporter ")]
+    run("sh", "-n", "-c", "".join(COMMANDS))
+    ours = [shlex.split(line)[1:] for line in "".join(COMMANDS).splitlines() if line.startswith("kvm-exporter ")]
     assert ours
     for words in ours:
         build_parser().parse_args(["serve", *words] if words[0].startswith("-") else words)

@@ -1,11 +1,7 @@
-"""What ships: an sdist, the wheel that is built from it, and the program that the wheel installs.
-
-The build fetches its requirements from the package index, as ``make dist`` does.
-"""
+"""What ships: an sdist, the wheel that is built from it, and the program that the wheel installs."""
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -14,21 +10,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.distribution import run
 from support.exporter import exporter
-from support.tree import REPOSITORY, tracked
+from support.tree import tracked
 
 from kvm_exporter import __version__
-
-
-def run(*command: str | Path, cwd: Path) -> str:
-    """What a program prints; it must succeed."""
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "PYTHON"))},
-        "PIP_CONSTRAINT": str(REPOSITORY / "constraints.txt"),
-    }
-    ended = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
 
 
 def pythons() -> list[Path]:
@@ -53,29 +39,9 @@ def pythons() -> list[Path]:
     return list(found.values())
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an sdist and a wheel, built from a copy of this tree."""
-    folder = tmp_path_factory.mktemp("dist")
-    tree = folder / "tree"
-    for name in tracked():
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(REPOSITORY / name, tree / name)
-    shutil.copy2(REPOSITORY / "kvm_exporter/_revision.py", tree / "kvm_exporter")
-    run(sys.executable, "-m", "build", "--outdir", folder, tree, cwd=folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def wheel(built: Path) -> Path:
-    """The only wheel."""
-    [found] = built.glob("*.whl")
-    return found
-
-
-def test_the_sdist_has_everything(built: Path) -> None:
+def test_the_sdist_has_everything(distribution: Path) -> None:
     """All that git knows but what only git and CI read; the revision; and no compiled file."""
-    with tarfile.open(built / f"kvm_exporter-{__version__}.tar.gz") as sdist:
+    with tarfile.open(distribution / f"kvm_exporter-{__version__}.tar.gz") as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert tracked() - names == {".ci/run", ".gitignore"}
     assert "kvm_exporter/_revision.py" in names
