@@ -9,6 +9,7 @@ from support.certificates import Certificates
 from support.container import Container, container
 from support.debian import NAME, DebianPackage
 from support.deploying import COMMANDS, FILES, UNIT_FILES
+from support.installed import PACKAGES, apt, install
 from support.scrape import Scrape
 from support.secure import basic, client, make_server
 from support.unit import PORT, Unit, ask, scrape
@@ -23,103 +24,100 @@ COLLECTED = "/var/lib/prometheus/node-exporter"
 @pytest.fixture(scope="module")
 def booted(debian_package: DebianPackage, wheel: Path) -> Iterator[Container]:
     """A Debian 12 with the package, and the wheel and pip within reach."""
-    shared = {"/packages": debian_package.deb.parent, "/wheels": wheel.parent, "/pip": Path(pip.__file__).parents[1]}
-    with container("bookworm", *(f"--bind-ro={folder}:{name}" for name, folder in shared.items())) as system:
-        apt(system, "install", f"/packages/{debian_package.deb.name}")
-        yield system
+    shared = {PACKAGES: debian_package.deb.parent, "/wheels": wheel.parent, "/pip": Path(pip.__file__).parents[1]}
+    with container("bookworm", *(f"--bind-ro={folder}:{name}" for name, folder in shared.items())) as machine:
+        install(machine, Path(debian_package.deb.name))
+        yield machine
 
 
 @pytest.fixture
-def system(booted: Container) -> Iterator[Container]:
+def machine(booted: Container) -> Iterator[Container]:
     """The same; afterwards the page's files are taken away, and the service runs as it is installed."""
     yield booted
     booted.run("systemctl", "disable", "--now", SOCKET)
-    for path in (*UNIT_FILES, f"{DROP_INS}/{SERVICE}.d/tls.conf"):
+    for path in (*UNIT_FILES, *(f"{DROP_INS}/{NAME}{unit}.d/tls.conf" for unit in (".service", "-socket.service"))):
         booted.remove(path)
     booted.run("systemctl", "daemon-reload")
     booted.run("systemctl", "enable", "--now", SERVICE)
 
 
-def apt(system: Container, *words: str) -> None:
-    """Let apt-get do something with the package."""
-    system.run("apt-get", "--yes", "--option=APT::Sandbox::User=root", *words)
-
-
-def give(system: Container, *paths: str) -> None:
+def give(machine: Container, *paths: str) -> None:
     """Write files of the page to where they belong."""
     for path in paths:
-        system.write(path, FILES[path])
-    system.run("systemctl", "daemon-reload")
+        machine.write(path, FILES[path])
+    machine.run("systemctl", "daemon-reload")
 
 
-def do(system: Container, what: str) -> None:
+def do(machine: Container, what: str) -> None:
     """The commands of the page's only block that has a text in it; each has to succeed."""
     [commands] = [block for block in COMMANDS if what in block]
-    system.run("sh", "-e", "-c", commands)
+    machine.run("sh", "-e", "-c", commands)
 
 
-def give_keys(system: Container, folder: Path) -> Certificates:
+def give_keys(machine: Container, folder: Path) -> Certificates:
     """The page's web configuration, and a certificate; made in a folder with the authority that clients trust."""
     made = make_server(folder)
-    system.write(f"{KEYS}/web.yml", FILES[f"{KEYS}/web.yml"])
+    machine.write(f"{KEYS}/web.yml", FILES[f"{KEYS}/web.yml"])
     for name in ("server.crt", "server.key"):
-        system.write(f"{KEYS}/{name}", (made / name).read_text())
+        machine.write(f"{KEYS}/{name}", (made / name).read_text())
     return made
 
 
-def test_what_pip_installed_runs_in_the_sandbox(system: Container, wheel: Path) -> None:
+def test_what_pip_installed_runs_in_the_sandbox(machine: Container, wheel: Path) -> None:
     """From a venv in /opt, with the page's drop-in."""
     venv = "/opt/kvm-exporter"
-    system.run("python3", "-m", "venv", "--without-pip", "--system-site-packages", venv)
+    machine.run("python3", "-m", "venv", "--without-pip", "--system-site-packages", venv)
     pip_of_ours = ("env", "PYTHONPATH=/pip", "python3", "-m", "pip", f"--python={venv}/bin/python3")
-    system.run(*pip_of_ours, "install", "--no-index", "--no-deps", "--ignore-installed", f"/wheels/{wheel.name}")
-    give(system, f"{DROP_INS}/{SERVICE}.d/pip.conf")
-    service = Unit(system, SERVICE)
+    machine.run(*pip_of_ours, "install", "--no-index", "--no-deps", "--ignore-installed", f"/wheels/{wheel.name}")
+    give(machine, f"{DROP_INS}/{SERVICE}.d/pip.conf")
+    service = Unit(machine, SERVICE)
     service.start()
-    assert f"{venv}/bin/kvm-exporter" in system.run("cat", f"/proc/{service.pid}/cmdline")
-    assert scrape(system).value("kvm_exporter_sample_success") == 1
+    assert f"{venv}/bin/kvm-exporter" in machine.run("cat", f"/proc/{service.pid}/cmdline")
+    assert scrape(machine).value("kvm_exporter_sample_success") == 1
 
 
-def test_tls_and_a_password(system: Container, tmp_path: Path) -> None:
+def test_tls_and_a_password(machine: Container, tmp_path: Path) -> None:
     """The page's commands, one after the other: only root can read the key, and the service serves with it."""
-    context = client(give_keys(system, tmp_path))
-    do(system, "systemd/tls.conf")
-    assert system.run("stat", "--format=%U %a", f"{KEYS}/server.key") == "root 600\n"
-    assert ask(system, context=context).status == 401
-    assert ask(system, context=context, login=basic("prometheus")).status == 200
+    context = client(give_keys(machine, tmp_path))
+    do(machine, "systemd/tls.conf")
+    assert machine.run("stat", "--format=%U %a", f"{KEYS}/server.key") == "root 600\n"
+    assert ask(machine, context=context).status == 401
+    assert ask(machine, context=context, login=basic("prometheus")).status == 200
 
 
-def test_the_variant_on_a_socket(system: Container, tmp_path: Path) -> None:
+def test_the_variant_on_a_socket(machine: Container, tmp_path: Path) -> None:
     """It takes over from the plain service, with TLS as well, and the first scrape starts it."""
-    do(system, "enable --now prometheus-kvm-exporter.socket")
-    socket, service = Unit(system, SOCKET), Unit(system, f"{NAME}-socket.service")
-    assert (Unit(system, SERVICE).show("ActiveState"), service.show("ActiveState")) == ("inactive", "inactive")
-    assert scrape(system).value("kvm_exporter_sample_success") == 1
+    do(machine, "enable --now prometheus-kvm-exporter.socket")
+    socket, service = Unit(machine, SOCKET), Unit(machine, f"{NAME}-socket.service")
+    assert (Unit(machine, SERVICE).show("ActiveState"), service.show("ActiveState")) == ("inactive", "inactive")
+    assert scrape(machine).value("kvm_exporter_sample_success") == 1
     assert service.show("ActiveState") == "active"
 
-    context = client(give_keys(system, tmp_path))
-    give(system, f"{DROP_INS}/{NAME}-socket.service.d/tls.conf")
+    context = client(give_keys(machine, tmp_path))
+    machine.run("mkdir", f"{DROP_INS}/{service.name}.d")
+    machine.run("cp", f"/usr/share/{NAME}/systemd/tls.conf", f"{DROP_INS}/{service.name}.d")
+    machine.run("systemctl", "daemon-reload")
     service.start()
-    assert ask(system, context=context, login=basic("prometheus")).status == 200
+    assert ask(machine, context=context, login=basic("prometheus")).status == 200
 
-    give(system, f"{DROP_INS}/{SOCKET}.d/address.conf")
-    do(system, "restart prometheus-kvm-exporter.socket")
+    give(machine, f"{DROP_INS}/{SOCKET}.d/address.conf")
+    do(machine, "restart prometheus-kvm-exporter.socket")
     assert socket.show("Listen") == "192.0.2.1:10401 (Stream)"
 
 
-def test_a_timer_for_node_exporter(system: Container) -> None:
+def test_a_timer_for_node_exporter(machine: Container) -> None:
     """It writes the gauges where node_exporter looks, and keeps the first sample of this boot."""
-    system.run("mkdir", "--parents", COLLECTED)
-    give(system, f"{DROP_INS}/kvm-textfile.service", f"{DROP_INS}/kvm-textfile.timer")
-    do(system, "kvm-textfile.timer")
-    system.run("systemctl", "start", "kvm-textfile.service")
-    written = Scrape((system.root / COLLECTED.lstrip("/") / "kvm.prom").read_text())
+    machine.run("mkdir", "--parents", COLLECTED)
+    give(machine, f"{DROP_INS}/kvm-textfile.service", f"{DROP_INS}/kvm-textfile.timer")
+    do(machine, "kvm-textfile.timer")
+    machine.run("systemctl", "start", "kvm-textfile.service")
+    written = Scrape((machine.root / COLLECTED.lstrip("/") / "kvm.prom").read_text())
     assert written.value("kvm_exporter_sample_success") == 1
     assert written.value("kvm_boot_reference_timestamp_seconds") > 0
-    assert list((system.root / "run/kvm-textfile").iterdir())
-    assert Unit(system, "kvm-textfile.timer").show("ActiveState") == "active"
-    assert Unit(system, SERVICE).show("ActiveState") == "inactive"
-    system.run("systemctl", "disable", "--now", "kvm-textfile.timer")
+    assert list((machine.root / "run/kvm-textfile").iterdir())
+    assert Unit(machine, "kvm-textfile.timer").show("ActiveState") == "active"
+    assert Unit(machine, SERVICE).show("ActiveState") == "inactive"
+    machine.run("systemctl", "disable", "--now", "kvm-textfile.timer")
 
 
 def test_the_variant_on_a_socket_outlives_an_upgrade_and_not_the_package(
@@ -130,7 +128,7 @@ def test_the_variant_on_a_socket_outlives_an_upgrade_and_not_the_package(
     service = Unit(booted, f"{NAME}-socket.service")
     assert scrape(booted).value("kvm_exporter_sample_success") == 1
     before = service.pid
-    apt(booted, "install", "--reinstall", f"/packages/{debian_package.deb.name}")
+    apt(booted, "install", "--reinstall", f"{PACKAGES}/{debian_package.deb.name}")
     assert scrape(booted).value("kvm_exporter_sample_success") == 1
     assert service.pid not in {0, before}
     assert Unit(booted, SERVICE).show("ActiveState") == "inactive"
