@@ -7,7 +7,6 @@ import re
 import tarfile
 from pathlib import Path
 
-import pytest
 from support.debian import NAME, DebianPackage, build, run
 from support.tools import program
 from support.tree import REPOSITORY, tracked
@@ -15,13 +14,7 @@ from support.tree import REPOSITORY, tracked
 from kvm_exporter import __version__
 
 CHANGELOG = REPOSITORY / "packaging/debian/changelog"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _built_with() -> None:
-    """What the package is built with is there."""
-    for name in ("dpkg-buildpackage", "dh", "dh_python3", "pybuild"):
-        program(name)
+MODULES = REPOSITORY / "kvm_exporter"
 
 
 def test_the_changelog_has_the_version() -> None:
@@ -55,7 +48,7 @@ def test_what_is_in_it(debian_package: DebianPackage) -> None:
     """Everything that is installed has its place, and nothing else is in there."""
     root = debian_package.root
     files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
-    modules = {f"usr/lib/python3/dist-packages/kvm_exporter/{path.name}" for path in Path("kvm_exporter").glob("*.py*")}
+    modules = {f"usr/lib/python3/dist-packages/kvm_exporter/{path.name}" for path in MODULES.glob("*.py*")}
     units = {path.name for path in (REPOSITORY / "packaging/systemd").iterdir()}
     assert modules - files == set()
     assert {name for name in files - modules if not re.search(r"/kvm_exporter-[^/]*\.dist-info/", name)} == {

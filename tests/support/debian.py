@@ -4,6 +4,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.tools import program
 from support.tree import REPOSITORY
 
 NAME = "prometheus-kvm-exporter"
@@ -36,6 +37,8 @@ class DebianPackage:
 
 def build(folder: Path, version: str = "", *, tree: Path = REPOSITORY, **environment: str) -> DebianPackage:
     """Build the package into a folder, as ``make deb`` does, or another version of it, and unpack it there: 6 s."""
+    for needed in ("dpkg-buildpackage", "dh", "dh_python3", "pybuild"):
+        program(needed)
     run(tree / "scripts/build-deb", folder, *([version] if version else []), **environment)
     [deb] = folder.glob(f"{NAME}_*.deb")
     run("dpkg-deb", "--extract", deb, folder / "root")
