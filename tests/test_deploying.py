@@ -19,9 +19,12 @@ from support.tree import REPOSITORY
 
 from kvm_exporter import __version__
 from kvm_exporter.cli import build_parser
+from kvm_exporter.http1 import MAX_HEADER_BYTES
+from kvm_exporter.server import MAX_CONNECTIONS, MAX_TLS_CONNECTIONS
 
 PAGES = tuple(REPOSITORY.joinpath("docs").glob("*.md"))
 
+SERVICE = REPOSITORY / f"packaging/systemd/{NAME}.service"
 SHARE = f"/usr/share/{NAME}"
 UNITS = Path("/lib/systemd/system")
 """Where the machine has systemd's own."""
@@ -126,6 +129,22 @@ def test_versions_are_this_one() -> None:
     """Files are named as they are built."""
     versions = re.findall(r"kvm[-_]exporter[-_](\d[\d.]*\d)", TEXT)
     assert set(versions) == {__version__}
+
+
+def test_numbers_are_those_that_hold() -> None:
+    """What limits an attacker."""
+    limits = dict(re.findall(r"^(\w+)=(\d+)M?$", SERVICE.read_text(encoding="utf-8"), re.MULTILINE))
+    assert f"{MAX_CONNECTIONS} connections, {MAX_TLS_CONNECTIONS} with TLS" in TEXT
+    assert f"{MAX_HEADER_BYTES // 1024} KiB of headers" in TEXT
+    assert f"up to {limits['MemoryMax']} MB and {limits['TasksMax']} threads" in TEXT
+
+
+def test_settings_exist() -> None:
+    """What a site changes to write the rules anew."""
+    written = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "dashboards").glob("*.py"))
+    named = set(re.findall(r"`([A-Z]{4,})`", TEXT))
+    assert named == {"COHORT", "EXPORTERS"}
+    assert all(re.search(rf"^{name} = ", written, re.MULTILINE) for name in named)
 
 
 def test_flags_exist() -> None:
