@@ -115,6 +115,7 @@ def test_the_variant_has_all_of_the_sandbox() -> None:
     assert variant - service == {
         "Description=Prometheus exporter for the KVM CPUID leaves, on a socket of the service manager",
         f"Conflicts={SERVICE}",
+        f"Requires={SOCKET}",
         f"After={SERVICE}",
         "ExecStart=/usr/bin/kvm-exporter serve --web.systemd-socket $WEB_CONFIG $ARGS",
         f"User={NAME}",

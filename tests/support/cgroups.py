@@ -43,8 +43,10 @@ class Cgroups:
             if (file := folder / "cpuset.cpus").exists():
                 before = file.read_text()
                 file.write_text(cpus)
-                yield
-                file.write_text(before)
+                try:
+                    yield
+                finally:
+                    file.write_text(before)
                 return
         missing("a cpuset hierarchy of cgroup version 1")
 
