@@ -5,16 +5,17 @@ Knows nothing of what is served: its owner has a function from a Request to a Re
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from kvm_exporter.begun import Begun
 from kvm_exporter.http1 import Http1, Pending, Refusal
 from kvm_exporter.messages import Request, Response, plain
+from kvm_exporter.outgoing import Outgoing
 
 if TYPE_CHECKING:
     from kvm_exporter.owner import Owner
-
-PIECE_BYTES = 1 << 16
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ class Connection(asyncio.BufferedProtocol):
     """One peer, from accept to close. At most one request is being answered, and meanwhile nothing is read."""
 
     _transport: asyncio.Transport
+    _out: Outgoing
 
     def __init__(self, owner: "Owner[Connection]") -> None:
         self._owner = owner
@@ -34,8 +36,6 @@ class Connection(asyncio.BufferedProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._idle = False
         self._refused = False
-        self._written = asyncio.Event()
-        self._written.set()
 
     def stop(self) -> None:
         """Close; a request that is being answered is answered first."""
@@ -62,8 +62,9 @@ class Connection(asyncio.BufferedProtocol):
         """The peer is there."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's promise, told to the type checker
         self._transport, self._made = transport, True
-        # Written means with the kernel: pause_writing() says when it is not, resume_writing() when it is again.
-        # With 0 as the mark, asyncio's TLS would say both of an empty buffer, in turns.
+        self._out = Outgoing(transport, self._owner.deadlines.write)
+        # pause_writing() says when the kernel has not everything, resume_writing() when it has again. With 0 as the
+        # mark, asyncio's TLS would say both of an empty buffer, in turns.
         transport.set_write_buffer_limits(high=1, low=0)
         self._expect_within(self._owner.deadlines.header)
         self._owner.opened(self, transport.get_extra_info("ssl_object"))
@@ -83,7 +84,7 @@ class Connection(asyncio.BufferedProtocol):
         """So much arrived."""
         if not self._refused:
             self._http.receive(bytes(memoryview(self._owner.buffer)[:nbytes]))
-            self._advance()
+            self._advance(at_once=True)
 
     def eof_received(self) -> bool:
         """The peer sends no more, but may still wait for an answer: True keeps the connection open for that."""
@@ -96,23 +97,26 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         """The peer does not read as fast as we write."""
-        self._written.clear()
+        self._out.pause()
 
     def resume_writing(self) -> None:
         """Everything written is with the kernel."""
-        self._written.set()
+        self._out.resume()
 
     # Requests, one after the other.
 
-    def _advance(self) -> None:
+    def _advance(self, *, at_once: bool = False) -> None:
+        """Go on with what was received; ``at_once``: in this turn of the event loop, if nothing has to wait."""
         if self._reply is not None:
             return
         taken = self._http.take()
         if isinstance(taken, Request):
             self._expect_nothing()
-            # What the peer sends ahead waits in its own kernel.
-            self._transport.pause_reading()
-            self._reply = asyncio.get_running_loop().create_task(self._answer(taken))
+            response = Begun(self._response(taken))
+            if at_once and response.done:
+                self._send_at_once(response.result)
+            else:
+                self._go_on_in_task(self._answer(response))
         elif isinstance(taken, Refusal):
             self._refuse(taken.response)
         elif taken is Pending.CLOSED:
@@ -121,16 +125,37 @@ class Connection(asyncio.BufferedProtocol):
             self._idle = False
             self._expect_within(self._owner.deadlines.header)
 
-    async def _answer(self, request: Request) -> None:
+    async def _response(self, request: Request) -> Response:
         try:
-            response = await self._owner.answer(request)
+            return await self._owner.answer(request)
         except Exception:
             logger.exception("no answer to %s %s", request.method, request.path)
-            response = plain(HTTPStatus.INTERNAL_SERVER_ERROR, "The exporter failed; its log says how.")
+            return plain(HTTPStatus.INTERNAL_SERVER_ERROR, "The exporter failed; its log says how.")
+
+    def _send_at_once(self, response: Response) -> None:
         data = self._http.send(response, last=self._owner.stopping)
+        if self._out.send_at_once(data):
+            self._answered()
+        else:
+            self._go_on_in_task(self._finish(data))
+
+    def _go_on_in_task(self, rest: Coroutine[Any, Any, None]) -> None:
+        # What the peer sends ahead waits in its own kernel.
+        self._transport.pause_reading()
+        self._reply = asyncio.get_running_loop().create_task(rest)
+
+    async def _answer(self, response: Begun[Response]) -> None:
+        data = self._http.send(await response, last=self._owner.stopping)
         del response  # a slow peer's costs memory once
-        await self._write(data)
+        self._out.send_at_once(data)
+        await self._finish(data)
+
+    async def _finish(self, data: bytes) -> None:
+        await self._out.finish(data)
         self._reply = None
+        self._answered()
+
+    def _answered(self) -> None:
         self._owner.served(self)
         if self._transport.is_closing():
             return
@@ -141,26 +166,6 @@ class Connection(asyncio.BufferedProtocol):
         self._idle = True
         self._expect_within(self._owner.deadlines.idle)
         self._advance()
-
-    async def _write(self, data: bytes) -> None:
-        """Write in pieces: asyncio's TLS encrypts at once what it is given, and keeps that without telling us."""
-        for start in range(0, len(data), PIECE_BYTES):
-            if self._transport.is_closing():
-                return
-            self._transport.write(data[start : start + PIECE_BYTES])
-            await self._drain()
-
-    async def _drain(self) -> None:
-        """Wait until the kernel has everything; abort when a whole deadline passes without progress."""
-        left = self._transport.get_write_buffer_size()
-        while not self._written.is_set() and not self._transport.is_closing():
-            try:
-                async with asyncio.timeout(self._owner.deadlines.write):
-                    await self._written.wait()
-            except TimeoutError:
-                before, left = left, self._transport.get_write_buffer_size()
-                if left >= before:
-                    self._transport.abort()
 
     def _refuse(self, response: Response) -> None:
         """Say what is wrong and end the connection, leaving the peer a moment to read it.

@@ -4,22 +4,22 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from prometheus_client import PlatformCollector, ProcessCollector
-from prometheus_client.core import Metric
+from prometheus_client import PlatformCollector
 
 from kvm_exporter import __version__, service
 from kvm_exporter.addresses import Address, address_of
 from kvm_exporter.announcements import announce
 from kvm_exporter.listeners import adopt, close, listen
 from kvm_exporter.observation import Observation
+from kvm_exporter.process_metrics import ProcessMetrics
 from kvm_exporter.registers import UnavailableError
 from kvm_exporter.report import summary
 from kvm_exporter.sampler import Limits, LiveSource, Observe, Sampler
-from kvm_exporter.self_metrics import web_config_families
+from kvm_exporter.self_metrics import Reload
 from kvm_exporter.server import Server
 from kvm_exporter.site import BaselineKeeper, Site, SiteSettings
 
@@ -84,15 +84,18 @@ def _server(
     options: Options, sampler: Sampler, baseline: BaselineKeeper | None, web_config: "WebConfigFile | None"
 ) -> Server:
     """The site, and between it and the peers the web configuration's guard, where there is one."""
-    live = _live_families(options, web_config)
-    site = Site(
-        sampler, SiteSettings(options.telemetry_path, options.cpu_features, options.max_requests, live), baseline
-    )
+    settings = SiteSettings(options.telemetry_path, options.cpu_features, options.max_requests)
+    if options.exporter_metrics:
+        constant = tuple(PlatformCollector(registry=None).collect())
+        settings = replace(settings, constant=constant, now=ProcessMetrics().text)
     if web_config is None:
-        return Server(site.answer)
+        return Server(Site(sampler, settings, baseline).answer)
     from kvm_exporter.guard import Guard  # noqa: PLC0415 - with all that TLS and passwords take
 
-    guard = Guard(site.answer, web_config)
+    settings = replace(
+        settings, reload=lambda: Reload(web_config.last_reload_successful, web_config.last_reload_timestamp)
+    )
+    guard = Guard(Site(sampler, settings, baseline).answer, web_config)
     return Server(guard.answer, gate=guard)
 
 
@@ -146,18 +149,3 @@ def _status(observation: Observation | None) -> str:
     sample = observation.sample
     cpus = f"{len(sample.sampled)} of {sample.online} CPUs sampled, {len(sample.divergent)} differ"
     return f"{summary(sample.common)}; {cpus}"
-
-
-def _live_families(options: Options, web_config: "WebConfigFile | None") -> Callable[[], Iterable[Metric]]:
-    platform = list(PlatformCollector(registry=None).collect()) if options.exporter_metrics else []
-    process = ProcessCollector(registry=None) if options.exporter_metrics else None
-
-    def collect() -> Iterator[Metric]:
-        if web_config is not None:
-            successful, timestamp = web_config.last_reload_successful, web_config.last_reload_timestamp
-            yield from web_config_families(successful=successful, timestamp=timestamp)
-        if process is not None:
-            yield from process.collect()
-        yield from platform
-
-    return collect

@@ -3,9 +3,11 @@
 Source: RFC 9112 (messages), RFC 9110 (fields).
 """
 
+import time
 from dataclasses import dataclass
 from email.utils import formatdate
 from enum import Enum, auto
+from functools import lru_cache
 from http import HTTPStatus
 
 import h11
@@ -13,6 +15,9 @@ import h11
 from kvm_exporter.messages import Request, Response, plain
 
 MAX_HEADER_BYTES = 16 * 1024
+
+MAX_KNOWN_BYTES = 1024
+"""Of a request that is kept to be known again, on each connection."""
 
 
 class Pending(Enum):
@@ -37,16 +42,69 @@ class Http1:
     """One connection's side of a server. Take a request, send its response, and so on."""
 
     def __init__(self) -> None:
-        self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES)
+        self._parser = _parser()
+        #: Whether the parser, which is for one request, has been given nothing of it yet.
+        self._unused = True
+        #: What was received and not given to it yet.
+        self._pieces: list[bytes] = []
+        #: The last request that came in one piece with nothing else, and that piece.
+        self._known: tuple[list[bytes], Request | None] = [], None
         #: Its header has been received, and it is not answered yet.
         self._request: Request | None = None
+        self._goes_on = False
+        self._over = False
 
     def receive(self, data: bytes) -> None:
         """Bytes that the peer sent; none when it sends no more."""
-        self._parser.receive_data(data)
+        self._pieces.append(data)
 
     def take(self) -> Request | Refusal | Pending:
         """The next request, if all of it has been received."""
+        pieces, self._pieces = self._pieces, []
+        known, request = self._known
+        # A scraper says the same each time; parsing it would take longer than all the rest.
+        if request is not None and self._unused and pieces == known:
+            self._request, self._goes_on = request, True
+            return request
+        for piece in pieces:
+            self._parser.receive_data(piece)
+        alone = self._unused and len(pieces) == 1
+        self._unused = self._unused and not pieces
+        taken = self._parse()
+        if alone and self._goes_on and isinstance(taken, Request) and self._parser.trailing_data == (b"", False):
+            self._known = (pieces, taken) if len(pieces[0]) <= MAX_KNOWN_BYTES else ([], None)
+        return taken
+
+    def send(self, response: Response, *, last: bool = False) -> bytes:
+        """The bytes of a response: of its header alone to HEAD, with ``Connection: close`` if it is the last.
+
+        Nothing if the connection is past answering.
+        """
+        if self._over:
+            return b""
+        self._over = last or not self._goes_on
+        lines = [
+            f"HTTP/1.1 {response.status:d} {response.status.phrase}",
+            f"Date: {_date(int(time.time()))}",
+            *(f"{name}: {value}" for name, value in response.headers),
+            f"Content-Length: {len(response.body)}",
+            *(["Connection: close"] if self._over else []),
+        ]
+        body = response.body if self._request is None or self._request.method != "HEAD" else b""
+        return b"%b\r\n\r\n%b" % ("\r\n".join(lines).encode("latin-1"), body)
+
+    def go_on(self) -> bool:
+        """Whether another request may follow the one that was answered; readies for it."""
+        if self._over:
+            return False
+        self._request, self._goes_on = None, False
+        if not self._unused:
+            rest, ended = self._parser.trailing_data
+            self._pieces = [*([rest] if rest else []), *([b""] if ended else []), *self._pieces]
+            self._parser, self._unused = _parser(), True
+        return True
+
+    def _parse(self) -> Request | Refusal | Pending:
         while True:
             try:
                 event = self._parser.next_event()
@@ -59,39 +117,22 @@ class Http1:
             elif isinstance(event, h11.Data):
                 return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "This server reads no request bodies.")
             elif isinstance(event, h11.EndOfMessage) and self._request is not None:
+                # Not after HTTP/1.0 or "Connection: close", nor where the peer would rather speak something else.
+                self._goes_on = self._parser.their_state is h11.DONE
                 return self._request
             elif event is h11.NEED_DATA:
                 return Pending.HEADER if self._parser.trailing_data[0] or self._request else Pending.NOTHING
             else:
                 return Pending.CLOSED
 
-    def send(self, response: Response, *, last: bool = False) -> bytes:
-        """The bytes of a response: of its header alone to HEAD, with ``Connection: close`` if it is the last.
 
-        Nothing if the connection is past answering.
-        """
-        if self._parser.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
-            return b""
-        headers = [
-            ("Date", formatdate(usegmt=True)),
-            *response.headers,
-            ("Content-Length", str(len(response.body))),
-            *([("Connection", "close")] if last else []),
-        ]
-        status = response.status
-        events: list[h11.Event] = [h11.Response(status_code=status, headers=headers, reason=status.phrase)]
-        if self._request is None or self._request.method != "HEAD":
-            events.append(h11.Data(data=response.body))
-        events.append(h11.EndOfMessage())
-        return b"".join(self._parser.send(event) or b"" for event in events)
+def _parser() -> h11.Connection:
+    return h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES)
 
-    def go_on(self) -> bool:
-        """Whether another request may follow the one that was answered; readies for it."""
-        if self._parser.our_state is not h11.DONE or self._parser.their_state is not h11.DONE:
-            return False
-        self._parser.start_next_cycle()
-        self._request = None
-        return True
+
+@lru_cache(1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 def _refusal(status: HTTPStatus, why: str) -> Refusal:

@@ -5,6 +5,7 @@ Source: RFC 9110 sections 12.4.2, 12.5.1 and 12.5.3; Prometheus' documentation o
 
 from collections.abc import Iterator
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -30,6 +31,9 @@ class Choice(NamedTuple):
         return f"{media_type}; version={version}; charset=utf-8{escaping}"
 
 
+_REMEMBERED = 64
+"""Headers whose choice is kept: a scraper sends the same ones at each scrape."""
+
 FALLBACK = Choice(Format.TEXT_0_0_4)
 
 _ESCAPINGS = frozenset({"allow-utf-8", "underscores", "dots", "values"})
@@ -43,6 +47,7 @@ class _Range(NamedTuple):
     quality: float
 
 
+@lru_cache(_REMEMBERED)
 def choose_format(accept: str) -> Choice:
     """The format that the client likes best; text 0.0.4 where it names none that we know.
 
@@ -60,6 +65,7 @@ def choose_format(accept: str) -> Choice:
     return best
 
 
+@lru_cache(_REMEMBERED)
 def choose_gzip(accept_encoding: str) -> bool:
     """Whether the client takes gzip, and likes it at least as much as no coding."""
     qualities = {wanted.name: wanted.quality for wanted in _ranges(accept_encoding)}

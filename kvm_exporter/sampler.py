@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, TypeVar
 
 from kvm_exporter.drift import agree
 from kvm_exporter.observation import Observation
@@ -16,6 +16,8 @@ from kvm_exporter.worker import Holdup, Worker
 
 Reason = Literal["start", "age", "signal", "hotplug"]
 Cause = Literal["timeout", "error"]
+
+K = TypeVar("K", Reason, Cause)
 
 Observe = Callable[[Sample | None], Observation]
 """Looks at the machine, given the last good sample. Runs in the reading thread; raises ReadError."""
@@ -39,14 +41,16 @@ class Limits:
     timeout: float = 5.0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """What came of the attempts so far."""
 
     success: bool = False
     changes: int = 0
-    samples: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(("start", "age", "signal", "hotplug"), 0))
-    failures: dict[Cause, int] = field(default_factory=lambda: dict.fromkeys(("timeout", "error"), 0))
+    samples: Mapping[Reason, int] = field(
+        default_factory=lambda: dict.fromkeys(("start", "age", "signal", "hotplug"), 0)
+    )
+    failures: Mapping[Cause, int] = field(default_factory=lambda: dict.fromkeys(("timeout", "error"), 0))
 
 
 @dataclass(slots=True)
@@ -115,7 +119,7 @@ class Sampler:
         return "age" if 0 < self.limits.max_age < age else None
 
     def _begin(self, reason: Reason) -> _Attempt:
-        self.record.samples[reason] += 1
+        self.record = replace(self.record, samples=_one_more(self.record.samples, reason))
         last = self.last.sample if self.last is not None else None
         future = self._worker.submit(lambda: self._observe(last))
         attempt = _Attempt(future, self._online_now(), time.monotonic())
@@ -153,15 +157,13 @@ class Sampler:
             return
         before, now = self.last, attempt.future.result()
         self.last, self._online = now, attempt.online
-        self.record.success = True
         self._complain("")
-        if before is not None and not agree(before.sample, now.sample):
-            self.record.changes += 1
+        changed = before is not None and not agree(before.sample, now.sample)
+        self.record = replace(self.record, success=True, changes=self.record.changes + changed)
         self._published(before, now)
 
     def _fail(self, cause: Cause, why: str, error: BaseException | None = None) -> None:
-        self.record.success = False
-        self.record.failures[cause] += 1
+        self.record = replace(self.record, success=False, failures=_one_more(self.record.failures, cause))
         # What is no ReadError is a mistake of ours: its traceback is wanted.
         self._complain(why, None if isinstance(error, ReadError) else error)
 
@@ -172,6 +174,10 @@ class Sampler:
         if self._complaint and not why:
             logger.info("the CPUID leaves can be sampled again")
         self._complaint = why
+
+
+def _one_more(counts: Mapping[K, int], key: K) -> dict[K, int]:
+    return {**counts, key: counts[key] + 1}
 
 
 def _nobody(_before: Observation | None, _now: Observation) -> None:

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
@@ -52,17 +53,24 @@ def collector_families(collectors: Mapping[str, Collected]) -> Iterator[Metric]:
     yield duration
 
 
-def web_config_families(*, successful: bool, timestamp: float) -> Iterator[Metric]:
+class Reload(NamedTuple):
+    """How the web configuration's files were last read, and when, in seconds since the epoch."""
+
+    successful: bool
+    timestamp: float
+
+
+def web_config_families(reload: Reload) -> Iterator[Metric]:
     """Whether the web configuration that is in use is what its files say."""
     yield GaugeMetricFamily(
         "kvm_exporter_web_config_last_reload_successful",
         "1 if the web configuration (--web.config.file) in use is what its files say; 0 if they are broken.",
-        successful,
+        reload.successful,
     )
     yield GaugeMetricFamily(
         "kvm_exporter_web_config_last_reload_timestamp_seconds",
         "When the files of the web configuration were last read, in seconds since the epoch.",
-        timestamp,
+        reload.timestamp,
         unit="seconds",
     )
 

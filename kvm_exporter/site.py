@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
@@ -11,19 +11,21 @@ from prometheus_client.core import Metric
 
 from kvm_exporter.baseline import Baseline
 from kvm_exporter.drift_metrics import expected_families, observed_families
-from kvm_exporter.exposition import Body
+from kvm_exporter.exposition import Body, Kept
 from kvm_exporter.messages import Request, Response, plain
 from kvm_exporter.metrics import machine_families
-from kvm_exporter.negotiation import choose_format, choose_gzip
+from kvm_exporter.negotiation import Format, choose_format, choose_gzip
 from kvm_exporter.observation import Collected, Observation
 from kvm_exporter.page import HEADERS, landing_page
-from kvm_exporter.sampler import Sampler
+from kvm_exporter.sampler import Record, Sampler
 from kvm_exporter.self_metrics import (
+    Reload,
     build_families,
     collector_families,
     counter_families,
     sample_families,
     settings_families,
+    web_config_families,
 )
 
 HEALTHY_PATH = "/-/healthy"
@@ -54,8 +56,12 @@ class SiteSettings:
     cpu_features: bool = False
     #: Scrapes that are answered at a time; 0: any number.
     max_requests: int = 40
-    #: More families, collected at each scrape.
-    live: Callable[[], Iterable[Metric]] = tuple
+    #: How it is with the web configuration, where there is one.
+    reload: Callable[[], Reload | None] = lambda: None
+    #: Families that never change.
+    constant: Sequence[Metric] = ()
+    #: What is another thing at each scrape, as text.
+    now: Callable[[Format], bytes] = lambda _: b""
 
 
 class Site:
@@ -66,7 +72,7 @@ class Site:
         self._settings = settings
         self._baseline = baseline
         self._scrapes = 0
-        self._fixed: tuple[Observation | None, Baseline | None, Body] | None = None
+        self._machine, self._whole = Kept(), Kept()
         self._routes = {
             "/": self._landing_page,
             HEALTHY_PATH: self._healthy,
@@ -88,31 +94,35 @@ class Site:
             return plain(HTTPStatus.SERVICE_UNAVAILABLE, "As many scrapes as --web.max-requests allows go on already.")
         self._scrapes += 1
         try:
-            return await self._scrape(request)
+            await self._sampler.current(self._patience(request))
+            return self._scrape(request)
         finally:
             self._scrapes -= 1
 
-    async def _scrape(self, request: Request) -> Response:
-        if self._baseline is not None:
-            self._baseline.refresh()
-        observation = await self._sampler.current(self._patience(request))
+    def _scrape(self, request: Request) -> Response:
+        """What the sampler has now."""
         choice = choose_format(request.headers.get("accept", ""))
         headers = [("Content-Type", choice.content_type), ("Vary", "Accept, Accept-Encoding")]
-        body = self._body(observation)
+        body, now = self._body(), self._settings.now(choice.format)
         if choose_gzip(request.headers.get("accept-encoding", "")):
-            return Response(
-                HTTPStatus.OK, body.gzip(self._live(), choice.format), [*headers, ("Content-Encoding", "gzip")]
-            )
-        return Response(HTTPStatus.OK, body.identity(self._live(), choice.format), headers)
+            headers.append(("Content-Encoding", "gzip"))
+            return Response(HTTPStatus.OK, body.gzip(choice.format, now), headers)
+        return Response(HTTPStatus.OK, body.identity(choice.format, now), headers)
 
-    def _body(self, observation: Observation | None) -> Body:
-        """The body around an observation and a baseline; another of either needs another."""
-        baseline = self._baseline.baseline if self._baseline is not None else None
-        if self._fixed is None or self._fixed[0] is not observation or self._fixed[1] is not baseline:
-            self._fixed = observation, baseline, Body(self._families(observation, baseline))
-        return self._fixed[2]
+    def _body(self) -> Body:
+        """The body of now: rendered again as far as something has changed since the last scrape."""
+        observation, record, reload = self._sampler.last, self._sampler.record, self._settings.reload()
+        baseline = collected = None
+        if self._baseline is not None:
+            self._baseline.refresh()
+            baseline, collected = self._baseline.baseline, self._baseline.collected
+        machine = self._machine.of((observation, baseline), lambda: Body(self._machine_families(observation, baseline)))
+        return self._whole.of(
+            (machine, record, collected, reload),
+            lambda: machine.then(self._own_families(observation, record, collected, reload)),
+        )
 
-    def _families(self, observation: Observation | None, baseline: Baseline | None) -> Iterator[Metric]:
+    def _machine_families(self, observation: Observation | None, baseline: Baseline | None) -> Iterator[Metric]:
         if observation is not None:
             yield from machine_families(
                 observation.sample, observation.boot, per_cpu_features=self._settings.cpu_features
@@ -121,20 +131,20 @@ class Site:
         if baseline is not None:
             yield from expected_families(baseline)
         yield from build_families()
+        yield from self._settings.constant
 
-    def _live(self) -> Iterator[Metric]:
-        record, last = self._sampler.record, self._sampler.last
-        yield from sample_families(last.sample if last is not None else None, success=record.success)
-        yield from collector_families(self._collectors())
+    def _own_families(
+        self, observation: Observation | None, record: Record, baseline: Collected | None, reload: Reload | None
+    ) -> Iterator[Metric]:
+        collected = dict(observation.collectors) if observation is not None else {}
+        if baseline is not None:
+            collected["baseline"] = baseline
+        yield from sample_families(observation.sample if observation is not None else None, success=record.success)
+        yield from collector_families(collected)
         yield from settings_families(self._sampler.limits.max_age)
         yield from counter_families(record)
-        yield from self._settings.live()
-
-    def _collectors(self) -> Mapping[str, Collected]:
-        collected = dict(self._sampler.last.collectors) if self._sampler.last is not None else {}
-        if self._baseline is not None:
-            collected["baseline"] = self._baseline.collected
-        return collected
+        if reload is not None:
+            yield from web_config_families(reload)
 
     def _patience(self, request: Request) -> float:
         """Half a second less than the scraper says that it waits, and never more than an attempt may take."""

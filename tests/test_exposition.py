@@ -5,6 +5,7 @@ import re
 import subprocess
 import zlib
 from collections.abc import Iterable
+from functools import reduce
 from typing import NamedTuple
 
 import pytest
@@ -17,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from support.readers import Machine, intel_reader, kvm_rows, reader, sample_of
 from support.tools import program
 
-from kvm_exporter.exposition import Body, render
+from kvm_exporter.exposition import Body, Kept, render
 from kvm_exporter.metrics import machine_families
 from kvm_exporter.negotiation import Format
 from kvm_exporter.registers import Registers
@@ -49,6 +50,9 @@ def scrape() -> Parts:
 
 
 SCRAPE = scrape()
+BODY = Body(SCRAPE.fixed).then(SCRAPE.live)
+NOW = b"# TYPE now gauge\nnow 1.0\n"
+"""A text of the moment."""
 
 
 def series(families: Iterable[Metric]) -> Series:
@@ -69,33 +73,32 @@ def parsed(body: bytes, form: Format) -> tuple[Metric, ...]:
 @FORMATS
 def test_a_body_holds_the_series_of_both_parts(form: Format) -> None:
     """What a parser finds in it is what the families had."""
-    body = Body(SCRAPE.fixed).identity(SCRAPE.live, form)
+    body = BODY.identity(form)
     assert series(parsed(body, form)) == series(SCRAPE.fixed + SCRAPE.live)
 
 
 def test_openmetrics_ends_with_its_marker_once() -> None:
     """After both parts; text has no such thing."""
-    body = Body(SCRAPE.fixed)
-    lines = body.identity(SCRAPE.live, OPENMETRICS).splitlines()
-    assert (lines[-1], lines.count(b"# EOF")) == (b"# EOF", 1)
-    assert b"# EOF" not in body.identity(SCRAPE.live, TEXT)
+    for body in (BODY, BODY.then([gauge("more", "a", 1)])):
+        lines = body.identity(OPENMETRICS, NOW).splitlines()
+        assert (lines[-1], lines.count(b"# EOF")) == (b"# EOF", 1)
+        assert b"# EOF" not in body.identity(TEXT, NOW)
 
 
 def test_both_versions_of_text_have_the_same_body() -> None:
     """They differ in names that ours are not."""
-    body = Body(SCRAPE.fixed)
-    assert body.identity(SCRAPE.live, TEXT_1) == body.identity(SCRAPE.live, TEXT)
+    assert BODY.identity(TEXT_1, NOW) == BODY.identity(TEXT, NOW)
 
 
 @FORMATS
 def test_no_series_tells_when_a_counter_was_created(form: Format) -> None:
     """It would be there in one format and not in another."""
-    assert b"_created" not in Body(SCRAPE.fixed).identity(SCRAPE.live, form)
+    assert b"_created" not in BODY.identity(form)
 
 
 def test_a_unit_is_given_only_where_the_name_ends_in_it() -> None:
     """OpenMetrics forbids it elsewhere."""
-    body = Body(SCRAPE.fixed).identity(SCRAPE.live, OPENMETRICS).decode()
+    body = BODY.identity(OPENMETRICS).decode()
     units = dict(re.findall(r"^# UNIT (\S+) (\S+)$", body, re.MULTILINE))
     assert {name: unit for name, unit in units.items() if name.startswith("kvm_")} == {
         "kvm_tsc_frequency_hertz": "hertz",
@@ -109,10 +112,7 @@ def test_a_unit_is_given_only_where_the_name_ends_in_it() -> None:
 
 def test_openmetrics_names_families_without_their_suffixes() -> None:
     """Information without _info, counters without _total; the series have them."""
-    families = {
-        family.name: family.type
-        for family in parsed(Body(SCRAPE.fixed).identity(SCRAPE.live, OPENMETRICS), OPENMETRICS)
-    }
+    families = {family.name: family.type for family in parsed(BODY.identity(OPENMETRICS), OPENMETRICS)}
     assert families["kvm_signature"] == "info"
     assert families["kvm_exporter_samples"] == "counter"
     assert not [name for name in families if name.startswith("kvm_") and name.endswith(("_info", "_total"))]
@@ -121,8 +121,7 @@ def test_openmetrics_names_families_without_their_suffixes() -> None:
 @FORMATS
 def test_gzip_is_the_same_body_in_one_member(form: Format) -> None:
     """Decompressors that stop after the first member lose nothing."""
-    body = Body(SCRAPE.fixed)
-    compressed, plain = body.gzip(SCRAPE.live, form), body.identity(SCRAPE.live, form)
+    compressed, plain = BODY.gzip(form, NOW), BODY.identity(form, NOW)
     stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
     assert stream.decompress(compressed) == plain
     assert (stream.eof, stream.unused_data) == (True, b"")
@@ -133,11 +132,8 @@ def test_gzip_is_the_same_body_in_one_member(form: Format) -> None:
 @FORMATS
 def test_gzip_is_what_the_program_of_that_name_reads(form: Format) -> None:
     """Without a warning: it checks length and sum."""
-    body = Body(SCRAPE.fixed)
-    result = subprocess.run(
-        [program("gzip"), "-dc"], input=body.gzip(SCRAPE.live, form), check=True, capture_output=True
-    )
-    assert (result.stdout, result.stderr) == (body.identity(SCRAPE.live, form), b"")
+    result = subprocess.run([program("gzip"), "-dc"], input=BODY.gzip(form, NOW), check=True, capture_output=True)
+    assert (result.stdout, result.stderr) == (BODY.identity(form, NOW), b"")
 
 
 def gauge(name: str, text: str, value: float) -> Metric:
@@ -153,15 +149,15 @@ FAMILIES = st.lists(st.tuples(TEXTS, st.floats()), max_size=4).map(
 )
 
 
-@given(FAMILIES, FAMILIES, st.sampled_from(Format))
-def test_any_two_parts_are_one_body(fixed: list[Metric], live: list[Metric], form: Format) -> None:
+@given(st.lists(FAMILIES, min_size=1, max_size=4), st.binary(), st.sampled_from(Format))
+def test_any_parts_are_one_body(parts: list[list[Metric]], now: bytes, form: Format) -> None:
     """Rendered apart, joined, compressed: also where one of them is empty."""
-    body = Body(fixed)
+    body = reduce(Body.then, parts[1:], Body(parts[0]))
     end = b"# EOF\n" if form is OPENMETRICS else b""
-    plain = body.identity(live, form)
-    assert plain == render(fixed, form) + render(live, form) + end
+    plain = body.identity(form, now)
+    assert plain == b"".join([*(render(part, form) for part in parts), now, end])
     stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    assert stream.decompress(body.gzip(live, form)) == plain
+    assert stream.decompress(body.gzip(form, now)) == plain
     assert (stream.eof, stream.unused_data) == (True, b"")
 
 
@@ -177,21 +173,36 @@ def test_any_label_survives_the_text(text: str) -> None:
 def test_an_empty_body_is_a_body(form: Format) -> None:
     """A machine may have nothing to say."""
     end = b"# EOF\n" if form is OPENMETRICS else b""
-    assert Body(()).identity((), form) == end
-    assert gzip.decompress(Body(()).gzip((), form)) == end
+    assert Body(()).identity(form) == end
+    assert gzip.decompress(Body(()).gzip(form)) == end
 
 
 @FORMATS
-def test_the_fixed_part_is_rendered_once(form: Format) -> None:
-    """Later changes of its families do not show; those of the live part do."""
+def test_families_are_rendered_once(form: Format) -> None:
+    """Later changes of them do not show, in bodies that go on either; the text of the moment does."""
     family = gauge("fixed", "before", 1)
     body = Body(iter([family]))
-    first = body.identity([gauge("live", "a", 1)], form)
+    first = body.identity(form, b"now 1.0\n")
     family.add_sample("fixed", {"label": "after"}, 2)
-    second = body.identity([gauge("live", "b", 2)], form)
+    second = body.then([gauge("live", "b", 2)]).identity(form, b"now 2.0\n")
     assert b"after" not in second
-    assert first != second
-    assert gzip.decompress(body.gzip([gauge("live", "b", 2)], form)) == second
+    assert second.startswith(first.partition(b"now")[0])
+    assert second.endswith(b"now 2.0\n" + (b"# EOF\n" if form is OPENMETRICS else b""))
+
+
+def test_a_body_is_kept_while_its_parts_are_equal() -> None:
+    """Made again for others, and for the first ones again when they come back."""
+    kept, made = Kept(), iter(range(9))
+
+    def make() -> Body:
+        next(made)
+        return Body(())
+
+    first = kept.of((1, "a"), make)
+    assert kept.of((1.0, "a"), make) is first
+    assert kept.of((2, "a"), make) is not first
+    assert kept.of((1, "a"), make) is not first
+    assert next(made) == 3
 
 
 @FORMATS
@@ -208,14 +219,14 @@ def test_the_fixed_part_is_rendered_once(form: Format) -> None:
 def test_a_name_that_is_there_twice_is_an_error(form: Format, fixed: list[Metric], live: list[Metric]) -> None:
     """Prometheus would refuse the whole scrape."""
     with pytest.raises(ValueError, match="twice"):
-        Body(fixed).identity(live, form)
+        Body(fixed).then(live).identity(form)
 
 
 def test_words_of_32_bits_are_exact() -> None:
     """The largest register comes through the number's text unchanged."""
     sample = sample_of({0: look(Machine({0: reader(kvm_rows(0xFFFF_FFFF, 0xFFFF_FFFE))}), Selection(), None).common})
     for form in Format:
-        values = series(parsed(Body(machine_families(sample)).identity((), form), form))
+        values = series(parsed(Body(machine_families(sample)).identity(form), form))
         registers = {
             dict(labels)["register"]: value for (name, labels), value in values.items() if name == "kvm_cpu_register"
         }

@@ -11,6 +11,7 @@ from kvm_exporter.messages import Request, Response, plain
 
 RESPONSE = plain(HTTPStatus.NOT_FOUND, "Nothing here.")
 HEAD_END = b"\r\n\r\n"
+AGAIN = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
 
 Outcome = Request | int
 """A request that was answered, or the status that ended the connection."""
@@ -161,8 +162,8 @@ def test_responses() -> None:
         (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close", False, False),
         (b"GET / HTTP/1.0", False, False),
         (b"GET / HTTP/1.0\r\nConnection: keep-alive", False, False),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c", False, True),
-        (b"CONNECT a:80 HTTP/1.1\r\nHost: a", False, True),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c", False, False),
+        (b"CONNECT a:80 HTTP/1.1\r\nHost: a", False, False),
     ],
 )
 def test_which_connections_go_on(header: bytes, *, last: bool, goes_on: bool) -> None:
@@ -173,6 +174,32 @@ def test_which_connections_go_on(header: bytes, *, last: bool, goes_on: bool) ->
     sent = http.send(plain(HTTPStatus.METHOD_NOT_ALLOWED, "no"), last=last)
     assert (b"Connection: close\r\n" in sent) is not goes_on
     assert http.go_on() is goes_on
+
+
+def test_a_request_that_comes_again_is_answered_again() -> None:
+    """What a scraper repeats is known; what differs in a byte, is split or has company is not taken for it."""
+    other = AGAIN.replace(b"/a", b"/b")
+    close = AGAIN.replace(b"Host: a", b"Host: a\r\nConnection: close")
+    split = (AGAIN[:5], AGAIN[5:], AGAIN, AGAIN[:-1], b"\n")
+    pieces = (AGAIN, AGAIN, other, AGAIN, AGAIN + other, AGAIN, *split, close, AGAIN)
+    answered = [taken.path if isinstance(taken, Request) else taken for taken in converse(*pieces)]
+    assert answered == ["/a", "/a", "/b", "/a", "/a", "/b", "/a", "/a", "/a", "/a", "/a"]
+
+
+def test_a_peer_that_repeats_itself_may_end() -> None:
+    """Its end counts also when it comes while a request that was known is being answered."""
+    http = Http1()
+    for _ in range(3):
+        http.receive(AGAIN)
+        assert isinstance(http.take(), Request)
+        http.send(RESPONSE)
+        assert http.go_on()
+    http.receive(AGAIN)
+    http.take()
+    http.receive(b"")
+    http.send(RESPONSE)
+    assert http.go_on()
+    assert http.take() is Pending.CLOSED
 
 
 def test_nothing_is_sent_after_the_last() -> None:

@@ -73,8 +73,10 @@ def test_counters_begin_at_zero() -> None:
 
 def test_counters_tell_what_has_happened() -> None:
     """Each event under its own reason or cause."""
-    record = Record(changes=5)
-    record.samples["age"], record.samples["hotplug"], record.failures["timeout"] = 3, 1, 2
+    none = Record()
+    record = Record(
+        changes=5, samples={**none.samples, "age": 3, "hotplug": 1}, failures={**none.failures, "timeout": 2}
+    )
     found = scrape(counter_families(record))
     assert found.values("kvm_exporter_samples_total", "reason") == {
         ("start",): 0,

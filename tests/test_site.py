@@ -6,15 +6,16 @@ import zlib
 from http import HTTPStatus
 
 import pytest
-from prometheus_client.core import GaugeMetricFamily
 from support.live import LiveMachine, live_machine
 from support.loop import in_loop
 from support.scrape import Scrape
 
 from kvm_exporter.messages import Request, Response
+from kvm_exporter.negotiation import Format
 from kvm_exporter.observation import Observation, Observer
 from kvm_exporter.registers import ReadError
 from kvm_exporter.sampler import Limits, Sampler
+from kvm_exporter.self_metrics import Reload
 from kvm_exporter.site import Site, SiteSettings
 from kvm_exporter.sweep import Selection
 
@@ -108,16 +109,45 @@ async def test_a_body_is_compressed_for_those_who_take_it() -> None:
 
 @in_loop
 async def test_what_changes_is_current_at_every_scrape() -> None:
-    """Families of the process are collected each time, although the sample is rendered once."""
+    """The text of the moment is another each time, although the sample is rendered once."""
     numbers = iter(range(1, 4))
 
-    def process() -> list[GaugeMetricFamily]:
-        return [GaugeMetricFamily("process_scrapes", "So many.", next(numbers))]
+    def process(form: Format) -> bytes:
+        assert form is Format.TEXT_0_0_4
+        return b"process_scrapes %d\n" % next(numbers)
 
-    site = Site(sampler(live_machine(DEFAULT), Limits(max_age=0)), SiteSettings(live=process))
+    site = Site(sampler(live_machine(DEFAULT), Limits(max_age=0)), SiteSettings(now=process))
     scrapes = [Scrape((await ask(site, "/metrics")).body.decode()) for _ in range(3)]
     assert [scrape.value("process_scrapes") for scrape in scrapes] == [1, 2, 3]
     assert [scrape.value("kvm_exporter_samples_total", reason="start") for scrape in scrapes] == [1, 1, 1]
+
+
+@in_loop
+async def test_every_attempt_is_counted_at_the_next_scrape() -> None:
+    """Also one that fails, after which the sample that is served is still the same."""
+    machine = live_machine(DEFAULT)
+    keeper = sampler(machine)
+    site = Site(keeper, SiteSettings())
+    await ask(site, "/metrics")
+    machine.fault = ReadError("not now")
+    await keeper.again("signal")
+    scrape = Scrape((await ask(site, "/metrics")).body.decode())
+    assert scrape.value("kvm_exporter_samples_total", reason="signal") == 1
+    assert scrape.value("kvm_exporter_sample_failures_total", cause="error") == 1
+    assert scrape.value("kvm_exporter_sample_success") == 0
+
+
+@in_loop
+async def test_a_reload_of_the_web_configuration_shows() -> None:
+    """How the last one went, and when; nothing where there is none."""
+    reloads = iter([None, Reload(successful=True, timestamp=5.0), Reload(successful=False, timestamp=6.0)])
+    site = Site(sampler(live_machine(DEFAULT)), SiteSettings(reload=lambda: next(reloads)))
+    name = "kvm_exporter_web_config_last_reload"
+    scrapes = [Scrape((await ask(site, "/metrics")).body.decode()) for _ in range(3)]
+    assert f"{name}_successful" not in scrapes[0].names
+    assert [
+        (scrape.value(f"{name}_successful"), scrape.value(f"{name}_timestamp_seconds")) for scrape in scrapes[1:]
+    ] == [(1, 5), (0, 6)]
 
 
 class Patience(Sampler):

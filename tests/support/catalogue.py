@@ -12,6 +12,7 @@ from kvm_exporter.reference import ReferenceKeeper
 from kvm_exporter.registers import Registers
 from kvm_exporter.sampler import Record
 from kvm_exporter.self_metrics import (
+    Reload,
     build_families,
     collector_families,
     counter_families,
@@ -36,7 +37,7 @@ def rendered() -> frozenset[str]:
         *settings_families(60),
         *counter_families(Record()),
         *collector_families({"guest": Collected(success=True, duration=0)}),
-        *web_config_families(successful=True, timestamp=0),
+        *web_config_families(Reload(successful=True, timestamp=0)),
         *build_families(),
         *ProcessCollector(registry=None).collect(),
         *PlatformCollector(registry=None).collect(),
