@@ -21,6 +21,14 @@ int kvm_cpuid_pin(pid_t thread, const uint8_t *mask, size_t size)
     return sched_setaffinity(thread, size, (const cpu_set_t *)mask) ? errno : 0;
 }
 
+size_t kvm_cpuid_execute_many(const uint32_t *leaves, size_t count, uint32_t *rows)
+{
+    size_t done = 0;
+    while (done < count && kvm_cpuid_execute(leaves[done], 0, rows + 5 * done) == 0)
+        done++;
+    return done;
+}
+
 #if defined(__x86_64__) || defined(__i386__)
 
 #include <asm/prctl.h>

@@ -7,8 +7,10 @@ import errno
 import os
 import platform
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
+from struct import Struct
 
 from kvm_exporter._cpuid import ffi, lib
 from kvm_exporter.registers import Reader, ReadError, Registers, UnavailableError
@@ -16,6 +18,9 @@ from kvm_exporter.topology import Topology
 
 ATTEMPTS = 5
 """How often a read that moved to another CPU in the middle is made again."""
+
+_ROW = Struct("<4I4x")
+"""What the extension says of one read, as Registers want it: without the number of the CPU."""
 
 _PIN_REASONS = {
     errno.EINVAL: "it is outside this process's cpuset, or it went offline",
@@ -31,6 +36,8 @@ class Machine:
         self.isolated = topology.isolated
         #: The visit to a CPU that goes on now; another object at each CPU.
         self.visit: Visit | None = None
+        #: Executes CPUID wherever the thread is.
+        self.anywhere = Anywhere()
         self._thread = 0
         self._home = b""
 
@@ -53,10 +60,6 @@ class Machine:
                 # Every CPU that it may have run on is gone: any that is left.
                 _pin(0, b"\xff" * max(len(self._home), 128))
 
-    def anywhere(self, leaf: int, subleaf: int) -> Registers:
-        """Execute CPUID wherever the thread is. Raises ReadError."""
-        return _execute(leaf, subleaf, None)
-
     def on(self, cpu: int) -> Reader:
         """Pin the thread to a CPU and return a Reader that proves for each read that it happened there.
 
@@ -77,15 +80,40 @@ class Machine:
             _pin(self._thread, self._home)
 
 
+class Anywhere:
+    """A Reader wherever the thread is. Raises ReadError if it moves in the middle every time."""
+
+    def __init__(self) -> None:
+        self._out = ffi.new("uint32_t[5]")
+
+    def __call__(self, leaf: int, subleaf: int) -> Registers:
+        """Execute CPUID once."""
+        for _ in range(ATTEMPTS):
+            error = lib.kvm_cpuid_execute(leaf, subleaf, self._out)
+            if error == 0:
+                return Registers._make(ffi.unpack(self._out, 4))
+            if error != errno.EAGAIN:
+                _require(error)
+        raise ReadError(f"leaf {leaf:#010x} cannot be read: the thread moved to another CPU {ATTEMPTS} times")
+
+    def many(self, leaves: Sequence[int]) -> list[Registers]:
+        """Execute CPUID for each leaf in one call, unless the thread moves: then one after the other from there."""
+        rows = ffi.new("uint32_t[]", 5 * len(leaves))
+        done = lib.kvm_cpuid_execute_many(ffi.new("uint32_t[]", list(leaves)), len(leaves), rows)
+        read = map(Registers._make, _ROW.iter_unpack(ffi.buffer(rows)))
+        return [*islice(read, done), *(self(leaf, 0) for leaf in leaves[done:])]
+
+
 class Visit:
     """A Reader on one CPU. What it raises says why; which CPU it is, its user knows."""
 
-    __slots__ = ("_mask", "cpu", "given_up")
+    __slots__ = ("_mask", "_out", "cpu", "given_up")
 
     def __init__(self, cpu: int) -> None:
         self.cpu = cpu
         self.given_up = False
         self._mask = _mask({cpu})
+        self._out = ffi.new("uint32_t[5]")
 
     def pin(self) -> None:
         """Move the calling thread to the CPU. Raises ReadError.
@@ -99,32 +127,16 @@ class Visit:
     def __call__(self, leaf: int, subleaf: int) -> Registers:
         """Execute CPUID on the CPU. Raises ReadError if that was given up or moves away every time."""
         for _ in range(ATTEMPTS):
-            try:
-                return _execute(leaf, subleaf, self.cpu)
-            except _MovedError:
-                if self.given_up:
-                    raise ReadError("another task holds it and lets nobody run") from None
-                self.pin()
+            error = lib.kvm_cpuid_execute(leaf, subleaf, self._out)
+            if error not in {0, errno.EAGAIN}:
+                _require(error)
+            *words, where = ffi.unpack(self._out, 5)
+            if error == 0 and where == self.cpu:
+                return Registers(*words)
+            if self.given_up:
+                raise ReadError("another task holds it and lets nobody run")
+            self.pin()
         raise ReadError(f"the thread was moved away {ATTEMPTS} times")
-
-
-class _MovedError(Exception):
-    """The instruction ran on another CPU than the one asked for, or nobody knows where."""
-
-
-def _execute(leaf: int, subleaf: int, cpu: int | None) -> Registers:
-    out = ffi.new("uint32_t[5]")
-    for _ in range(ATTEMPTS):
-        error = lib.kvm_cpuid_execute(leaf, subleaf, out)
-        if error == 0:
-            eax, ebx, ecx, edx, where = ffi.unpack(out, 5)
-            if cpu is None or where == cpu:
-                return Registers(eax, ebx, ecx, edx)
-        elif error != errno.EAGAIN:
-            _require(error)
-        if cpu is not None:
-            raise _MovedError
-    raise ReadError(f"leaf {leaf:#010x} cannot be read: the thread moved to another CPU {ATTEMPTS} times")
 
 
 def _require(error: int) -> None:

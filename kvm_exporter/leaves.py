@@ -6,15 +6,22 @@ arch/x86/include/asm/cpuid/api.h (cpuid_base_hypervisor).
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from struct import Struct
 
 from kvm_exporter.features import Feature
-from kvm_exporter.registers import Reader, Registers
+from kvm_exporter.registers import Reader, Registers, read_many
 
 HYPERVISOR_BIT = 1 << 31
 """ECX of leaf 1: a hypervisor is present, and the range 0x40000000 is its own."""
 
 BASES = range(0x4000_0000, 0x4001_0000, 0x100)
 """The 256 places where a hypervisor may put its signature."""
+
+_NOTHING = Registers(0, 0, 0, 0)
+"""What most bases answer, on AMD."""
+
+_SIGNATURE = Struct("<3I")
+"""EBX, ECX, EDX as bytes."""
 
 KVM_SIGNATURE = b"KVMKVMKVM\0\0\0"
 
@@ -103,7 +110,8 @@ def find_hypervisors(read: Reader) -> tuple[Hypervisor, ...]:
     """Every hypervisor's signature among the 256 bases; none on bare metal, where those leaves mean nothing."""
     if not has_hypervisor(read):
         return ()
-    found = (_hypervisor(base, read(base, 0)) for base in BASES)
+    answers = zip(BASES, read_many(read, BASES), strict=True)
+    found = (_hypervisor(base, registers) for base, registers in answers if registers != _NOTHING)
     return tuple(hypervisor for hypervisor in found if hypervisor)
 
 
@@ -143,10 +151,13 @@ def _hypervisor(base: int, registers: Registers) -> Hypervisor | None:
     A base that nobody uses answers zeros, or on Intel the highest basic leaf: a signature that is not known by name
     needs a highest leaf within its own base.
     """
-    signature = b"".join(word.to_bytes(4, "little") for word in registers[1:])
+    eax, *words = registers
+    if not any(words):
+        return None
+    signature = _SIGNATURE.pack(*words)
     named = signature == KVM_SIGNATURE or signature in OTHER_SIGNATURES
-    if named or (any(signature) and base <= registers.eax < base + BASES.step):
-        return Hypervisor(base, signature, registers.eax)
+    if named or base <= eax < base + BASES.step:
+        return Hypervisor(base, signature, eax)
     return None
 
 

@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterator, MutableSequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from support.exporter import Exporter, exporter
 from support.tools import missing, program
 
 from kvm_exporter import cpuid
+from kvm_exporter._cpuid import lib
 from kvm_exporter.cpuid import ATTEMPTS, Machine
-from kvm_exporter.registers import ReadError, Registers, UnavailableError
+from kvm_exporter.registers import ReadError, Registers, UnavailableError, read_many
 from kvm_exporter.topology import Topology
 
 CPUS = sorted(os.sched_getaffinity(0))
@@ -282,6 +283,47 @@ def test_a_cpu_that_does_not_exist() -> None:
     assert str(caught.value) == expected
 
 
+# Many leaves at once.
+
+
+class Restless:
+    """The extension in a thread that moves to another CPU after a few of many leaves."""
+
+    def __init__(self, good: int) -> None:
+        self._good = good
+        self.single: list[int] = []
+
+    def kvm_cpuid_execute(self, leaf: int, subleaf: int, out: Any) -> int:  # noqa: ANN401 - cdata
+        """One leaf."""
+        self.single.append(leaf)
+        return lib.kvm_cpuid_execute(leaf, subleaf, out)
+
+    def kvm_cpuid_execute_many(self, leaves: Any, count: int, rows: Any) -> int:  # noqa: ANN401 - cdata
+        """So many good rows, and one that is not."""
+        assert lib.kvm_cpuid_execute_many(leaves, count, rows) == count
+        return self._good
+
+
+@pytest.mark.parametrize("good", [0, 1, 3, 4])
+def test_many_leaves_are_read_as_each_by_itself(good: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one call as far as the thread stays where it is, and one after the other from there."""
+    leaves = (0, 0x4000_0000, 0x4000_0001, 0x8000_0000)
+    machine = Machine(Topology())
+    library = Restless(good)
+    expected = [machine.anywhere(leaf, 0) for leaf in leaves]
+    monkeypatch.setattr(cpuid, "lib", library)
+    assert read_many(machine.anywhere, leaves) == expected
+    assert tuple(library.single) == leaves[good:]
+    assert any(expected[0])
+
+
+def test_many_leaves_of_a_thread_that_moves_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The leaf is named that could not be read."""
+    monkeypatch.setattr(cpuid, "lib", Library(execute=errno.EAGAIN))
+    with pytest.raises(ReadError, match="leaf 0x40000100 cannot be read: the thread moved"):
+        read_many(Machine(Topology()).anywhere, (0x4000_0100, 0x4000_0200))
+
+
 # What the extension may answer.
 
 
@@ -303,6 +345,11 @@ class Library:
         out[4] = self._cpu
         self.executed += 1
         return self._answers[1]
+
+    def kvm_cpuid_execute_many(self, leaves: object, count: int, rows: object) -> int:
+        """Execute it many times: it ends at the first."""
+        del leaves, count, rows
+        return 0
 
     def kvm_cpuid_pin(self, thread: int, mask: bytes, size: int) -> int:
         """Move a thread."""
