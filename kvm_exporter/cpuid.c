@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/types.h>
 
 #include "cpuid_api.h"
@@ -21,12 +22,20 @@ int kvm_cpuid_pin(pid_t thread, const uint8_t *mask, size_t size)
     return sched_setaffinity(thread, size, (const cpu_set_t *)mask) ? errno : 0;
 }
 
-size_t kvm_cpuid_execute_many(const uint32_t *leaves, size_t count, uint32_t *rows)
+size_t kvm_cpuid_execute_range(uint32_t first, uint32_t step, size_t count, uint32_t *rows, size_t *read)
 {
-    size_t done = 0;
-    while (done < count && kvm_cpuid_execute(leaves[done], 0, rows + 5 * done) == 0)
-        done++;
-    return done;
+    size_t used = 0;
+
+    for (*read = 0; *read < count; ++*read) {
+        uint32_t *row = rows + 5 * used;
+        if (kvm_cpuid_execute(first + (uint32_t)*read * step, 0, row))
+            break;
+        if (used == 0 || memcmp(row, row - 5, 4 * sizeof *row)) {
+            row[4] = (uint32_t)*read;
+            used++;
+        }
+    }
+    return used;
 }
 
 #if defined(__x86_64__) || defined(__i386__)

@@ -7,10 +7,8 @@ import errno
 import os
 import platform
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
-from struct import Struct
 
 from kvm_exporter._cpuid import ffi, lib
 from kvm_exporter.registers import Reader, ReadError, Registers, UnavailableError
@@ -18,9 +16,6 @@ from kvm_exporter.topology import Topology
 
 ATTEMPTS = 5
 """How often a read that moved to another CPU in the middle is made again."""
-
-_ROW = Struct("<4I4x")
-"""What the extension says of one read, as Registers want it: without the number of the CPU."""
 
 _PIN_REASONS = {
     errno.EINVAL: "it is outside this process's cpuset, or it went offline",
@@ -96,12 +91,16 @@ class Anywhere:
                 _require(error)
         raise ReadError(f"leaf {leaf:#010x} cannot be read: the thread moved to another CPU {ATTEMPTS} times")
 
-    def many(self, leaves: Sequence[int]) -> list[Registers]:
+    def many(self, leaves: range) -> list[Registers]:
         """Execute CPUID for each leaf in one call, unless the thread moves: then one after the other from there."""
-        rows = ffi.new("uint32_t[]", 5 * len(leaves))
-        done = lib.kvm_cpuid_execute_many(ffi.new("uint32_t[]", list(leaves)), len(leaves), rows)
-        read = map(Registers._make, _ROW.iter_unpack(ffi.buffer(rows)))
-        return [*islice(read, done), *(self(leaf, 0) for leaf in leaves[done:])]
+        rows, read = ffi.new("uint32_t[]", 5 * len(leaves)), ffi.new("size_t *")
+        used = lib.kvm_cpuid_execute_range(leaves.start, leaves.step, len(leaves), rows, read)
+        words = ffi.unpack(rows, 5 * used) if used else []
+        places = [*words[4::5], read[0]]
+        found: list[Registers] = []
+        for number, place in enumerate(places[:-1]):
+            found += [Registers(*words[5 * number : 5 * number + 4])] * (places[number + 1] - place)
+        return [*found, *(self(leaf, 0) for leaf in leaves[read[0] :])]
 
 
 class Visit:

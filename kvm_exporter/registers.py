@@ -1,6 +1,6 @@
 """The four registers that CPUID fills, and the function type that fills them. Knows no leaf and no machine."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 
@@ -25,12 +25,12 @@ class BulkReader(Protocol):
         """Read one."""
         ...
 
-    def many(self, leaves: Sequence[int]) -> list[Registers]:
+    def many(self, leaves: range) -> list[Registers]:
         """Subleaf 0 of each leaf."""
         ...
 
 
-def read_many(read: Reader, leaves: Sequence[int]) -> list[Registers]:
+def read_many(read: Reader, leaves: range) -> list[Registers]:
     """Subleaf 0 of each leaf. Raises what the Reader raises."""
     return read.many(leaves) if isinstance(read, BulkReader) else [read(leaf, 0) for leaf in leaves]
 
