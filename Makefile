@@ -10,7 +10,7 @@ BUILD_INPUTS := pyproject.toml setup.py constraints.txt kvm_exporter/cpuid.c kvm
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run demo test lint format install bench-fleet bench-rollout dashboards fuzz mutants deb dist clean
+.PHONY: run demo test lint format install bench bench-fleet bench-rollout soak dashboards fuzz mutants deb dist clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/kvm-exporter --web.listen-address=$(ADDRESS)
@@ -21,7 +21,7 @@ demo: $(VENV)/.installed build/tools/.unpacked
 
 install: $(VENV)/.installed
 
-test: $(VENV)/.installed-dev build/tools/.unpacked build/guests/.unpacked build/grafana/.installed build/trees/.made
+test: $(VENV)/.installed-dev build/tools/.unpacked build/guests/.unpacked build/grafana/.installed build/trees/.made build/peers/.unpacked
 	@scripts/system-packages $(PYTHON) test
 	@scripts/system-packages $(PYTHON) deb
 	$(BIN)/coverage erase
@@ -45,6 +45,16 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# Side by side with what users would otherwise run; docs/benchmarks.md has a run of it. Needs a machine that is quiet.
+bench: $(VENV)/.installed-dev build/peers/.unpacked
+	@scripts/system-packages $(PYTHON) test
+	PYTHONPATH=tests $(BIN)/python -m benchmarks $(BENCH_FLAGS)
+
+# Under load for a long time, with everything changing: SOAK_FLAGS="--duration=2m".
+soak: $(VENV)/.installed-dev
+	@scripts/system-packages $(PYTHON) test
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.soak $(SOAK_FLAGS)
 
 # What fleets of a thousand and of ten thousand machines cost a real Prometheus with our rules, and our dashboard.
 bench-fleet: $(VENV)/.installed build/tools/.unpacked
@@ -91,6 +101,10 @@ build/guests/.unpacked: scripts/guest-tools
 
 build/grafana/.installed: scripts/grafana-packages tests/node/package-lock.json
 	@scripts/grafana-packages build/grafana
+	@touch $@
+
+build/peers/.unpacked: scripts/benchmark-peers
+	@scripts/benchmark-peers build/peers
 	@touch $@
 
 build/tools/.unpacked: scripts/monitoring-tools

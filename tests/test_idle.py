@@ -1,15 +1,14 @@
 """An idle exporter sleeps: nothing wakes it up but the service manager's watchdog."""
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from support.exporter import UNMEASURED, Exporter
 from support.notifications import Notifications, notified_exporter
+from support.process import sleeps
 
 WATCHDOG_SECONDS = 10
 """Of the service manager; the shipped unit's is six times as long, and costs as many times less."""
@@ -26,16 +25,6 @@ class Idleness:
     sleeps: int
     #: How often it told the service manager that it is alive.
     beats: int
-
-
-def sleeps(running: Exporter) -> dict[int, int]:
-    """How often each thread has given its CPU back by itself: proc(5), voluntary_ctxt_switches."""
-    found = {}
-    for thread in Path(f"/proc/{running.process.pid}/task").iterdir():
-        match = re.search(r"^voluntary_ctxt_switches:\s+([0-9]+)$", (thread / "status").read_text(), re.MULTILINE)
-        assert match is not None
-        found[int(thread.name)] = int(match[1])
-    return found
 
 
 def settled(running: Exporter) -> dict[int, int]:

@@ -1,12 +1,24 @@
 """A running process from outside: what it has open, its memory, what it complained of, and whom it started."""
 
 import os
+import re
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, Protocol
 
 from support.exporter import Exporter
+
+
+class Running(Protocol):
+    """Whatever is a process."""
+
+    @property
+    def process(self) -> subprocess.Popen[Any]:
+        """Which one."""
+        ...
 
 
 def errors(running: Exporter) -> list[str]:
@@ -14,7 +26,7 @@ def errors(running: Exporter) -> list[str]:
     return [line for line in running.log if "level=error" in line or "Traceback" in line]
 
 
-def sockets(running: Exporter) -> int:
+def sockets(running: Running) -> int:
     """How many it has."""
     folder = f"/proc/{running.process.pid}/fd"
     found = 0
@@ -24,11 +36,21 @@ def sockets(running: Exporter) -> int:
     return found
 
 
-def memory(running: Exporter, field: str = "VmRSS") -> float:
+def memory(running: Running, field: str = "VmRSS") -> float:
     """Its memory in megabytes: now, or with VmHWM at most."""
     status = Path(f"/proc/{running.process.pid}/status").read_text()
     [line] = [line for line in status.splitlines() if line.startswith(f"{field}:")]
     return int(line.split()[1]) / 1024
+
+
+def sleeps(running: Running) -> dict[int, int]:
+    """How often each thread has given its CPU back by itself: proc(5), voluntary_ctxt_switches."""
+    found = {}
+    for thread in Path(f"/proc/{running.process.pid}/task").iterdir():
+        match = re.search(r"^voluntary_ctxt_switches:\s+([0-9]+)$", (thread / "status").read_text(), re.MULTILINE)
+        assert match is not None
+        found[int(thread.name)] = int(match[1])
+    return found
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:

@@ -1,0 +1,1 @@
+"""What the exporter costs, side by side with what users would otherwise run: make bench, make soak."""

@@ -1,0 +1,66 @@
+"""``python -m benchmarks [NAME…]``: measures, prints a table in Markdown, and writes build/bench.json."""
+
+import argparse
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks import footprint, growth, scrapes, sweeps
+from benchmarks.effort import REPOSITORY, Effort
+from benchmarks.figures import Figure, as_json, table
+from benchmarks.programs import peer
+
+MEASUREMENTS: dict[str, Callable[[Effort], Iterator[Figure]]] = {
+    "sweeps": sweeps.measure,
+    "scrapes": scrapes.measure,
+    "footprint": footprint.measure,
+    "growth": growth.measure,
+}
+
+
+def main() -> None:
+    """Measure what is asked for, or all."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MEASUREMENTS)}; all if none is given")
+    parser.add_argument("--quick", action="store_true", help="only to see that it works: the figures say nothing")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "build" / "bench.json", help="default: %(default)s")
+    options = parser.parse_args()
+    if unknown := set(options.names) - MEASUREMENTS.keys():
+        parser.error(f"{', '.join(sorted(unknown))}: no such measurement; there are {', '.join(MEASUREMENTS)}")
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory() as folder:
+        effort = Effort(Path(folder))
+        if options.quick:
+            effort = Effort(Path(folder), rounds=2, requests=5, blocks=2, starts=1, idle_seconds=0.5, cpus=(2, 64))
+        for name in options.names or MEASUREMENTS:
+            sys.stderr.write(f"measuring {name}\n")
+            figures += MEASUREMENTS[name](effort)
+    options.output.write_text(as_json(about(), figures), encoding="utf-8")
+    sys.stdout.write("".join(f"- {name}: {value}\n" for name, value in about().items()))
+    sys.stdout.write(f"\n{table(figures)}\n")
+
+
+def about() -> dict[str, str]:
+    """The machine, and the versions of what was measured."""
+    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    model = next((line.partition(":")[2].strip() for line in cpuinfo.splitlines() if line.startswith("model name")), "")
+    return {
+        "processor": f"{model}, {cpuinfo.count('processor	:')} CPUs",
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "node_exporter": version("usr/bin/prometheus-node-exporter", "--version"),
+        "nginx": version("usr/sbin/nginx", "-v"),
+    }
+
+
+def version(path: str, flag: str) -> str:
+    """The first line of what a program says of itself."""
+    result = subprocess.run([peer(path), flag], check=True, capture_output=True, text=True)
+    return (result.stdout or result.stderr).splitlines()[0]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""How what a scrape costs grows with the number of CPUs, beside a bare loop that sends as many bytes."""
+
+import gzip
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from support.process import memory
+
+from benchmarks.effort import Effort
+from benchmarks.figures import Figure
+from benchmarks.many_cpus import machine
+from benchmarks.programs import bare_server, free_port, running
+from benchmarks.scrapes import ask_often, cpus, latencies
+from benchmarks.sweeps import timed
+from kvm_exporter.exposition import Body
+from kvm_exporter.metrics import machine_families
+from kvm_exporter.negotiation import Format
+from kvm_exporter.sweep import Selection, look
+
+MILLISECONDS = 1000
+"""A second."""
+
+RENDERINGS = 5
+
+
+def measure(effort: Effort) -> Iterator[Figure]:
+    """The figures of each size."""
+    for count in effort.cpus:
+        yield from of_size(count, effort)
+
+
+def of_size(count: int, effort: Effort) -> Iterator[Figure]:
+    """A daemon of so many CPUs, and a bare loop with its answer."""
+    with ExitStack() as stack:
+        port = free_port()
+        command = [sys.executable, "-m", "benchmarks.many_cpus", str(port), str(count)]
+        ours = stack.enter_context(running(command, port, environment=dict(os.environ)))
+        file = effort.folder / f"body-{count}"
+        file.write_bytes(ours.get())
+        port = free_port()
+        bare = stack.enter_context(running(bare_server(port, file), port, f"/{file.name}"))
+        mine, theirs = ask_often([ours, bare], effort)
+        resident = memory(ours)
+    body = gzip.decompress(file.read_bytes())
+    series = sum(not line.startswith(b"#") for line in body.splitlines())
+    end = f"of_{count}_cpus"
+    yield Figure(
+        f"scrape_beyond_bytes_{end}", [a - b for a, b in zip(latencies(mine), latencies(theirs), strict=True)], "µs"
+    )
+    yield Figure(f"scrape_cpu_beyond_bytes_{end}", [a - b for a, b in zip(cpus(mine), cpus(theirs), strict=True)], "µs")
+    yield Figure(f"scrape_p50_{end}", latencies(mine), "µs")
+    yield Figure(f"render_{end}", render_times(count), "ms")
+    yield Figure(f"resident_{end}", [resident], "MiB")
+    yield Figure(f"series_{end}", [series], "", target=90 + 2 * count)
+    yield Figure(f"bytes_{end}", [len(body)], "B")
+    yield Figure(f"gzip_bytes_{end}", [file.stat().st_size], "B")
+
+
+def render_times(count: int) -> list[float]:
+    """The milliseconds that the first scrape of a sample takes for rendering and compressing it."""
+    sample = look(machine(count), Selection(), None)
+    return [
+        timed(lambda: Body(machine_families(sample)).gzip(Format.OPENMETRICS_1_0_0)).time * MILLISECONDS
+        for _ in range(RENDERINGS)
+    ]

@@ -1,0 +1,48 @@
+"""Scrapes at a steady rate, over TLS and with a password, by a few scrapers that keep their connections for a while."""
+
+import ssl
+import threading
+import time
+from contextlib import closing
+from http import HTTPStatus
+
+from support.secure import ask_on, basic, connection
+
+SCRAPES_PER_SECOND = 200
+SCRAPERS = 4
+
+KEPT = 100
+"""Scrapes on one connection, before another: that one is the first to see a new certificate."""
+
+LOGIN = basic("prometheus")
+
+
+class Load:
+    """Scrapes at a steady rate, until it is stopped."""
+
+    def __init__(self, port: int, context: ssl.SSLContext, stop: threading.Event) -> None:
+        self._port = port
+        self._context = context
+        self._stop = stop
+        #: Seconds of each that was answered well, and why the others were not.
+        self.times: list[float] = []
+        self.failures: list[str] = []
+
+    def run(self) -> None:
+        """One scraper."""
+        due = time.monotonic()
+        while not self._stop.is_set():
+            with closing(connection(self._port, self._context)) as kept:
+                for _ in range(KEPT):
+                    due += SCRAPERS / SCRAPES_PER_SECOND
+                    if self._stop.wait(max(due - time.monotonic(), 0)):
+                        return
+                    start = time.monotonic()
+                    try:
+                        reply = ask_on(kept, login=LOGIN)
+                    except OSError as error:
+                        self.failures.append(repr(error))
+                        break
+                    if reply.status != HTTPStatus.OK or "\nkvm_exporter_sample_success 1.0\n" not in reply.body:
+                        self.failures.append(f"{reply.status}: {reply.body[:200]!r}")
+                    self.times.append(time.monotonic() - start)
