@@ -1,4 +1,4 @@
-"""Peers that come and go beside the scrapes: silent ones, and some that send half, nonsense, or much without reading."""
+"""Peers that come and go beside the scrapes: silent ones, and some that send half, nonsense, or much, reading nothing."""
 
 import socket
 import ssl

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from kvm_exporter.begun import Begun
+from kvm_exporter.deadlines import Deadline
 from kvm_exporter.http1 import Http1, Pending, Refusal
 from kvm_exporter.messages import Request, Response, plain
 from kvm_exporter.outgoing import Outgoing
@@ -24,6 +25,7 @@ class Connection(asyncio.BufferedProtocol):
     """One peer, from accept to close. At most one request is being answered, and meanwhile nothing is read."""
 
     _transport: asyncio.Transport
+    _deadline: Deadline
     _out: Outgoing
 
     def __init__(self, owner: "Owner[Connection]") -> None:
@@ -33,7 +35,6 @@ class Connection(asyncio.BufferedProtocol):
         self.opening: asyncio.Task[None] | None = None
         self._made = False
         self._reply: asyncio.Task[None] | None = None
-        self._deadline: asyncio.TimerHandle | None = None
         self._idle = False
         self._refused = False
 
@@ -62,16 +63,17 @@ class Connection(asyncio.BufferedProtocol):
         """The peer is there."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's promise, told to the type checker
         self._transport, self._made = transport, True
+        self._deadline = Deadline(transport.abort)
         self._out = Outgoing(transport, self._owner.deadlines.write)
         # pause_writing() says when the kernel has not everything, resume_writing() when it has again. With 0 as the
         # mark, asyncio's TLS would say both of an empty buffer, in turns.
         transport.set_write_buffer_limits(high=1, low=0)
-        self._expect_within(self._owner.deadlines.header)
+        self._deadline.within(self._owner.deadlines.header)
         self._owner.opened(self, transport.get_extra_info("ssl_object"))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """The peer is gone, or we are."""
-        self._expect_nothing()
+        self._deadline.end()
         if self._reply is not None:
             self._reply.cancel()
         self._owner.closed(self)
@@ -111,7 +113,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         taken = self._http.take()
         if isinstance(taken, Request):
-            self._expect_nothing()
+            self._deadline.lift()
             response = Begun(self._response(taken))
             if at_once and response.done:
                 self._send_at_once(response.result)
@@ -123,7 +125,7 @@ class Connection(asyncio.BufferedProtocol):
             self._close()
         elif taken is Pending.HEADER and self._idle:
             self._idle = False
-            self._expect_within(self._owner.deadlines.header)
+            self._deadline.within(self._owner.deadlines.header)
 
     async def _response(self, request: Request) -> Response:
         try:
@@ -164,7 +166,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._transport.resume_reading()
         self._idle = True
-        self._expect_within(self._owner.deadlines.idle)
+        self._deadline.within(self._owner.deadlines.idle)
         self._advance()
 
     def _refuse(self, response: Response) -> None:
@@ -176,7 +178,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.write(self._http.send(response, last=True))
         if self._transport.can_write_eof():
             self._transport.write_eof()
-            self._expect_within(self._owner.deadlines.linger)
+            self._deadline.within(self._owner.deadlines.linger)
         else:
             self._close()
 
@@ -184,14 +186,4 @@ class Connection(asyncio.BufferedProtocol):
         """End the connection when what was written is with the kernel, or after a moment."""
         self._transport.close()
         # asyncio's TLS waits for ever for a peer that left, without saying so, while it was being answered.
-        self._expect_within(self._owner.deadlines.linger)
-
-    # Deadlines.
-
-    def _expect_within(self, seconds: float) -> None:
-        self._expect_nothing()
-        self._deadline = asyncio.get_running_loop().call_later(seconds, self._transport.abort)
-
-    def _expect_nothing(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self._deadline.within(self._owner.deadlines.linger)

@@ -61,6 +61,8 @@ class Http1:
     def take(self) -> Request | Refusal | Pending:
         """The next request, if all of it has been received."""
         pieces, self._pieces = self._pieces, []
+        if self._unused and not pieces:
+            return Pending.NOTHING
         known, request = self._known
         # A scraper says the same each time; parsing it would take longer than all the rest.
         if request is not None and self._unused and pieces == known:

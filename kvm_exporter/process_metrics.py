@@ -24,12 +24,14 @@ class ProcessMetrics:
 
     def __init__(self) -> None:
         self._families = tuple(ProcessCollector(registry=None).collect())
-        #: Per format, the text with a place for each value.
+        #: Per format, the text with a place for each value that changes.
         self._templates: dict[Format, bytes] = {}
         if self._families:
             # Kept open: what is read from them is fresh each time, also when there is no descriptor left for others.
             self._memory = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
             self._descriptors = os.open("/proc/self/fd", os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+            changing = self._now()
+            self._changing = [family.name for family in self._families if family.name in changing]
 
     def text(self, form: Format) -> bytes:
         """All of them in an exposition format, as they are now."""
@@ -37,13 +39,13 @@ class ProcessMetrics:
             return b""
         template = self._templates.get(form)
         if template is None:
-            template = self._templates[form] = b"".join(_template(family, form) for family in self._families)
+            texts = (_template(family, form, changes=family.name in self._changing) for family in self._families)
+            template = self._templates[form] = b"".join(texts)
         now = self._now()
-        values = [now.get(family.name, family.samples[0].value) for family in self._families]
-        return template % tuple(map(_text, values))
+        return template % tuple([_text(now[name]) for name in self._changing])
 
     def _now(self) -> dict[str, float]:
-        """The values that change, by family."""
+        """The values that may change, by family."""
         used = resource.getrusage(resource.RUSAGE_SELF)
         size, resident, _ = os.pread(self._memory, 1024, 0).split(maxsplit=2)
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -70,6 +72,7 @@ def _text(value: float) -> bytes:
     return text.encode()
 
 
-def _template(family: Metric, form: Format) -> bytes:
-    """A family of one sample with a place for its value: the last word."""
-    return render((family,), form).rpartition(b" ")[0].replace(b"%", b"%%") + b" %b\n"
+def _template(family: Metric, form: Format, *, changes: bool) -> bytes:
+    """A family of one sample, with a place for its value, which is the last word, if that changes."""
+    text = render((family,), form).replace(b"%", b"%%")
+    return text.rpartition(b" ")[0] + b" %b\n" if changes else text

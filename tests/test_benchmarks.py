@@ -1,4 +1,4 @@
-"""The benchmarks still run and measure what is promised, and the soak finds what is wrong; the figures say nothing here."""
+"""The benchmarks run and measure what is promised, and the soak finds what is wrong; the figures mean nothing here."""
 
 import json
 import os
