@@ -10,7 +10,7 @@ from support.process import memory
 
 from benchmarks.effort import Effort
 from benchmarks.figures import Figure
-from benchmarks.many_cpus import machine
+from benchmarks.many_cpus import ManyCpus
 from benchmarks.programs import bare_server, free_port, running
 from benchmarks.scrapes import ask_often, cpus, latencies
 from benchmarks.sweeps import timed
@@ -60,7 +60,7 @@ def of_size(count: int, effort: Effort) -> Iterator[Figure]:
 
 def render_times(count: int) -> list[float]:
     """The milliseconds that the first scrape of a sample takes for rendering and compressing it."""
-    sample = look(machine(count), Selection(), None)
+    sample = look(ManyCpus(count), Selection(), None)
     return [
         timed(lambda: Body(machine_families(sample)).gzip(Format.OPENMETRICS_1_0_0)).time * MILLISECONDS
         for _ in range(RENDERINGS)

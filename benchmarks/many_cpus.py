@@ -3,7 +3,8 @@
 import asyncio
 import sys
 
-from support.live import LiveMachine, live_machine
+from support.live import LiveMachine
+from support.readers import kvm_rows, reader
 
 from kvm_exporter import daemon
 from kvm_exporter.addresses import TcpAddress
@@ -14,16 +15,23 @@ from kvm_exporter.sweep import Selection
 EAX = 0x01007EFB
 
 
-def machine(cpus: int) -> LiveMachine:
+class ManyCpus(LiveMachine):
     """CPUs that answer at once."""
-    return live_machine(*[EAX] * cpus)
+
+    def __init__(self, cpus: int) -> None:
+        super().__init__(*[reader(kvm_rows(EAX))] * cpus)
+        self._online = super().online()
+
+    def online(self) -> tuple[int, ...]:
+        """The same object each time, as the real one."""
+        return self._online
 
 
 def main() -> None:
     """Serve."""
     port, cpus = map(int, sys.argv[1:])
     options = daemon.Options(addresses=[TcpAddress("127.0.0.1", port)], limits=Limits(max_age=3600))
-    source = machine(cpus)
+    source = ManyCpus(cpus)
     asyncio.run(daemon.serve(options, source, Observer(source, Selection(), None, host=False).observe))
 
 

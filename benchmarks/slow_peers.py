@@ -1,4 +1,4 @@
-"""Peers that come and go beside the scrapes: silent ones, and some that send half, nonsense, or much, reading nothing."""
+"""Peers that come and go beside the scrapes: silent, or sending half, nonsense, or much that they read no answer to."""
 
 import socket
 import ssl
