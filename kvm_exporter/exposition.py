@@ -1,8 +1,8 @@
 """Bodies of a scrape: what stays rendered and compressed once, and what changes at each scrape added to it."""
 
-import struct
 import zlib
 from collections.abc import Callable, Iterable
+from struct import Struct
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -17,6 +17,10 @@ _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _COMPRESSION_LEVEL = 6
 _STORED_BYTES = 0xFFFF
 """The most that a block has that is not compressed."""
+_BLOCK_HEADER = Struct("<BHH")
+"""Whether it is the last, its length, and that again with its bits turned around."""
+_TRAILER = Struct("<II")
+"""The CRC and the length of what is compressed."""
 
 
 class _Constant:
@@ -75,8 +79,8 @@ class Body:
     def gzip(self, form: Format, now: bytes = b"") -> bytes:
         """The body in gzip's format, RFC 1952. Raises ValueError on a name that its families repeat."""
         fixed, tail = self.rendered(form), now + _end(form)
-        trailer = struct.pack("<II", zlib.crc32(tail, fixed.crc), (fixed.size + len(tail)) & 0xFFFF_FFFF)
-        return b"".join((_GZIP_HEADER, *fixed.deflated, _stored(tail), trailer))
+        trailer = _TRAILER.pack(zlib.crc32(tail, fixed.crc), (fixed.size + len(tail)) & 0xFFFF_FFFF)
+        return b"".join((_GZIP_HEADER, *fixed.deflated, *_stored(tail), trailer))
 
     def rendered(self, form: Format) -> Rendered:
         """Its families, of bodies that go on too. Raises ValueError on a name that is repeated."""
@@ -119,14 +123,12 @@ def _deflate(data: bytes) -> bytes:
     return stream.compress(data) + stream.flush(zlib.Z_FULL_FLUSH)
 
 
-def _stored(data: bytes) -> bytes:
+def _stored(data: bytes) -> tuple[bytes, ...]:
     """Raw deflate without compression, to the end of the stream: RFC 1951 section 3.2.4.
 
     For the few hundred bytes that this saves, a compressor takes a sixth of the time of a scrape.
     """
-    pieces = [data[start : start + _STORED_BYTES] for start in range(0, len(data), _STORED_BYTES)] or [b""]
-    last = len(pieces) - 1
-    heads = (
-        struct.pack("<BHH", number == last, len(piece), len(piece) ^ 0xFFFF) for number, piece in enumerate(pieces)
-    )
-    return b"".join(part for pair in zip(heads, pieces, strict=True) for part in pair)
+    size = len(data)
+    if size > _STORED_BYTES:
+        return (b"\0\xff\xff\0\0", data[:_STORED_BYTES], *_stored(data[_STORED_BYTES:]))
+    return (_BLOCK_HEADER.pack(1, size, size ^ _STORED_BYTES), data)

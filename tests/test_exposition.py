@@ -169,6 +169,13 @@ def test_any_label_survives_the_text(text: str) -> None:
     }
 
 
+@pytest.mark.parametrize("size", [0, 0xFFFF - 6, 0xFFFF, 0x10000, 0x20000, 1 << 20])
+def test_a_text_of_the_moment_may_have_any_length(size: int) -> None:
+    """Also where it takes several blocks that are not compressed."""
+    now = bytes(number % 251 for number in range(size))
+    assert gzip.decompress(BODY.gzip(OPENMETRICS, now)) == BODY.identity(OPENMETRICS, now)
+
+
 @FORMATS
 def test_an_empty_body_is_a_body(form: Format) -> None:
     """A machine may have nothing to say."""
