@@ -15,7 +15,7 @@ from benchmarks.effort import Effort
 from benchmarks.figures import Figure, ratios
 from benchmarks.programs import exporter, free_port, node_exporter, running
 from benchmarks.scrapes import ask
-from benchmarks.sweeps import timed
+from benchmarks.sweeper import timed
 
 SCRAPES = 1000
 

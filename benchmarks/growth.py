@@ -13,7 +13,7 @@ from benchmarks.figures import Figure
 from benchmarks.many_cpus import ManyCpus
 from benchmarks.programs import bare_server, free_port, running
 from benchmarks.scrapes import ask_often, cpus, latencies
-from benchmarks.sweeps import timed
+from benchmarks.sweeper import timed
 from kvm_exporter.exposition import Body
 from kvm_exporter.metrics import machine_families
 from kvm_exporter.negotiation import Format

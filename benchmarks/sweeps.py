@@ -2,10 +2,12 @@
 
 import os
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -13,8 +15,9 @@ from typing import NamedTuple
 from benchmarks.effort import Effort
 from benchmarks.figures import Figure, ratios
 from benchmarks.programs import compiled, found
+from benchmarks.sweeper import Took, timed
 from kvm_exporter.cpuid import Machine
-from kvm_exporter.leaves import BASES, survey
+from kvm_exporter.leaves import survey
 from kvm_exporter.registers import Reader, Registers
 from kvm_exporter.sweep import Selection, look
 from kvm_exporter.topology import Topology
@@ -31,13 +34,6 @@ MICROSECONDS = 1e6
 """A second."""
 
 
-class Took(NamedTuple):
-    """Seconds: all of them, and those that the thread ran."""
-
-    time: float
-    cpu: float
-
-
 class Block(NamedTuple):
     """Sweeps in a row: the first, and the median of the others."""
 
@@ -51,9 +47,8 @@ Way = Callable[[], Took]
 
 def measure(effort: Effort) -> Iterator[Figure]:
     """Ratios, the sweep itself, and our own share of it."""
-    # As in the daemon: not in the main thread, whose mask stays as it is.
+    took = in_turn(effort)
     with ThreadPoolExecutor(1) as thread:
-        took = thread.submit(in_turn, effort).result()
         own = thread.submit(own_overhead, max(effort.blocks // 2, 1)).result()
     for clock, what in ((0, "sweep"), (1, "sweep_cpu")):
         for name in took.keys() - {"exporter"} if clock == 0 else {"c_loop"}:
@@ -68,55 +63,42 @@ def measure(effort: Effort) -> Iterator[Figure]:
 
 def in_turn(effort: Effort) -> dict[str, list[Block]]:
     """What each way takes, one after the other, in blocks; the first of these does not count."""
-    machine = Machine(Topology())
-    leaves = leaves_of(machine)
-    loop = subprocess.Popen(
-        [compiled("sweep", effort.folder), *map(hex, leaves)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    with loop:
+    leaves = [hex(leaf) for leaf in leaves_of(Machine(Topology()))]
+    commands: dict[str, list[str | Path]] = {
+        "exporter": [sys.executable, "-m", "benchmarks.sweeper", "exporter"],
+        "c_loop": [compiled("sweep", effort.folder), *leaves],
+    }
+    if Path("/dev/cpu/0/cpuid").exists():
+        commands["dev_cpu"] = [sys.executable, "-m", "benchmarks.sweeper", "dev_cpu", *leaves]
+    with ExitStack() as stack:
         ways: dict[str, Way] = {
-            "exporter": lambda: timed(lambda: look(machine, Selection(), None)),
-            "c_loop": lambda: looped(loop),
-        }
-        if Path("/dev/cpu/0/cpuid").exists():
-            ways["dev_cpu"] = lambda: timed(lambda: read_devices(machine.online(), leaves))
-        if program := found("cpuid"):
-            command = [program, "-r"]
-            ways["cpuid_program"] = lambda: timed(
-                lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            name: partial(
+                answer, stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
             )
+            for name, command in commands.items()
+        }
+        if program := found("cpuid"):
+            run = partial(subprocess.run, [program, "-r"], check=True, stdout=subprocess.DEVNULL)
+            ways["cpuid_program"] = lambda: timed(run)
         rounds = [{name: in_a_row(way) for name, way in ways.items()} for _ in range(effort.blocks + 1)]
     return {name: [took[name] for took in rounds[1:]] for name in ways}
 
 
 def in_a_row(way: Way) -> Block:
-    """The first after a sleep, as the daemon's thread has had, with nothing in the CPU's caches that it needs."""
-    first, *again = (rested(way, REST_SECONDS if number == 0 else REST_SECONDS / 10) for number in range(BLOCK))
+    """The first after a sleep, with nothing in the CPU's caches that it needs, as it is for the daemon's thread."""
+    time.sleep(REST_SECONDS)
+    first, *again = (way() for _ in range(BLOCK))
     return Block(first, Took(median(took.time for took in again), median(took.cpu for took in again)))
 
 
-def rested(way: Way, seconds: float) -> Took:
-    """The scheduler lets who has just run wait for a CPU: none of them has."""
-    time.sleep(seconds)
-    return way()
-
-
-def timed(job: Callable[[], object]) -> Took:
-    """What a job takes in this thread."""
-    start, cpu = time.perf_counter(), time.thread_time()
-    job()
-    used = time.thread_time() - cpu
-    return Took(time.perf_counter() - start, used)
-
-
-def looped(loop: subprocess.Popen[bytes]) -> Took:
-    """What one turn of sweep.c took, by its own clocks."""
-    if loop.stdin is None or loop.stdout is None:
-        raise RuntimeError("sweep.c is asked and answers over pipes")
-    loop.stdin.write(b"\n")
-    loop.stdin.flush()
-    time_, cpu = (int(word) / 1e9 for word in loop.stdout.readline().split())
-    return Took(time_, cpu)
+def answer(process: subprocess.Popen[bytes]) -> Took:
+    """What one sweep of a process took, by its own clocks: of sweep.c or sweeper.py."""
+    if process.stdin is None or process.stdout is None:
+        raise RuntimeError("it is asked and answers over pipes")
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    nanoseconds = (int(word) / 1e9 for word in process.stdout.readline().split())
+    return Took(*nanoseconds)
 
 
 def leaves_of(machine: Machine) -> list[int]:
@@ -129,17 +111,6 @@ def leaves_of(machine: Machine) -> list[int]:
 
     survey(note, look(machine, Selection(), None).anywhere.hypervisors)
     return read
-
-
-def read_devices(cpus: Sequence[int], leaves: Sequence[int]) -> None:
-    """The same leaves by the kernel's cpuid driver: one file a CPU, one read a leaf."""
-    for place, cpu in enumerate(cpus):
-        descriptor = os.open(f"/dev/cpu/{cpu}/cpuid", os.O_RDONLY)
-        try:
-            for leaf in (*(BASES if place == 0 else ()), *leaves):
-                os.pread(descriptor, 16, leaf)
-        finally:
-            os.close(descriptor)
 
 
 class LeaflessMachine:

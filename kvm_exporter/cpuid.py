@@ -9,9 +9,10 @@ import platform
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 from kvm_exporter._cpuid import ffi, lib
-from kvm_exporter.registers import Reader, ReadError, Registers, UnavailableError
+from kvm_exporter.registers import Reader, ReadError, Registers, Run, UnavailableError, one_by_one
 from kvm_exporter.topology import Topology
 
 ATTEMPTS = 5
@@ -91,16 +92,16 @@ class Anywhere:
                 _require(error)
         raise ReadError(f"leaf {leaf:#010x} cannot be read: the thread moved to another CPU {ATTEMPTS} times")
 
-    def many(self, leaves: range) -> list[Registers]:
+    def runs(self, leaves: range) -> list[Run]:
         """Execute CPUID for each leaf in one call, unless the thread moves: then one after the other from there."""
         rows, read = ffi.new("uint32_t[]", 5 * len(leaves)), ffi.new("size_t *")
         used = lib.kvm_cpuid_execute_range(leaves.start, leaves.step, len(leaves), rows, read)
-        words = ffi.unpack(rows, 5 * used) if used else []
-        places = [*words[4::5], read[0]]
-        found: list[Registers] = []
-        for number, place in enumerate(places[:-1]):
-            found += [Registers(*words[5 * number : 5 * number + 4])] * (places[number + 1] - place)
-        return [*found, *(self(leaf, 0) for leaf in leaves[read[0] :])]
+        words, done = ffi.unpack(rows, 5 * used), read[0]
+        places = pairwise([*words[4::5], done])
+        found = [
+            (leaves[place:end], Registers(*words[5 * row : 5 * row + 4])) for row, (place, end) in enumerate(places)
+        ]
+        return [*found, *one_by_one(self, leaves[done:])]
 
 
 class Visit:
@@ -127,11 +128,12 @@ class Visit:
         """Execute CPUID on the CPU. Raises ReadError if that was given up or moves away every time."""
         for _ in range(ATTEMPTS):
             error = lib.kvm_cpuid_execute(leaf, subleaf, self._out)
-            if error not in {0, errno.EAGAIN}:
+            if error == 0:
+                *words, where = ffi.unpack(self._out, 5)
+                if where == self.cpu:
+                    return Registers(*words)
+            elif error != errno.EAGAIN:
                 _require(error)
-            *words, where = ffi.unpack(self._out, 5)
-            if error == 0 and where == self.cpu:
-                return Registers(*words)
             if self.given_up:
                 raise ReadError("another task holds it and lets nobody run")
             self.pin()
@@ -154,7 +156,7 @@ def _require(error: int) -> None:
 def _mask(cpus: set[int]) -> bytes:
     """CPU numbers as the kernel's cpumask: bit N of a little-endian number of whole 64-bit words."""
     words = max(cpus) // 64 + 1
-    return sum(1 << cpu for cpu in cpus).to_bytes(words * 8, "little")
+    return sum([1 << cpu for cpu in cpus]).to_bytes(words * 8, "little")
 
 
 def _pin(thread: int, mask: bytes) -> int:

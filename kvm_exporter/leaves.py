@@ -9,16 +9,13 @@ from dataclasses import dataclass, field
 from struct import Struct
 
 from kvm_exporter.features import Feature
-from kvm_exporter.registers import Reader, Registers, read_many
+from kvm_exporter.registers import Reader, Registers, read_runs
 
 HYPERVISOR_BIT = 1 << 31
 """ECX of leaf 1: a hypervisor is present, and the range 0x40000000 is its own."""
 
 BASES = range(0x4000_0000, 0x4001_0000, 0x100)
 """The 256 places where a hypervisor may put its signature."""
-
-_NOTHING = Registers(0, 0, 0, 0)
-"""What most bases answer, on AMD."""
 
 _SIGNATURE = Struct("<3I")
 """EBX, ECX, EDX as bytes."""
@@ -110,8 +107,7 @@ def find_hypervisors(read: Reader) -> tuple[Hypervisor, ...]:
     """Every hypervisor's signature among the 256 bases; none on bare metal, where those leaves mean nothing."""
     if not has_hypervisor(read):
         return ()
-    answers = zip(BASES, read_many(read, BASES), strict=True)
-    found = (_hypervisor(base, registers) for base, registers in answers if registers != _NOTHING)
+    found = (_hypervisor(base, said) for bases, said in read_runs(read, BASES) if any(said) for base in bases)
     return tuple(hypervisor for hypervisor in found if hypervisor)
 
 

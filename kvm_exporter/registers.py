@@ -17,6 +17,10 @@ class Registers(NamedTuple):
 Reader = Callable[[int, int], Registers]
 
 
+Run = tuple[range, Registers]
+"""Leaves, and what each of them says."""
+
+
 @runtime_checkable
 class BulkReader(Protocol):
     """A Reader that takes less time for many leaves than for one after the other."""
@@ -25,14 +29,19 @@ class BulkReader(Protocol):
         """Read one."""
         ...
 
-    def many(self, leaves: range) -> list[Registers]:
-        """Subleaf 0 of each leaf."""
+    def runs(self, leaves: range) -> list[Run]:
+        """Subleaf 0 of all leaves, in their order."""
         ...
 
 
-def read_many(read: Reader, leaves: range) -> list[Registers]:
-    """Subleaf 0 of each leaf. Raises what the Reader raises."""
-    return read.many(leaves) if isinstance(read, BulkReader) else [read(leaf, 0) for leaf in leaves]
+def read_runs(read: Reader, leaves: range) -> list[Run]:
+    """Subleaf 0 of all leaves, in their order. Raises what the Reader raises."""
+    return read.runs(leaves) if isinstance(read, BulkReader) else one_by_one(read, leaves)
+
+
+def one_by_one(read: Reader, leaves: range) -> list[Run]:
+    """The same, a run for each leaf."""
+    return [(leaves[place : place + 1], read(leaf, 0)) for place, leaf in enumerate(leaves)]
 
 
 class ReadError(Exception):

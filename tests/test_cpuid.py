@@ -20,7 +20,7 @@ from support.tools import missing, program
 from kvm_exporter import cpuid
 from kvm_exporter._cpuid import lib
 from kvm_exporter.cpuid import ATTEMPTS, Machine
-from kvm_exporter.registers import ReadError, Registers, UnavailableError, read_many
+from kvm_exporter.registers import ReadError, Registers, UnavailableError, read_runs
 from kvm_exporter.topology import Topology
 
 CPUS = sorted(os.sched_getaffinity(0))
@@ -310,9 +310,10 @@ def test_many_leaves_are_read_as_each_by_itself(good: int, monkeypatch: pytest.M
     leaves = range(0x3FFF_FFFF, 0x4001_00FE, 0x101)
     machine = Machine(Topology())
     library = Restless(good)
-    expected = [machine.anywhere(leaf, 0) for leaf in leaves]
+    expected = [(leaf, machine.anywhere(leaf, 0)) for leaf in leaves]
     monkeypatch.setattr(cpuid, "lib", library)
-    assert read_many(machine.anywhere, leaves) == expected
+    found = read_runs(machine.anywhere, leaves)
+    assert [(leaf, registers) for run, registers in found for leaf in run] == expected
     assert library.single == list(leaves[good:])
     assert len(leaves) == 256
 
@@ -321,7 +322,7 @@ def test_many_leaves_of_a_thread_that_moves_all_the_time(monkeypatch: pytest.Mon
     """The leaf is named that could not be read."""
     monkeypatch.setattr(cpuid, "lib", Library(execute=errno.EAGAIN))
     with pytest.raises(ReadError, match="leaf 0x40000100 cannot be read: the thread moved"):
-        read_many(Machine(Topology()).anywhere, range(0x4000_0100, 0x4000_0300, 0x100))
+        read_runs(Machine(Topology()).anywhere, range(0x4000_0100, 0x4000_0300, 0x100))
 
 
 # What the extension may answer.
