@@ -21,7 +21,8 @@
 
 #define MOST_LEAVES 16
 
-static const char *const OPTIONAL[] = {"/sys/devices/system/cpu/isolated", "/sys/devices/system/cpu/nohz_full"};
+/* Kept open, as the exporter does; those that are not there are -1. */
+static int files[3];
 
 static volatile uint32_t sink;
 
@@ -39,18 +40,14 @@ static void execute(uint32_t leaf)
     sink = eax ^ ebx ^ ecx ^ edx;
 }
 
-static void look(int online, const uint32_t *leaves, int count)
+static void look(const uint32_t *leaves, int count)
 {
     char text[4096];
     cpu_set_t home;
 
-    if (pread(online, text, sizeof text, 0) < 1)
-        exit(1);
-    for (size_t i = 0; i < sizeof OPTIONAL / sizeof *OPTIONAL; i++) {
-        int file = open(OPTIONAL[i], O_RDONLY | O_CLOEXEC);
-        if (file >= 0 && read(file, text, sizeof text) >= 0)
-            close(file);
-    }
+    for (int i = 0; i < 3; i++)
+        if (pread(files[i], text, sizeof text, 0) < 0 && i == 0)
+            exit(1);
     syscall(SYS_arch_prctl, ARCH_GET_CPUID, 0);
     sched_getaffinity(getpid(), sizeof home, &home);
     execute(leaves[0]);
@@ -74,7 +71,6 @@ static void look(int online, const uint32_t *leaves, int count)
 
 int main(int count, char **words)
 {
-    int online = open("/sys/devices/system/cpu/online", O_RDONLY | O_CLOEXEC);
     uint32_t leaves[MOST_LEAVES];
 
     if (count < 2 || count > MOST_LEAVES + 1) {
@@ -83,9 +79,12 @@ int main(int count, char **words)
     }
     for (int i = 1; i < count; i++)
         leaves[i - 1] = (uint32_t)strtoul(words[i], NULL, 0);
+    files[0] = open("/sys/devices/system/cpu/online", O_RDONLY | O_CLOEXEC);
+    files[1] = open("/sys/devices/system/cpu/isolated", O_RDONLY | O_CLOEXEC);
+    files[2] = open("/sys/devices/system/cpu/nohz_full", O_RDONLY | O_CLOEXEC);
     while (getchar() != EOF) {
         int64_t time = now(CLOCK_MONOTONIC), used = now(CLOCK_THREAD_CPUTIME_ID);
-        look(online, leaves, count - 1);
+        look(leaves, count - 1);
         used = now(CLOCK_THREAD_CPUTIME_ID) - used;
         printf("%jd %jd\n", (intmax_t)(now(CLOCK_MONOTONIC) - time), (intmax_t)used);
         fflush(stdout);

@@ -49,23 +49,23 @@ _PAGE_BYTES = 4096
 
 
 class Topology:
-    """The CPUs of the machine whose ``/sys`` lies under ``root``.
-
-    Keeps a descriptor of the file of online CPUs: a pread on it is fresh each time and costs one system call.
-    """
+    """The CPUs of the machine whose ``/sys`` lies under ``root``."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._folder = root / _CPUS
-        self._online_file = self._folder / "online"
+        self._online_file = _KeptFile(self._folder / "online")
+        self._isolated_files = [_KeptFile(self._folder / name) for name in ("isolated", "nohz_full")]
         self._known: tuple[bytes, tuple[int, ...]] = b"", ()
+        self._known_isolated: tuple[list[bytes], frozenset[int]] = [], frozenset()
         try:
-            self._descriptor = os.open(self._online_file, os.O_RDONLY)
+            self._online_file.open()
         except OSError as error:
-            raise ReadError(f"{self._online_file}: {error.strerror}; is /sys mounted?") from error
+            raise ReadError(f"{self._online_file.path}: {error.strerror}; is /sys mounted?") from error
 
     def close(self) -> None:
-        """Give the descriptor back."""
-        os.close(self._descriptor)
+        """Give the descriptors back."""
+        for file in (self._online_file, *self._isolated_files):
+            file.close()
 
     def online(self) -> tuple[int, ...]:
         """The numbers of the online CPUs, ascending; the same object until they change.
@@ -74,7 +74,7 @@ class Topology:
         """
         known_text, cpus = self._known
         try:
-            text = os.pread(self._descriptor, _PAGE_BYTES, 0)
+            text = self._online_file.read()
             if text != known_text or _is_cut(text):
                 found = _parse(text)
                 if found and _is_cut(text):
@@ -82,16 +82,19 @@ class Topology:
                 cpus = cpus if found == cpus else found
                 self._known = text, cpus
         except OSError as error:
-            raise ReadError(f"{self._online_file}: {error.strerror}") from error
+            raise ReadError(f"{error.filename or self._online_file.path}: {error.strerror}") from error
         except ValueError as error:
-            raise ReadError(f"{self._online_file}: {error}") from error
+            raise ReadError(f"{self._online_file.path}: {error}") from error
         if not cpus:
-            raise ReadError(f"{self._online_file}: names no CPU")
+            raise ReadError(f"{self._online_file.path}: names no CPU")
         return cpus
 
     def isolated(self) -> frozenset[int]:
         """CPUs that are kept free of other work: ``isolated`` and ``nohz_full``, where the files exist."""
-        return frozenset(cpu for name in ("isolated", "nohz_full") for cpu in self._optional_list(name))
+        texts = [_read(file) for file in self._isolated_files]
+        if texts != self._known_isolated[0]:
+            self._known_isolated = texts, frozenset(cpu for text in texts for cpu in _lenient(text))
+        return self._known_isolated[1]
 
     def _online_one_by_one(self) -> tuple[int, ...]:
         """The same from a folder for each CPU. Raises OSError."""
@@ -100,15 +103,49 @@ class Topology:
 
     def _is_up(self, cpu: int) -> bool:
         try:
-            return _page(self._folder / f"cpu{cpu}" / "online") == b"1\n"
+            with (self._folder / f"cpu{cpu}" / "online").open("rb") as file:
+                return file.read(2) == b"1\n"
         except FileNotFoundError:
             return True  # it cannot be taken offline
 
-    def _optional_list(self, name: str) -> tuple[int, ...]:
-        try:
-            return _parse(_page(self._folder / name))
-        except (OSError, ValueError):
-            return ()
+
+class _KeptFile:
+    """A file whose descriptor is kept: a pread on it is fresh each time, and costs one system call."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = -1
+
+    def open(self) -> None:
+        """Unless it is open already. Raises OSError."""
+        if self._descriptor < 0:
+            self._descriptor = os.open(self.path, os.O_RDONLY)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def read(self) -> bytes:
+        """Its first page. Raises OSError."""
+        self.open()
+        return os.pread(self._descriptor, _PAGE_BYTES, 0)
+
+
+def _read(file: _KeptFile) -> bytes:
+    """Nothing, where it cannot be read."""
+    try:
+        return file.read()
+    except OSError:
+        return b""
+
+
+def _lenient(text: bytes) -> tuple[int, ...]:
+    try:
+        return _parse(text)
+    except ValueError:
+        return ()
 
 
 def _parse(text: bytes) -> tuple[int, ...]:
@@ -118,9 +155,3 @@ def _parse(text: bytes) -> tuple[int, ...]:
 
 def _is_cut(text: bytes) -> bool:
     return len(text) >= _PAGE_BYTES - 1 and not text.endswith(b"\n")
-
-
-def _page(path: Path) -> bytes:
-    """A file's first page. Raises OSError."""
-    with path.open("rb") as file:
-        return file.read(_PAGE_BYTES)
