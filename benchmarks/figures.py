@@ -43,7 +43,7 @@ def table(figures: Iterable[Figure]) -> str:
     rows = ["| figure | median | quartiles | values | target | |", "|---|---:|---:|---:|---:|---|"]
     for figure in sorted(figures, key=lambda figure: figure.unit != "x"):
         first, median, third = (_number(value) for value in figure.quartiles)
-        unit = "" if figure.unit == "x" else f" {figure.unit}"
+        unit = f" {figure.unit}" if figure.unit not in {"", "x"} else ""
         target = f"≤ {figure.target:g}" if figure.target is not None else ""
         spread = f"{first} to {third} | {len(figure.values)}"
         rows.append(f"| `{figure.name}` | {median}{unit} | {spread} | {target} | {figure.verdict} |")

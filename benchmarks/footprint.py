@@ -23,11 +23,14 @@ WATCHDOG_SECONDS = 60
 """The shipped unit's."""
 
 IMPORTS = (
-    ("asyncio with ssl", "asyncio"),
-    ("prometheus_client with http.server, urllib.request and wsgiref", "prometheus_client"),
-    ("h11", "h11"),
-    ("systemd", "systemd.daemon"),
-    ("the rest of the exporter", "kvm_exporter.cli"),
+    "ssl",
+    "asyncio",
+    "http.server",
+    "urllib.request",
+    "prometheus_client",
+    "h11",
+    "systemd.daemon",
+    "kvm_exporter.cli",
 )
 """What the daemon imports, in an order in which each one's own part shows."""
 
@@ -84,12 +87,12 @@ def resident_after_scrapes(command: Command, effort: Effort) -> float:
 
 def imports(effort: Effort) -> Iterator[Figure]:
     """Megabytes that each import adds to a Python that has just started."""
-    command = [sys.executable, "-c", MEASURE_IMPORTS, *(module for _, module in IMPORTS)]
+    command = [sys.executable, "-c", MEASURE_IMPORTS, *IMPORTS]
     outputs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(effort.starts)]
     runs = [[int(word) / (1 << 20) for word in output.split()] for output in outputs]
-    yield Figure("rss_of python itself", [sizes[0] for sizes in runs], "MiB")
-    for place, (name, _) in enumerate(IMPORTS):
-        yield Figure(f"rss_of {name}", [sizes[place + 1] - sizes[place] for sizes in runs], "MiB")
+    yield Figure("rss_of_python", [sizes[0] for sizes in runs], "MiB")
+    for place, name in enumerate(IMPORTS):
+        yield Figure(f"rss_of_import_{name}", [sizes[place + 1] - sizes[place] for sizes in runs], "MiB")
 
 
 def idleness(effort: Effort) -> Iterator[Figure]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 from kvm_exporter._cpuid import ffi, lib
-from kvm_exporter.registers import Reader, ReadError, Registers, Run, UnavailableError, one_by_one
+from kvm_exporter.registers import BulkReader, Reader, ReadError, Registers, Run, UnavailableError, one_by_one
 from kvm_exporter.topology import Topology
 
 ATTEMPTS = 5
@@ -76,7 +76,7 @@ class Machine:
             _pin(self._thread, self._home)
 
 
-class Anywhere:
+class Anywhere(BulkReader):
     """A Reader wherever the thread is. Raises ReadError if it moves in the middle every time."""
 
     def __init__(self) -> None:

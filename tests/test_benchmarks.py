@@ -91,7 +91,7 @@ def test_the_table_has_ratios_first() -> None:
     assert rows.splitlines()[2:] == [
         "| `ratio` | 0.312 | 0.218 to 0.406 | 2 | ≤ 1 | met |",
         "| `time` | 1,234 µs | 1,234 to 1,234 | 1 |  |  |",
-        "| `none` | 0  | 0 to 0 | 1 |  |  |",
+        "| `none` | 0 | 0 to 0 | 1 |  |  |",
     ]
 
 
