@@ -7,6 +7,7 @@ grew, or if the log has an error.
 
 import argparse
 import json
+import re
 import ssl
 import sys
 import tempfile
@@ -24,10 +25,13 @@ from support.process import memory, sockets, wait_until
 from support.scrape import Scrape
 from support.secure import ask
 
+from benchmarks.effort import REPOSITORY
 from benchmarks.load import LOGIN, SCRAPERS, SCRAPES_PER_SECOND, Load
 from benchmarks.slow_peers import visit_slowly
 from benchmarks.turnover import Turnover
 from kvm_exporter.flags import parse_duration
+
+UNIT = REPOSITORY / "packaging" / "systemd" / "prometheus-kvm-exporter.service"
 
 WARM_UP = 5
 """A part of the time, so large, is left to caches and pools before it counts."""
@@ -76,7 +80,8 @@ def soak(seconds: float, folder: Path) -> Soaked:
     turnover = Turnover(folder)
     context = ssl.create_default_context(cafile=str(turnover.authority))
     stop = threading.Event()
-    with turnover.host.daemon(f"--web-config={turnover.config}", max_age=1, environment=UNMEASURED) as running:
+    environment = {**UNMEASURED, **unit_environment()}
+    with turnover.host.daemon(f"--web-config={turnover.config}", max_age=1, environment=environment) as running:
         ask(running.port, context=context, login=LOGIN)
         wait_until(lambda: sockets(running) <= OWN_SOCKETS)
         before = descriptors(running)
@@ -114,6 +119,11 @@ def soak(seconds: float, folder: Path) -> Soaked:
     )
 
 
+def unit_environment() -> dict[str, str]:
+    """What the shipped unit gives the daemon: how soon malloc gives memory back."""
+    return dict(re.findall(r"^Environment=(\w+)=(\S*)$", UNIT.read_text(encoding="utf-8"), re.MULTILINE))
+
+
 def watched(running: Exporter, seconds: float, ended: Callable[[], bool]) -> Iterator[float]:
     """Its memory each second, after caches and pools have had their time, until it is over."""
     start = time.monotonic()
@@ -138,7 +148,7 @@ def summary(soaked: Soaked) -> str:
         f"p50 {percentiles[49]:.1f} ms, p99 {percentiles[98]:.1f} ms, slowest {max(milliseconds):.1f} ms\n"
         f"{soaked.changes} changes of the sample, {soaked.reloads} of the web configuration, {soaked.peers} peers\n"
         f"descriptors: {soaked.descriptors[0]} first, {soaked.descriptors[1]} last\n"
-        f"resident: {first:.1f} MB first, {last:.1f} MB last\n"
+        f"resident: {first:.1f} MB first, {last:.1f} MB last; in tenths of the time: {course(soaked.memory)}\n"
         f"{len(soaked.errors)} errors in the log, exit code {soaked.code}\n"
     )
 
@@ -160,6 +170,11 @@ def complaints(soaked: Soaked) -> Iterator[str]:
         yield f"its log has errors, the first is {soaked.errors[0]}"
     if soaked.code:
         yield f"it ended with {soaked.code}"
+
+
+def course(values: Sequence[float]) -> str:
+    """Ten of them, from the first to the last: a leak goes on where a pool is full at some time."""
+    return " ".join(f"{values[len(values) * place // 10]:.1f}" for place in range(10)) if values else "none"
 
 
 def ends(values: Sequence[float]) -> tuple[float, float]:
