@@ -1,9 +1,10 @@
-"""What the log says of changes: what was gained and lost, on which CPUs, in words and as fields.
+"""What the log says of changes: what was gained and lost, on which CPUs, and which CPUs cannot be read; with fields.
 
 The MESSAGE_IDs are explained in packaging/systemd/prometheus-kvm-exporter.catalog: journalctl -x shows that text.
 """
 
 import logging
+from collections.abc import Iterable, Mapping
 
 from kvm_exporter.drift import Difference, changes, difference
 from kvm_exporter.leaves import Leaves
@@ -20,10 +21,25 @@ logger = logging.getLogger(__name__)
 
 def announce(before: Observation | None, now: Observation) -> None:
     """Say what is new in an observation, if anything is: against the one before, or at the start against the boot."""
+    _announce_failures(before.sample.failed if before is not None else {}, now.sample)
     if before is not None:
         _announce_changes(before.sample, now.sample)
     elif now.reference is not None:
         _announce_boot_drift(now.reference.leaves, now.sample.common)
+
+
+def _announce_failures(earlier: Mapping[int, str], later: Sample) -> None:
+    """Say which CPUs cannot be read any more, once for each reason, and which can be read again."""
+    unread: dict[str, list[int]] = {}
+    for cpu, why in sorted(later.failed.items()):
+        if cpu not in earlier:
+            unread.setdefault(why, []).append(cpu)
+    for why, cpus in unread.items():
+        fields = {"kvm_cpu": _numbers(cpus)}
+        logger.warning("CPU %s cannot be read: %s", format_cpu_list(cpus), why, extra={"fields": fields})
+    if back := sorted(earlier.keys() & later.known.keys()):
+        fields = {"kvm_cpu": _numbers(back)}
+        logger.info("CPU %s can be read again", format_cpu_list(back), extra={"fields": fields})
 
 
 def _announce_changes(earlier: Sample, later: Sample) -> None:
@@ -37,7 +53,7 @@ def _announce_changes(earlier: Sample, later: Sample) -> None:
             "what the hypervisor offers changed%s: %s",
             where,
             describe(change, before, after),
-            extra={"fields": _fields(CHANGE_ID, change, before, after) | {"kvm_cpu": tuple(map(str, cpus))}},
+            extra={"fields": _fields(CHANGE_ID, change, before, after) | {"kvm_cpu": _numbers(cpus)}},
         )
 
 
@@ -50,6 +66,11 @@ def _announce_boot_drift(before: Leaves, now: Leaves) -> None:
             describe(change, before, now),
             extra={"fields": _fields(BOOT_DRIFT_ID, change, before, now)},
         )
+
+
+def _numbers(cpus: Iterable[int]) -> tuple[str, ...]:
+    """A field with a value for each CPU."""
+    return tuple(map(str, cpus))
 
 
 def _fields(message_id: str, change: Difference, before: Leaves, after: Leaves) -> dict[str, object]:

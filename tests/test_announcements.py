@@ -97,15 +97,29 @@ def test_a_change_is_told(
     ]
 
 
+def test_cpus_that_cannot_be_read_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Those with the same reason together, from the start on; and when they can be read again."""
+    failing = sample_of({0: ALL}, failed={3: "held", 1: "offline", 2: "held"})
+    start(None, failing)
+    change(failing, failing)
+    change(failing, sample_of({0: ALL, 1: ALL, 3: ALL}, failed={2: "held"}))
+    assert [(record.levelname, record.message, fields(record)) for record in caplog.records] == [
+        ("WARNING", "CPU 1 cannot be read: offline", {"kvm_cpu": ("1",)}),
+        ("WARNING", "CPU 2-3 cannot be read: held", {"kvm_cpu": ("2", "3")}),
+        ("INFO", "CPU 1,3 can be read again", {"kvm_cpu": ("1", "3")}),
+    ]
+
+
 @pytest.mark.parametrize(
     ("earlier", "later"),
     [
         (sample_of({0: ALL, 1: STOLEN}), sample_of({0: ALL, 1: STOLEN})),
         (sample_of({0: ALL}), sample_of({0: ALL, 1: ALL})),
-        (sample_of({0: ALL, 1: ALL}), sample_of({0: ALL}, failed={1: "held"})),
+        (sample_of({0: ALL}, failed={1: "held"}), sample_of({0: ALL}, failed={1: "it went offline"})),
+        (sample_of({0: ALL}, failed={1: "held"}), sample_of({0: ALL})),
         (sample_of({0: guest(1)}), sample_of({0: guest(1, max_leaf=0)})),
     ],
-    ids=["same", "a CPU came", "a CPU failed", "another highest leaf"],
+    ids=["same", "a CPU came", "a CPU fails on", "a CPU that failed left", "another highest leaf"],
 )
 def test_nothing_is_said_of_what_is_no_change(caplog: pytest.LogCaptureFixture, earlier: Sample, later: Sample) -> None:
     """An unchanged offer, or CPUs that come and go."""
