@@ -183,7 +183,9 @@ def main() -> None:
     """Measure each size, print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet.scale", allow_abbrev=False)
     parser.add_argument("machines", type=int, nargs="*", default=[1_000, 10_000], help="default: 1000 10000")
-    parser.add_argument("--release", default="bookworm", help="of Debian, whose Prometheus runs (default: %(default)s)")
+    parser.add_argument(
+        "--release", default="sid", help="of Debian, whose Prometheus runs: bookworm or sid (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         costs = [measure(size, Path(folder) / str(size), arguments.release, Times()) for size in arguments.machines]
