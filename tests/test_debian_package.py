@@ -68,6 +68,7 @@ def test_what_is_in_it(debian_package: DebianPackage) -> None:
             if name.startswith("dashboards/")
         ),
         f"usr/share/doc/{NAME}/README.md.gz",
+        f"usr/share/doc/{NAME}/benchmarks.md.gz",
         f"usr/share/doc/{NAME}/changelog.Debian.gz",
         f"usr/share/doc/{NAME}/changelog.gz",
         f"usr/share/doc/{NAME}/copyright",
