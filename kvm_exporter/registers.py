@@ -1,7 +1,7 @@
 """The four registers that CPUID fills, and the function type that fills them. Knows no leaf and no machine."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class Registers(NamedTuple):
@@ -21,16 +21,17 @@ Run = tuple[range, Registers]
 """Leaves, and what each of them says."""
 
 
-class BulkReader:
+@runtime_checkable
+class BulkReader(Protocol):
     """A Reader that takes less time for many leaves than for one after the other."""
 
     def __call__(self, leaf: int, subleaf: int) -> Registers:
         """Read one."""
-        raise NotImplementedError
+        ...
 
     def runs(self, leaves: range) -> list[Run]:
         """Subleaf 0 of all leaves, in their order."""
-        raise NotImplementedError
+        ...
 
 
 def read_runs(read: Reader, leaves: range) -> list[Run]:
