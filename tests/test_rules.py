@@ -54,6 +54,12 @@ def test_the_metrics_are_the_exporters() -> None:
     assert {name for name in used if not described(name)} == set()
 
 
+def test_every_series_is_described() -> None:
+    """In the README, whether a rule or a panel asks for it or not; families of another name than their series aside."""
+    series = {name for name in rendered() if not {f"{name}_info", f"{name}_total"} & rendered()}
+    assert {name for name in series if name.startswith("kvm_") and not described(name)} == set()
+
+
 def described(name: str) -> bool:
     """Whether the README names a metric, or its end after others that begin alike."""
     shortened = re.findall(r"`…(_[a-z_]+)`", README)
