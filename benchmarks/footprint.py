@@ -30,7 +30,7 @@ IMPORTS = (
     "prometheus_client",
     "h11",
     "systemd.daemon",
-    "kvm_exporter.cli",
+    "kvm_exporter.app.cli",
 )
 """What the daemon imports, in an order in which each one's own part shows."""
 

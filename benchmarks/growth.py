@@ -14,10 +14,10 @@ from benchmarks.many_cpus import ManyCpus
 from benchmarks.programs import bare_server, free_port, running
 from benchmarks.scrapes import ask_often, cpus, latencies
 from benchmarks.sweeper import timed
-from kvm_exporter.exposition import Body
-from kvm_exporter.metrics import machine_families
-from kvm_exporter.negotiation import Format
-from kvm_exporter.sweep import Selection, look
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.metrics.exposition import Body
+from kvm_exporter.metrics.machine import machine_families
+from kvm_exporter.metrics.negotiation import Format
 
 MILLISECONDS = 1000
 """A second."""

@@ -29,7 +29,7 @@ from benchmarks.effort import REPOSITORY
 from benchmarks.load import LOGIN, SCRAPERS, SCRAPES_PER_SECOND, Load
 from benchmarks.slow_peers import visit_slowly
 from benchmarks.turnover import Turnover
-from kvm_exporter.flags import parse_duration
+from kvm_exporter.app.flags import parse_duration
 
 UNIT = REPOSITORY / "packaging" / "systemd" / "prometheus-kvm-exporter.service"
 

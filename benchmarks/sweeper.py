@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from kvm_exporter.cpuid import Machine
-from kvm_exporter.leaves import BASES
-from kvm_exporter.sweep import Selection, look
-from kvm_exporter.topology import Topology
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.cpuid.machine import Machine
+from kvm_exporter.cpuid.topology import Topology
+from kvm_exporter.kvm.leaves import BASES
 
 
 class Took(NamedTuple):

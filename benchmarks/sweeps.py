@@ -16,11 +16,11 @@ from benchmarks.effort import Effort
 from benchmarks.figures import Figure, ratios
 from benchmarks.programs import compiled, found
 from benchmarks.sweeper import Took, timed
-from kvm_exporter.cpuid import Machine
-from kvm_exporter.leaves import survey
-from kvm_exporter.registers import Reader, Registers
-from kvm_exporter.sweep import Selection, look
-from kvm_exporter.topology import Topology
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.cpuid.machine import Machine
+from kvm_exporter.cpuid.registers import Reader, Registers
+from kvm_exporter.cpuid.topology import Topology
+from kvm_exporter.kvm.leaves import survey
 
 NOBODYS_CPUS = 1000
 """So many, for what is spent on one of them."""

@@ -7,7 +7,7 @@ from support.drifting import DriftingHost
 from support.readers import kvm_rows
 from support.secure import USERS
 
-from kvm_exporter.registers import Registers
+from kvm_exporter.cpuid.registers import Registers
 
 EAX = (0x01007EFB, 0x0100007B)
 """Two hosts that the machine migrates between."""

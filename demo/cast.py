@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from demo.guest import REPOSITORY, Cpus
-from kvm_exporter.dump import Rows, parse_dump
-from kvm_exporter.features import Feature, feature_named
+from kvm_exporter.cpuid.dump import Rows, parse_dump
+from kvm_exporter.kvm.features import Feature, feature_named
 
 DUMPS = REPOSITORY / "tests" / "dumps"
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from demo.guest import LEAVES, ROOT
 from demo.machine import DumpedMachine
-from kvm_exporter import daemon, log
-from kvm_exporter.addresses import TcpAddress
-from kvm_exporter.inputs import keep_baseline, keep_web_config
-from kvm_exporter.observation import Collected, Observation, Observer
-from kvm_exporter.reference import ReferenceKeeper, read_boot_id
-from kvm_exporter.registers import Registers
-from kvm_exporter.sample import Sample
-from kvm_exporter.sampler import Limits, Observe
-from kvm_exporter.service import runtime_directory
-from kvm_exporter.sweep import Selection
+from kvm_exporter.app import daemon, log
+from kvm_exporter.app.console import keep_baseline, keep_web_config
+from kvm_exporter.app.systemd import runtime_directory
+from kvm_exporter.collector.boot import ReferenceKeeper, read_boot_id
+from kvm_exporter.collector.observer import Collected, Observation, Observer
+from kvm_exporter.collector.sampler import Limits, Observe
+from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.sample import Sample
+from kvm_exporter.web.addresses import TcpAddress
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from demo.process import Process
-from kvm_exporter.dump import Dump, Rows, format_dump
+from kvm_exporter.cpuid.dump import Dump, Rows, format_dump
 
 REPOSITORY = Path(__file__).parents[1]
 

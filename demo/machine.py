@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kvm_exporter.dump import Dump, DumpError, parse_dump
-from kvm_exporter.registers import Reader, ReadError, Registers
+from kvm_exporter.cpuid.dump import Dump, DumpError, parse_dump
+from kvm_exporter.cpuid.registers import Reader, ReadError, Registers
 
 
 class DumpedMachine:

@@ -2,7 +2,7 @@
 
 import sys
 
-from kvm_exporter.cli import main
+from kvm_exporter.app.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from kvm_exporter.baseline import Baseline
-from kvm_exporter.drift import difference
-from kvm_exporter.features import Feature
-from kvm_exporter.host import host_features
-from kvm_exporter.metrics import FEATURE_LABELS, feature_values
-from kvm_exporter.observation import Observation
-from kvm_exporter.reference import Reference
-from kvm_exporter.registers import Registers
-from kvm_exporter.sample import Sample
+from kvm_exporter.collector.boot import Reference
+from kvm_exporter.collector.host import host_features
+from kvm_exporter.collector.observer import Observation
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.kvm.drift import difference
+from kvm_exporter.kvm.features import Feature
+from kvm_exporter.kvm.sample import Sample
+from kvm_exporter.metrics.machine import FEATURE_LABELS, feature_values
 
 _BIT_LABELS = FEATURE_LABELS[:3]
 

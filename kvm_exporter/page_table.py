@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import escape
 
-from kvm_exporter.drift import difference
-from kvm_exporter.features import Feature
-from kvm_exporter.metrics import shown_features
-from kvm_exporter.observation import Observation
-from kvm_exporter.report import supported
+from kvm_exporter.collector.observer import Observation
+from kvm_exporter.kvm.drift import difference
+from kvm_exporter.kvm.features import Feature
+from kvm_exporter.metrics.machine import shown_features
+from kvm_exporter.report.table import supported
 
 _UNKNOWN = " <strong>?</strong>: not known, which is not a no."
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kvm_exporter.service import runtime_directory
+from kvm_exporter.app.systemd import runtime_directory
 from kvm_exporter.tls_config import Pem, TlsError
 
 MAX_BYTES = 1 << 20

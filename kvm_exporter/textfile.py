@@ -1,11 +1,11 @@
 """The gauges for node_exporter's textfile collector."""
 
+from kvm_exporter.collector.observer import Observation
 from kvm_exporter.drift_metrics import observed_families
-from kvm_exporter.exposition import render
-from kvm_exporter.metrics import machine_families
-from kvm_exporter.negotiation import Format
-from kvm_exporter.observation import Observation
-from kvm_exporter.self_metrics import build_families, collector_families, sample_families
+from kvm_exporter.metrics.exporter import build_families, collector_families, sample_families
+from kvm_exporter.metrics.exposition import render
+from kvm_exporter.metrics.machine import machine_families
+from kvm_exporter.metrics.negotiation import Format
 
 
 def textfile_body(observation: Observation) -> bytes:

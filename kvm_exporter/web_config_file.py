@@ -5,10 +5,10 @@ import ssl
 import time
 from pathlib import Path
 
-from kvm_exporter.tls import server_context
+from kvm_exporter.config.schema import identity
+from kvm_exporter.config.web import WebConfig, WebConfigError, parse_web_config
 from kvm_exporter.tls_config import TlsError
-from kvm_exporter.web_config import WebConfig, WebConfigError, parse_web_config
-from kvm_exporter.yaml_file import identity
+from kvm_exporter.web.tls import server_context
 
 MAX_BYTES = 1 << 17
 """Room for certificates in it, and parsed in a second at worst: everybody waits meanwhile."""

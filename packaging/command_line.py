@@ -8,7 +8,7 @@ the only one that does.
 import argparse
 from dataclasses import dataclass
 
-from kvm_exporter.cli import build_parser
+from kvm_exporter.app.cli import build_parser
 
 FILES = frozenset({"FILE", "PATH", "A", "B"})
 """What stands for the name of a file, unless the flag is one of NO_FILES."""

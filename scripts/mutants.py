@@ -84,7 +84,8 @@ def _copy(folder: Path) -> Path:
 
 
 def _survivors(tree: Path, module: str, tests: Sequence[str]) -> Iterator[Mutant]:
-    config, session = tree / f"{module}.toml", tree / f"{module}.sqlite"
+    name = module.replace("/", ".")
+    config, session = tree / f"{name}.toml", tree / f"{name}.sqlite"
     config.write_text(
         CONFIG.format(module=module, timeout=TIMEOUT_SECONDS, command=" ".join([*PYTEST, *tests])), encoding="utf-8"
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kvm_exporter.addresses import Address, AddressError, TcpAddress, UnixAddress, VsockAddress, parse_address
+from kvm_exporter.web.addresses import Address, AddressError, TcpAddress, UnixAddress, VsockAddress, parse_address
 
 
 @pytest.mark.parametrize(

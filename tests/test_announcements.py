@@ -12,14 +12,14 @@ import pytest
 from support.readers import guest, sample_of
 from support.tools import program
 
-from kvm_exporter.announcements import BOOT_DRIFT_ID, CHANGE_ID, announce
-from kvm_exporter.leaves import Leaves
-from kvm_exporter.log import JsonFormatter, LogfmtFormatter
-from kvm_exporter.observation import Observation
-from kvm_exporter.reference import Reference
-from kvm_exporter.report import summary
-from kvm_exporter.sample import Sample
-from kvm_exporter.service import journal_fields
+from kvm_exporter.app.log import JsonFormatter, LogfmtFormatter
+from kvm_exporter.app.systemd import journal_fields
+from kvm_exporter.collector.boot import Reference
+from kvm_exporter.collector.observer import Observation
+from kvm_exporter.kvm.leaves import Leaves
+from kvm_exporter.kvm.sample import Sample
+from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID, announce
+from kvm_exporter.report.table import summary
 
 CATALOG = Path(__file__).parents[1] / "packaging/systemd/prometheus-kvm-exporter.catalog"
 
@@ -212,7 +212,7 @@ def test_in_the_journal_fields_repeat(record: logging.LogRecord) -> None:
         f"MESSAGE={CHANGED} on CPU 0-1: lost {lost}; gained {gained}",
         "PRIORITY=4",
         "SYSLOG_IDENTIFIER=kvm-exporter",
-        "LOGGER=kvm_exporter.announcements",
+        "LOGGER=kvm_exporter.report.changes",
         f"MESSAGE_ID={CHANGE_ID}",
         "KVM_FEATURE=steal_time",
         "KVM_FEATURE=clocksource_stable_bit",

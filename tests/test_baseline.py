@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.readers import guest, sample_of
 
-from kvm_exporter.baseline import Baseline, format_baseline, violations
-from kvm_exporter.baseline_file import parse_baseline
-from kvm_exporter.dump import parse_dump
-from kvm_exporter.features import feature_named, features_of
-from kvm_exporter.leaves import Leaves
-from kvm_exporter.sample import Sample
-from kvm_exporter.sweep import Selection, look
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.config.baseline import parse_baseline
+from kvm_exporter.cpuid.dump import parse_dump
+from kvm_exporter.kvm.baseline import Baseline, format_baseline, violations
+from kvm_exporter.kvm.features import feature_named, features_of
+from kvm_exporter.kvm.leaves import Leaves
+from kvm_exporter.kvm.sample import Sample
 
 DUMPS = sorted((Path(__file__).parent / "dumps").glob("*.txt"))
 

@@ -11,10 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support.unprivileged import unprivileged
 
-from kvm_exporter.baseline import Baseline
-from kvm_exporter.baseline_file import MAX_BYTES, BaselineError, BaselineFile, load_baseline, parse_baseline
-from kvm_exporter.features import FEATURES, Feature, feature_at, feature_named
-from kvm_exporter.files import write_atomically
+from kvm_exporter.config.baseline import MAX_BYTES, BaselineError, BaselineFile, load_baseline, parse_baseline
+from kvm_exporter.config.files import write_atomically
+from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.kvm.features import FEATURES, Feature, feature_at, feature_named
 
 STEAL, CLOCK, STABLE, HINT = (
     feature_named(name) for name in ("steal_time", "clocksource2", "clocksource_stable_bit", "hints_realtime")

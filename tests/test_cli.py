@@ -16,8 +16,8 @@ from support.scrape import Scrape
 from support.tools import program
 
 from kvm_exporter import __version__
-from kvm_exporter.cli import main
-from kvm_exporter.inputs import MAX_DUMP_BYTES
+from kvm_exporter.app.cli import main
+from kvm_exporter.app.console import MAX_DUMP_BYTES
 
 DUMPS = Path(__file__).parent / "dumps"
 KVM_DUMP = DUMPS / "firecracker-amd-milan-2cpu.txt"

@@ -14,8 +14,8 @@ import pytest
 from support.layouts import AMD, BARE_METAL, kvm, signature
 from support.unprivileged import unprivileged
 
-from kvm_exporter.cli import main
-from kvm_exporter.dump import Dump, Rows, format_dump
+from kvm_exporter.app.cli import main
+from kvm_exporter.cpuid.dump import Dump, Rows, format_dump
 
 TESTS = Path(__file__).parent
 DUMPS = TESTS / "dumps"

@@ -12,8 +12,8 @@ from support.loop import in_loop
 from support.wire import GET, Serving, serving
 
 from kvm_exporter.deadlines import Deadlines
-from kvm_exporter.http1 import MAX_HEADER_BYTES
 from kvm_exporter.messages import Request, Response, plain
+from kvm_exporter.web.http import MAX_HEADER_BYTES
 
 SHORT = 0.1
 """Seconds of a deadline that a test waits for."""

@@ -17,11 +17,11 @@ import pytest
 from support.exporter import Exporter, exporter
 from support.tools import missing, program
 
-from kvm_exporter import cpuid
 from kvm_exporter._cpuid import lib
-from kvm_exporter.cpuid import ATTEMPTS, Machine
-from kvm_exporter.registers import ReadError, Registers, UnavailableError, read_runs
-from kvm_exporter.topology import Topology
+from kvm_exporter.cpuid import machine as cpuid
+from kvm_exporter.cpuid.machine import ATTEMPTS, Machine
+from kvm_exporter.cpuid.registers import ReadError, Registers, UnavailableError, read_runs
+from kvm_exporter.cpuid.topology import Topology
 
 CPUS = sorted(os.sched_getaffinity(0))
 NO_CPU = 5000

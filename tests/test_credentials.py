@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.loop import in_loop
 
-from kvm_exporter import credentials
-from kvm_exporter.credentials import MAX_WAITING, Credentials, Login, parse_basic
+from kvm_exporter.web import credentials
+from kvm_exporter.web.credentials import MAX_WAITING, Credentials, Login, parse_basic
 
 PATIENCE_SECONDS = 10
 
@@ -277,7 +277,7 @@ def living(asked: Bcrypt) -> set[threading.Thread]:
 def test_bcrypt_is_not_loaded_for_nobody() -> None:
     """Without users, it costs neither memory nor time."""
     program = (
-        "import sys; from kvm_exporter.credentials import Credentials; nobody = Credentials({}); "
+        "import sys; from kvm_exporter.web.credentials import Credentials; nobody = Credentials({}); "
         "assert 'bcrypt' not in sys.modules; nobody.use({'a': b'$2b$04$' + b'.' * 53}); assert 'bcrypt' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -117,7 +117,7 @@ def test_the_journal_gets_entries_with_fields(tmp_path: Path) -> None:
         "MESSAGE": ["stopped"],
         "PRIORITY": ["6"],
         "SYSLOG_IDENTIFIER": ["kvm-exporter"],
-        "LOGGER": ["kvm_exporter.daemon"],
+        "LOGGER": ["kvm_exporter.app.daemon"],
     }
     assert running.log == []
 

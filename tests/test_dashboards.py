@@ -26,7 +26,7 @@ from support.tables import PACKAGES
 from support.tools import missing
 
 from demo.panels import EVERYTHING, PanelQuery, dashboards, panels, queries, replaced
-from kvm_exporter.features import feature_named
+from kvm_exporter.kvm.features import feature_named
 
 SCHEMA = PACKAGES / "dashboard.json"
 

@@ -18,9 +18,9 @@ from support.tools import RELEASES, monitoring_program, program
 from support.tree import REPOSITORY
 
 from kvm_exporter import __version__
-from kvm_exporter.cli import build_parser
-from kvm_exporter.http1 import MAX_HEADER_BYTES
-from kvm_exporter.server import MAX_CONNECTIONS, MAX_TLS_CONNECTIONS
+from kvm_exporter.app.cli import build_parser
+from kvm_exporter.web.http import MAX_HEADER_BYTES
+from kvm_exporter.web.server import MAX_CONNECTIONS, MAX_TLS_CONNECTIONS
 
 PAGES = tuple(REPOSITORY.joinpath("docs").glob("*.md"))
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.readers import guest, sample_of
 
-from kvm_exporter.drift import agree, fingerprint
-from kvm_exporter.leaves import BASES, Kvm, Leaves, Timing
-from kvm_exporter.sample import Sample
+from kvm_exporter.kvm.drift import agree, fingerprint
+from kvm_exporter.kvm.leaves import BASES, Kvm, Leaves, Timing
+from kvm_exporter.kvm.sample import Sample
 
 DEFAULT = guest(0x0100007B)
 ALL = guest(0x01007EFB)

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.readers import guest, kvm_of, sample_of
 
-from kvm_exporter.drift import Difference, changes, compatible, difference
-from kvm_exporter.features import Feature, feature_at, feature_named
-from kvm_exporter.leaves import BASES, KVM_SIGNATURE, Hypervisor, Kvm, Leaves, Timing
-from kvm_exporter.sample import Sample
+from kvm_exporter.kvm.drift import Difference, changes, compatible, difference
+from kvm_exporter.kvm.features import Feature, feature_at, feature_named
+from kvm_exporter.kvm.leaves import BASES, KVM_SIGNATURE, Hypervisor, Kvm, Leaves, Timing
+from kvm_exporter.kvm.sample import Sample
 
 ALL = guest(0x01007EFB)
 DEFAULT = guest(0x0100007B)

@@ -10,16 +10,16 @@ from prometheus_client.core import Metric
 from support.readers import guest, kvm_of, sample_of
 from support.scrape import Scrape
 
-from kvm_exporter.baseline import Baseline
+from kvm_exporter.collector.boot import Reference
+from kvm_exporter.collector.observer import Observation
+from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.drift_metrics import expected_families, observed_families
-from kvm_exporter.exposition import render
-from kvm_exporter.features import Feature, feature_named
-from kvm_exporter.leaves import KVM_SIGNATURE, Hypervisor, Leaves, Timing
-from kvm_exporter.metrics import machine_families
-from kvm_exporter.negotiation import Format
-from kvm_exporter.observation import Observation
-from kvm_exporter.reference import Reference
-from kvm_exporter.registers import Registers
+from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.kvm.features import Feature, feature_named
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Leaves, Timing
+from kvm_exporter.metrics.exposition import render
+from kvm_exporter.metrics.machine import machine_families
+from kvm_exporter.metrics.negotiation import Format
 
 ALL = guest(0x01007EFB)
 STOLEN = guest(0x01007EDB)

@@ -13,9 +13,9 @@ from support.layouts import AMD, kvm
 from support.notifications import Notifications
 from support.scrape import Scrape
 
-from kvm_exporter.announcements import BOOT_DRIFT_ID, CHANGE_ID
-from kvm_exporter.dump import Rows
-from kvm_exporter.reference import FILE_NAME
+from kvm_exporter.collector.boot import FILE_NAME
+from kvm_exporter.cpuid.dump import Rows
+from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID
 
 ALL, STOLEN = kvm(0x0100_7EFB), kvm(0x0100_7EDB)
 """With steal time and without."""

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from support.readers import BASE, ZEROS
 from support.tools import program
 
-from kvm_exporter.dump import Dump, DumpError, format_dump, parse_dump
-from kvm_exporter.leaves import BASES, KVM_SIGNATURE, Hypervisor, Kvm, Leaves
-from kvm_exporter.registers import Registers
-from kvm_exporter.sample import Sample
-from kvm_exporter.sweep import Selection, look
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.cpuid.dump import Dump, DumpError, format_dump, parse_dump
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.leaves import BASES, KVM_SIGNATURE, Hypervisor, Kvm, Leaves
+from kvm_exporter.kvm.sample import Sample
 
 DUMPS = sorted((Path(__file__).parent / "dumps").glob("*.txt"))
 

@@ -18,13 +18,13 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from support.readers import Machine, intel_reader, kvm_rows, reader, sample_of
 from support.tools import program
 
-from kvm_exporter.exposition import Body, Kept, render
-from kvm_exporter.metrics import machine_families
-from kvm_exporter.negotiation import Format
-from kvm_exporter.registers import Registers
-from kvm_exporter.sampler import Record
-from kvm_exporter.self_metrics import build_families, counter_families, sample_families, settings_families
-from kvm_exporter.sweep import Selection, look
+from kvm_exporter.collector.sampler import Record
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.metrics.exporter import build_families, counter_families, sample_families, settings_families
+from kvm_exporter.metrics.exposition import Body, Kept, render
+from kvm_exporter.metrics.machine import machine_families
+from kvm_exporter.metrics.negotiation import Format
 
 TEXT, TEXT_1, OPENMETRICS = Format.TEXT_0_0_4, Format.TEXT_1_0_0, Format.OPENMETRICS_1_0_0
 FORMATS = pytest.mark.parametrize("form", Format, ids=lambda form: form.name)

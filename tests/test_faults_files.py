@@ -14,7 +14,7 @@ from support.scrape import Scrape
 from support.secure import USERS, ask, basic
 from support.traced import Call, calls, disturbed
 
-from kvm_exporter.cli import main
+from kvm_exporter.app.cli import main
 
 PROGRAM = (sys.executable, "-m", "kvm_exporter")
 

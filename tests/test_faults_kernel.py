@@ -11,14 +11,14 @@ from support.process import errors, memory, wait_until
 from support.readers import kvm_rows
 from support.scrape import Scrape
 
-from kvm_exporter.dump import Dump, format_dump, parse_dump
-from kvm_exporter.exposition import render
-from kvm_exporter.metrics import machine_families
-from kvm_exporter.negotiation import Format
-from kvm_exporter.observation import Observation
-from kvm_exporter.page import landing_page
-from kvm_exporter.report import table
-from kvm_exporter.sweep import Selection, look
+from kvm_exporter.collector.observer import Observation
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.cpuid.dump import Dump, format_dump, parse_dump
+from kvm_exporter.metrics.exposition import render
+from kvm_exporter.metrics.machine import machine_families
+from kvm_exporter.metrics.negotiation import Format
+from kvm_exporter.report.page import landing_page
+from kvm_exporter.report.table import table
 
 CPUS = "/sys/devices/system/cpu"
 CLOCKSOURCES = "/sys/devices/system/clocksource/clocksource0"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm_exporter.features import FEATURES, Feature, Register, feature_at, feature_named, features_of
-from kvm_exporter.leaves import Kvm
+from kvm_exporter.kvm.features import FEATURES, Feature, Register, feature_at, feature_named, features_of
+from kvm_exporter.kvm.leaves import Kvm
 
 WORDS = st.integers(0, 2**32 - 1)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kvm_exporter.files import write_atomically
+from kvm_exporter.config.files import write_atomically
 
 OLD, NEW = b"old\n" * 1000, b"new\n" * 100_000
 
@@ -113,7 +113,7 @@ def test_a_directory_that_nobody_can_write_keeps_its_file() -> None:
 AUDITED = """\
 import json, sys
 from pathlib import Path
-from kvm_exporter.files import write_atomically
+from kvm_exporter.config.files import write_atomically
 
 def watch(event, arguments):
     if event in {"tempfile.mkstemp", "os.rename"} and str(arguments[0]).startswith(folder):

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm_exporter.addresses import TcpAddress
-from kvm_exporter.cli import main
-from kvm_exporter.flags import add_serve_flags, parse_cpus, parse_duration, parse_telemetry_path, parse_timeout
+from kvm_exporter.app.cli import main
+from kvm_exporter.app.flags import add_serve_flags, parse_cpus, parse_duration, parse_telemetry_path, parse_timeout
+from kvm_exporter.web.addresses import TcpAddress
 
 
 def options(*flags: str) -> argparse.Namespace:

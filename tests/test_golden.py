@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from support.tools import monitoring_program
 
-from kvm_exporter.dump import parse_dump
-from kvm_exporter.exposition import render
-from kvm_exporter.metrics import machine_families
-from kvm_exporter.negotiation import Format
-from kvm_exporter.observation import Observation
-from kvm_exporter.report import as_json, table
-from kvm_exporter.sweep import Selection, look
+from kvm_exporter.collector.observer import Observation
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.cpuid.dump import parse_dump
+from kvm_exporter.metrics.exposition import render
+from kvm_exporter.metrics.machine import machine_families
+from kvm_exporter.metrics.negotiation import Format
+from kvm_exporter.report.table import as_json, table
 
 GOLDEN = Path(__file__).parent / "golden"
 DUMPS = sorted((Path(__file__).parent / "dumps").glob("*.txt"))

@@ -7,9 +7,9 @@ import pytest
 from support.loop import in_loop
 from support.secure import USERS, basic
 
-from kvm_exporter.guard import Guard
 from kvm_exporter.messages import Request, Response, plain
-from kvm_exporter.page import HEADERS
+from kvm_exporter.report.page import HEADERS
+from kvm_exporter.web.guard import Guard
 from kvm_exporter.web_config_file import WebConfigFile
 
 ADDED = "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    Content-Security-Policy: default-src 'none'\n"

@@ -25,8 +25,8 @@ from support.kernel import (
 from support.readers import guest
 from support.unprivileged import unprivileged
 
-from kvm_exporter.guest import Evidence, read_evidence
-from kvm_exporter.in_use import features_in_use, kvmclock_is_current
+from kvm_exporter.collector.guest import Evidence, read_evidence
+from kvm_exporter.collector.in_use import features_in_use, kvmclock_is_current
 
 WHOLE = Evidence(
     available_clocksources=frozenset({"kvm-clock", "tsc", "hpet", "acpi_pm"}),

@@ -15,12 +15,12 @@ from support.live import live_machine
 from support.tools import kvm_device, missing
 from support.unprivileged import unprivileged
 
-from kvm_exporter import host
-from kvm_exporter.features import FEATURES
-from kvm_exporter.host import NoHostError, host_features, supported_features
-from kvm_exporter.observation import Observation, Observer
-from kvm_exporter.registers import ReadError, Registers
-from kvm_exporter.sweep import Selection
+from kvm_exporter.collector import host
+from kvm_exporter.collector.host import NoHostError, host_features, supported_features
+from kvm_exporter.collector.observer import Observation, Observer
+from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.cpuid.registers import ReadError, Registers
+from kvm_exporter.kvm.features import FEATURES
 
 FEATURE_LEAF = (0x4000_0001, 0)
 

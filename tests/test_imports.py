@@ -16,7 +16,7 @@ nor Prometheus nor systemd nor OpenSSL."""
 
 ONLY_IMPORTER = {
     "kvm_exporter._cpuid": {"cpuid"},
-    "kvm_exporter.cpuid": {"commands"},
+    "kvm_exporter.cpuid.machine": {"commands"},
     "systemd": {"service"},
     "h11": {"http1"},
     "cffi": {"_cpuid_build"},

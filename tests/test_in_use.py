@@ -10,13 +10,13 @@ from support.kernel import AVAILABLE, COMMAND_LINE, CPU_INFO, CURRENT, IDLE_DRIV
 from support.live import live_machine
 from support.readers import BARE_METAL, Machine, guest, kvm_rows, reader, sample_of
 
-from kvm_exporter.features import FEATURES, feature_named
-from kvm_exporter.guest import Evidence, read_evidence
-from kvm_exporter.in_use import SIGNS, SWITCHES, features_in_use, kvmclock_is_current
-from kvm_exporter.leaves import Hypervisor, Kvm, Leaves
-from kvm_exporter.observation import Observer
-from kvm_exporter.reference import ReferenceKeeper
-from kvm_exporter.sweep import Selection
+from kvm_exporter.collector.boot import ReferenceKeeper
+from kvm_exporter.collector.guest import Evidence, read_evidence
+from kvm_exporter.collector.in_use import SIGNS, SWITCHES, features_in_use, kvmclock_is_current
+from kvm_exporter.collector.observer import Observer
+from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.kvm.features import FEATURES, feature_named
+from kvm_exporter.kvm.leaves import Hypervisor, Kvm, Leaves
 
 ALL = guest(0x01007EFB)
 NOTHING = guest(0)

@@ -12,14 +12,14 @@ from support.kvm import supported_cpuid
 from support.layouts import AMD, BARE_METAL, HIGHEST_BASIC_LEAF, INTEL, MAINLINE, kvm, signature
 from support.tools import kvm_device, program
 
-from kvm_exporter.drift import Difference, agree, difference, fingerprint
-from kvm_exporter.dump import Dump, Rows, format_dump, parse_dump
-from kvm_exporter.features import Register, feature_at
-from kvm_exporter.leaves import BASES, KVM_SIGNATURE, Hypervisor, Kvm, Leaves, Timing
-from kvm_exporter.record import record
-from kvm_exporter.registers import Registers
-from kvm_exporter.sample import Sample
-from kvm_exporter.sweep import Selection, Source, look
+from kvm_exporter.collector.record import record
+from kvm_exporter.collector.sweep import Selection, Source, look
+from kvm_exporter.cpuid.dump import Dump, Rows, format_dump, parse_dump
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.drift import Difference, agree, difference, fingerprint
+from kvm_exporter.kvm.features import Register, feature_at
+from kvm_exporter.kvm.leaves import BASES, KVM_SIGNATURE, Hypervisor, Kvm, Leaves, Timing
+from kvm_exporter.kvm.sample import Sample
 
 DUMPS = sorted((Path(__file__).parent / "dumps").glob("*.txt"))
 BASE, NEXT_BASE, LAST_BASE = 0x4000_0000, 0x4000_0100, 0x4000_FF00

@@ -19,8 +19,9 @@ from support.readers import (
     strict_reader,
 )
 
-from kvm_exporter.features import Register, feature_at
-from kvm_exporter.leaves import (
+from kvm_exporter.cpuid.registers import Reader, Registers
+from kvm_exporter.kvm.features import Register, feature_at
+from kvm_exporter.kvm.leaves import (
     BASES,
     HYPERVISOR_BIT,
     KVM_SIGNATURE,
@@ -34,7 +35,6 @@ from kvm_exporter.leaves import (
     read_leaves,
     survey,
 )
-from kvm_exporter.registers import Reader, Registers
 
 WORDS = st.integers(0, 2**32 - 1)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kvm_exporter.addresses import AddressError, TcpAddress, UnixAddress, address_of
-from kvm_exporter.listeners import adopt, close, listen
+from kvm_exporter.web.addresses import AddressError, TcpAddress, UnixAddress, address_of
+from kvm_exporter.web.listeners import adopt, close, listen
 
 LOOPBACK6 = Path("/proc/net/if_inet6")
 

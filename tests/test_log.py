@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm_exporter import log, service
-from kvm_exporter.log import FORMATS, LEVELS, JsonFormatter, LogfmtFormatter, configure
-from kvm_exporter.service import JournalHandler, journal_fields
+from kvm_exporter.app import log
+from kvm_exporter.app import systemd as service
+from kvm_exporter.app.log import FORMATS, LEVELS, JsonFormatter, LogfmtFormatter, configure
+from kvm_exporter.app.systemd import JournalHandler, journal_fields
 
 PAIR = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*"|[^ "]*)(?: |$)')
 

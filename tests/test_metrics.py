@@ -9,14 +9,14 @@ from prometheus_client.core import Metric
 from support.readers import Machine, guest, kvm_rows, reader, sample_of
 from support.scrape import Scrape
 
-from kvm_exporter.exposition import render
-from kvm_exporter.features import FEATURES
-from kvm_exporter.leaves import Hypervisor, Leaves
-from kvm_exporter.metrics import machine_families
-from kvm_exporter.negotiation import Format
-from kvm_exporter.registers import Registers
-from kvm_exporter.sample import Sample
-from kvm_exporter.sweep import Selection, look
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.features import FEATURES
+from kvm_exporter.kvm.leaves import Hypervisor, Leaves
+from kvm_exporter.kvm.sample import Sample
+from kvm_exporter.metrics.exposition import render
+from kvm_exporter.metrics.machine import machine_families
+from kvm_exporter.metrics.negotiation import Format
 
 DEFAULT, ALL = guest(0x0100007B), guest(0x01007EFB)
 NO_KVM = Leaves(hypervisor_bit=True)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm_exporter.negotiation import Choice, Format, choose_format, choose_gzip
+from kvm_exporter.metrics.negotiation import Choice, Format, choose_format, choose_gzip
 
 TEXT_0 = "text/plain; version=0.0.4; charset=utf-8"
 TEXT_1 = "text/plain; version=1.0.0; charset=utf-8"

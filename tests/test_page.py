@@ -14,15 +14,15 @@ from support.exporter import exporter
 from support.outline import Outline
 from support.readers import guest, sample_of
 
-from kvm_exporter.baseline import Baseline
-from kvm_exporter.features import FEATURES, feature_at, feature_named
-from kvm_exporter.leaves import BASES, KVM_SIGNATURE, Hypervisor, Kvm, Leaves, Timing
-from kvm_exporter.observation import Collected, Observation
-from kvm_exporter.page import HEADERS, landing_page
+from kvm_exporter.collector.boot import Reference
+from kvm_exporter.collector.observer import Collected, Observation
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.kvm.features import FEATURES, feature_at, feature_named
+from kvm_exporter.kvm.leaves import BASES, KVM_SIGNATURE, Hypervisor, Kvm, Leaves, Timing
+from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.page_style import DARK, LIGHT, STYLE
-from kvm_exporter.reference import Reference
-from kvm_exporter.registers import Registers
-from kvm_exporter.sample import Sample
+from kvm_exporter.report.page import HEADERS, landing_page
 
 ALL, DEFAULT, OLD = guest(0x01007EFB), guest(0x0100007B), guest(0x0100000B)
 BARE = Leaves(hypervisor_bit=False)

@@ -14,8 +14,8 @@ from support.exporter import Exporter, exporter
 from support.scrape import Scrape
 from support.staged_daemon import SCENES
 
-from kvm_exporter.page import HEADERS
 from kvm_exporter.page_style import LIGHT
+from kvm_exporter.report.page import HEADERS
 
 TESTS = Path(__file__).parent
 SCREENSHOTS = TESTS.parent / "build" / "screenshots"

@@ -11,10 +11,10 @@ import pytest
 from prometheus_client import ProcessCollector
 from support.scrape import Scrape
 
-from kvm_exporter import process_metrics
-from kvm_exporter.exposition import render
-from kvm_exporter.negotiation import Format
-from kvm_exporter.process_metrics import ProcessMetrics
+from kvm_exporter.metrics import process as process_metrics
+from kvm_exporter.metrics.exposition import render
+from kvm_exporter.metrics.negotiation import Format
+from kvm_exporter.metrics.process import ProcessMetrics
 
 FORMATS = pytest.mark.parametrize("form", Format, ids=lambda form: form.name)
 

@@ -19,8 +19,8 @@ from support.stack import stack, until
 from support.tools import RELEASES
 
 from demo.guest import Cpus
-from kvm_exporter.dump import Rows
-from kvm_exporter.registers import Registers
+from kvm_exporter.cpuid.dump import Rows
+from kvm_exporter.cpuid.registers import Registers
 
 EAX = 0x0100_7EFB
 STEAL_TIME, STABLE_CLOCK = 1 << 5, 1 << 24

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm_exporter.durations import nanoseconds
+from kvm_exporter.config.duration import nanoseconds
 from kvm_exporter.rate_limit import RateLimit, TokenBucket
 
 SECOND = 10**9

@@ -18,11 +18,11 @@ from support.readers import (
     strict_reader,
 )
 
-from kvm_exporter.dump import Dump, format_dump, parse_dump
-from kvm_exporter.leaves import BASES, KVM_SIGNATURE
-from kvm_exporter.record import record
-from kvm_exporter.registers import Reader, ReadError, Registers
-from kvm_exporter.sweep import Selection, look
+from kvm_exporter.collector.record import record
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.cpuid.dump import Dump, format_dump, parse_dump
+from kvm_exporter.cpuid.registers import Reader, ReadError, Registers
+from kvm_exporter.kvm.leaves import BASES, KVM_SIGNATURE
 
 LEAF_0 = signature_leaf(b"GenuntelineI", 0x16)
 HYPERV = signature_leaf(b"Microsoft Hv", BASE + 2)

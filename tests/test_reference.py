@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from support.readers import guest, sample_of
 from support.unprivileged import unprivileged
 
-from kvm_exporter.leaves import BASES, KVM_SIGNATURE, Hypervisor, Kvm, Leaves
-from kvm_exporter.reference import (
+from kvm_exporter.collector.boot import (
     FILE_NAME,
     DamagedReferenceError,
     Reference,
@@ -26,6 +25,7 @@ from kvm_exporter.reference import (
     parse_reference,
     read_boot_id,
 )
+from kvm_exporter.kvm.leaves import BASES, KVM_SIGNATURE, Hypervisor, Kvm, Leaves
 
 BOOT = "0f7b5ff4-9d4e-4a0b-9c39-9a3c4d3f3d8e"
 NEXT_BOOT = "9bbdb0d2-5f0c-4c55-8a5e-1a6f1c1b2c3d"

@@ -5,13 +5,13 @@ import json
 import pytest
 from support.readers import BASE, Machine, guest, kvm_rows, reader, sample_of
 
-from kvm_exporter.drift import Difference, difference
-from kvm_exporter.features import feature_named
-from kvm_exporter.leaves import Hypervisor, Leaves
-from kvm_exporter.observation import Collected, Observation
-from kvm_exporter.registers import Registers
-from kvm_exporter.report import as_json, comparison, describe, divergence, summary, table
-from kvm_exporter.sweep import Selection, look
+from kvm_exporter.collector.observer import Collected, Observation
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.drift import Difference, difference
+from kvm_exporter.kvm.features import feature_named
+from kvm_exporter.kvm.leaves import Hypervisor, Leaves
+from kvm_exporter.report.table import as_json, comparison, describe, divergence, summary, table
 
 DEFAULT, ALL, OLD = guest(0x0100007B), guest(0x01007EFB), guest(0x0100000B)
 BARE_METAL, HIDDEN = Leaves(hypervisor_bit=False), Leaves(hypervisor_bit=True)

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.readers import guest, sample_of
 
-from kvm_exporter.features import FEATURES, feature_at
-from kvm_exporter.leaves import Leaves
-from kvm_exporter.sample import Sample
+from kvm_exporter.kvm.features import FEATURES, feature_at
+from kvm_exporter.kvm.leaves import Leaves
+from kvm_exporter.kvm.sample import Sample
 
 DEFAULT = guest(0x0100007B)
 ALL = guest(0x01007EFB)

@@ -11,11 +11,11 @@ from support.live import LiveMachine, live_machine
 from support.loop import in_loop
 from support.readers import kvm_rows, reader
 
-from kvm_exporter.observation import Observation
-from kvm_exporter.registers import ReadError, UnavailableError
-from kvm_exporter.sample import Sample
-from kvm_exporter.sampler import Limits, Published, Sampler
-from kvm_exporter.sweep import Selection, look
+from kvm_exporter.collector.observer import Observation
+from kvm_exporter.collector.sampler import Limits, Published, Sampler
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.cpuid.registers import ReadError, UnavailableError
+from kvm_exporter.kvm.sample import Sample
 
 DEFAULT, REDUCED = 0x0100007B, 0x0100003B
 NONE = {"start": 0, "age": 0, "signal": 0, "hotplug": 0}

@@ -12,18 +12,18 @@ from support.scrape import Scrape
 
 import kvm_exporter
 from kvm_exporter._revision import REVISION
-from kvm_exporter.exposition import render
-from kvm_exporter.metrics import machine_families
-from kvm_exporter.negotiation import Format
-from kvm_exporter.observation import Collected
-from kvm_exporter.sampler import Record
-from kvm_exporter.self_metrics import (
+from kvm_exporter.collector.observer import Collected
+from kvm_exporter.collector.sampler import Record
+from kvm_exporter.metrics.exporter import (
     build_families,
     collector_families,
     counter_families,
     sample_families,
     settings_families,
 )
+from kvm_exporter.metrics.exposition import render
+from kvm_exporter.metrics.machine import machine_families
+from kvm_exporter.metrics.negotiation import Format
 
 SAMPLE = sample_of({0: guest(0x01007EFB)})
 

@@ -16,9 +16,9 @@ from support.secure import until_the_end
 from support.tools import program
 from support.wire import GET, serving
 
-from kvm_exporter import server
 from kvm_exporter.messages import Request, Response, plain
-from kvm_exporter.server import ACCEPT_BATCH, Server
+from kvm_exporter.web import server
+from kvm_exporter.web.server import ACCEPT_BATCH, Server
 
 SHORT = 0.1
 GRACE = 20.0

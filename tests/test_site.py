@@ -10,14 +10,14 @@ from support.live import LiveMachine, live_machine
 from support.loop import in_loop
 from support.scrape import Scrape
 
+from kvm_exporter.app.routes import Site, SiteSettings
+from kvm_exporter.collector.observer import Observation, Observer
+from kvm_exporter.collector.sampler import Limits, Sampler
+from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.cpuid.registers import ReadError
 from kvm_exporter.messages import Request, Response
-from kvm_exporter.negotiation import Format
-from kvm_exporter.observation import Observation, Observer
-from kvm_exporter.registers import ReadError
-from kvm_exporter.sampler import Limits, Sampler
-from kvm_exporter.self_metrics import Reload
-from kvm_exporter.site import Site, SiteSettings
-from kvm_exporter.sweep import Selection
+from kvm_exporter.metrics.exporter import Reload
+from kvm_exporter.metrics.negotiation import Format
 
 DEFAULT = 0x0100007B
 

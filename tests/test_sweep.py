@@ -20,11 +20,11 @@ from support.readers import (
     strict_reader,
 )
 
-from kvm_exporter.features import FEATURES
-from kvm_exporter.leaves import BASES, Leaves, find_hypervisors, read_leaves
-from kvm_exporter.registers import Reader, ReadError, UnavailableError
-from kvm_exporter.sample import Sample
-from kvm_exporter.sweep import Selection, look, sweep
+from kvm_exporter.collector.sweep import Selection, look, sweep
+from kvm_exporter.cpuid.registers import Reader, ReadError, UnavailableError
+from kvm_exporter.kvm.features import FEATURES
+from kvm_exporter.kvm.leaves import BASES, Leaves, find_hypervisors, read_leaves
+from kvm_exporter.kvm.sample import Sample
 
 BEFORE, AFTER = kvm_rows(0x01007EFB), kvm_rows(0x0100007B)
 OLD_HOST, NEW_HOST = strict_reader(BEFORE), strict_reader(AFTER)

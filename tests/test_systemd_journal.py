@@ -10,7 +10,7 @@ from support.tree import REPOSITORY
 from support.unit import PORT, Unit, journal, scrape
 
 from demo.guest import Guest
-from kvm_exporter.announcements import BOOT_DRIFT_ID, CHANGE_ID
+from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID
 
 REFERENCE = f"/run/{NAME}/boot-reference.json"
 GUEST = "/etc/kvm-exporter-guest"

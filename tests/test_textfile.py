@@ -7,10 +7,10 @@ from support.readers import guest, sample_of
 from support.scrape import Scrape
 from support.tools import monitoring_program
 
-from kvm_exporter.features import feature_named
-from kvm_exporter.observation import Collected, Observation
-from kvm_exporter.reference import Reference
-from kvm_exporter.registers import Registers
+from kvm_exporter.collector.boot import Reference
+from kvm_exporter.collector.observer import Collected, Observation
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.features import feature_named
 from kvm_exporter.textfile import textfile_body
 
 OBSERVATION = Observation(

@@ -11,9 +11,9 @@ import pytest
 from support.certificates import Certificates
 from support.unprivileged import unprivileged
 
-from kvm_exporter.tls import allowed_client, server_context
 from kvm_exporter.tls_config import ClientAuth, Pem, TlsConfig, TlsError
 from kvm_exporter.tls_names import CURVES, DEFAULT_SUITES, SUITES
+from kvm_exporter.web.tls import allowed_client, server_context
 
 VERSIONS = {
     "TLS10": "TLSv1",
@@ -423,11 +423,11 @@ def test_what_this_openssl_does_not_have_is_named(served: TlsConfig, monkeypatch
     """By its name in the configuration: none is left out silently."""
     here = f"{ssl.OPENSSL_VERSION} here"
     suites = {"ONE": "ECDHE-ECDSA-AES128-GCM-SHA256", "TWO": "NO-SUCH"}
-    monkeypatch.setattr("kvm_exporter.tls.SUITES", suites)
-    monkeypatch.setattr("kvm_exporter.tls.DEFAULT_SUITES", {"ONE": "ECDHE-ECDSA-AES128-GCM-SHA256"})
-    monkeypatch.setattr("kvm_exporter.tls.CURVES", {"Curve": "no-such"})
+    monkeypatch.setattr("kvm_exporter.web.tls.SUITES", suites)
+    monkeypatch.setattr("kvm_exporter.web.tls.DEFAULT_SUITES", {"ONE": "ECDHE-ECDSA-AES128-GCM-SHA256"})
+    monkeypatch.setattr("kvm_exporter.web.tls.CURVES", {"Curve": "no-such"})
     monkeypatch.setattr(
-        "kvm_exporter.tls._VERSIONS",
+        "kvm_exporter.web.tls._VERSIONS",
         {"TLS12": (ssl.TLSVersion.TLSv1_2, False), "TLS13": (ssl.TLSVersion.TLSv1_3, True)},
     )
     for tls, message in (

@@ -5,10 +5,10 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 from support.readers import guest, sample_of
 
-from kvm_exporter.baseline import Baseline
-from kvm_exporter.drift import Difference
-from kvm_exporter.dump import Dump
-from kvm_exporter.leaves import Hypervisor, Kvm, Leaves, Timing
+from kvm_exporter.cpuid.dump import Dump
+from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.kvm.drift import Difference
+from kvm_exporter.kvm.leaves import Hypervisor, Kvm, Leaves, Timing
 
 VALUES = (
     Hypervisor(0x4000_0000, b"KVMKVMKVM\0\0\0", 0),

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from support.certificates import Certificates
 from support.tools import monitoring_program
 
+from kvm_exporter.config.web import HttpConfig, WebConfig, WebConfigError, parse_web_config
 from kvm_exporter.rate_limit import RateLimit
 from kvm_exporter.tls_config import ClientAuth, Pem, TlsConfig
 from kvm_exporter.tls_names import CURVES, SUITES, TLS13_SUITES
-from kvm_exporter.web_config import HttpConfig, WebConfig, WebConfigError, parse_web_config
 
 FOLDER = Path("/etc/exporter")
 

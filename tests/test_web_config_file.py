@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from support.certificates import Certificates
 
+from kvm_exporter.config.web import WebConfig, WebConfigError
 from kvm_exporter.rate_limit import RateLimit
-from kvm_exporter.web_config import WebConfig, WebConfigError
 from kvm_exporter.web_config_file import MAX_BYTES, WebConfigFile
 
 HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"

@@ -9,8 +9,8 @@ import pytest
 from support.live import PATIENCE_SECONDS, LiveMachine
 from support.loop import in_loop
 
-from kvm_exporter import worker
-from kvm_exporter.worker import Worker
+from kvm_exporter.collector import worker
+from kvm_exporter.collector.worker import Worker
 
 
 @in_loop

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from demo.guest import Cpus, Guest, port_of
 from demo.process import Process
-from kvm_exporter.leaves import HYPERVISOR_BIT, KVM_SIGNATURE
-from kvm_exporter.registers import Registers
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.leaves import HYPERVISOR_BIT, KVM_SIGNATURE
 
 BASE = 0x4000_0000
 

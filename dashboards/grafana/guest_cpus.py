@@ -6,7 +6,7 @@ from grafana.board import Row
 from grafana.queries import SHOWN, each
 from grafana.series import Lines
 from grafana.tables import Column, Table
-from kvm_exporter.features import Register
+from kvm_exporter.kvm.features import Register
 
 OF_CPU = labels(*MACHINE, "cpu", "leaf")
 

@@ -7,7 +7,7 @@ from grafana.queries import SHOWN, each, forbidden, missing, switched_off
 from grafana.series import Timeline
 from grafana.tables import Column, Table
 from grafana.values import CHANGED, EXPECTED, OFFERED, SUPPORTED, USED, texts
-from kvm_exporter.features import FEATURES, feature_at
+from kvm_exporter.kvm.features import FEATURES, feature_at
 
 OF_ROW = f"{OF_BIT}, feature"
 

@@ -13,29 +13,29 @@ from pathlib import Path
 import h11
 from support.scrape import Scrape
 
-from kvm_exporter import report
-from kvm_exporter.addresses import AddressError, TcpAddress, parse_address
-from kvm_exporter.baseline import Baseline
-from kvm_exporter.baseline_file import BaselineError, parse_baseline
-from kvm_exporter.credentials import MAX_PASSWORD_BYTES, parse_basic
-from kvm_exporter.dump import DumpError, format_dump, parse_dump
-from kvm_exporter.durations import nanoseconds
-from kvm_exporter.exposition import render
-from kvm_exporter.guest import read_evidence
-from kvm_exporter.http1 import Http1, Refusal
-from kvm_exporter.in_use import features_in_use, kvmclock_is_current
-from kvm_exporter.leaves import Kvm, Leaves
+from kvm_exporter.collector.boot import DamagedReferenceError, format_reference, parse_reference
+from kvm_exporter.collector.guest import read_evidence
+from kvm_exporter.collector.in_use import features_in_use, kvmclock_is_current
+from kvm_exporter.collector.observer import Observation
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.config.baseline import BaselineError, parse_baseline
+from kvm_exporter.config.duration import nanoseconds
+from kvm_exporter.config.web import WebConfigError, parse_web_config
+from kvm_exporter.cpuid.dump import DumpError, format_dump, parse_dump
+from kvm_exporter.cpuid.topology import format_cpu_list, parse_cpu_list
+from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.kvm.leaves import Kvm, Leaves
 from kvm_exporter.messages import Request, Response, plain
-from kvm_exporter.metrics import machine_families
-from kvm_exporter.negotiation import Format, choose_format, choose_gzip
-from kvm_exporter.observation import Observation
-from kvm_exporter.page import landing_page
-from kvm_exporter.reference import DamagedReferenceError, format_reference, parse_reference
-from kvm_exporter.sweep import Selection, look
-from kvm_exporter.tls import server_context
+from kvm_exporter.metrics.exposition import render
+from kvm_exporter.metrics.machine import machine_families
+from kvm_exporter.metrics.negotiation import Format, choose_format, choose_gzip
+from kvm_exporter.report import table as report
+from kvm_exporter.report.page import landing_page
 from kvm_exporter.tls_config import TlsError
-from kvm_exporter.topology import format_cpu_list, parse_cpu_list
-from kvm_exporter.web_config import WebConfigError, parse_web_config
+from kvm_exporter.web.addresses import AddressError, TcpAddress, parse_address
+from kvm_exporter.web.credentials import MAX_PASSWORD_BYTES, parse_basic
+from kvm_exporter.web.http import Http1, Refusal
+from kvm_exporter.web.tls import server_context
 
 MOST_LETTERS = 500
 """Of ours in a message for people."""

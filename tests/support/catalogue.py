@@ -4,14 +4,13 @@ from functools import cache
 
 from prometheus_client import PlatformCollector, ProcessCollector
 
-from kvm_exporter.baseline import Baseline
+from kvm_exporter.collector.boot import ReferenceKeeper
+from kvm_exporter.collector.observer import Collected, Observation
+from kvm_exporter.collector.sampler import Record
+from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.drift_metrics import expected_families, observed_families
-from kvm_exporter.metrics import machine_families
-from kvm_exporter.observation import Collected, Observation
-from kvm_exporter.reference import ReferenceKeeper
-from kvm_exporter.registers import Registers
-from kvm_exporter.sampler import Record
-from kvm_exporter.self_metrics import (
+from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.metrics.exporter import (
     Reload,
     build_families,
     collector_families,
@@ -20,6 +19,7 @@ from kvm_exporter.self_metrics import (
     settings_families,
     web_config_families,
 )
+from kvm_exporter.metrics.machine import machine_families
 from support.readers import BASE, guest, sample_of
 
 

@@ -7,7 +7,7 @@ import ctypes
 import os
 import sys
 
-from kvm_exporter.cli import main as program
+from kvm_exporter.app.cli import main as program
 
 ARCH_SET_CPUID = 0x1012
 ARCH_PRCTL = 158

@@ -25,7 +25,7 @@ def main() -> int:
     extension = ModuleType("kvm_exporter._cpuid")
     vars(extension).update(lib=Library(), ffi=FFI())
     sys.modules[extension.__name__] = extension
-    from kvm_exporter.cli import main as program  # noqa: PLC0415 - imports the extension
+    from kvm_exporter.app.cli import main as program  # noqa: PLC0415 - imports the extension
 
     return program()
 

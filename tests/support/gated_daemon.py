@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kvm_exporter import daemon, log
-from kvm_exporter.addresses import TcpAddress
-from kvm_exporter.observation import Observer
-from kvm_exporter.sampler import Limits
-from kvm_exporter.sweep import Selection
+from kvm_exporter.app import daemon, log
+from kvm_exporter.collector.observer import Observer
+from kvm_exporter.collector.sampler import Limits
+from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.web.addresses import TcpAddress
 from support.live import LiveMachine
 from support.readers import kvm_rows, reader
 

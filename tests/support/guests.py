@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from kvm_exporter.dump import Rows
-from kvm_exporter.registers import Reader, Registers
+from kvm_exporter.cpuid.dump import Rows
+from kvm_exporter.cpuid.registers import Reader, Registers
 from support.kvm import Vcpu, virtual_machine
 from support.tools import program
 

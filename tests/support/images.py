@@ -57,7 +57,7 @@ ip link set lo up
 EXPORTER = b"""#!/usr/bin/python3
 import sys
 
-from kvm_exporter.cli import main
+from kvm_exporter.app.cli import main
 
 sys.exit(main())
 """

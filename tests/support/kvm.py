@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from kvm_exporter.dump import Rows
-from kvm_exporter.registers import Registers
+from kvm_exporter.cpuid.dump import Rows
+from kvm_exporter.cpuid.registers import Registers
 from support import kvm_abi as abi
 from support.kvm_abi import Request
 

@@ -4,11 +4,11 @@ import asyncio
 import sys
 from pathlib import Path
 
-from kvm_exporter import daemon, log
-from kvm_exporter.addresses import TcpAddress
-from kvm_exporter.observation import Observer
-from kvm_exporter.sampler import Limits
-from kvm_exporter.sweep import Selection
+from kvm_exporter.app import daemon, log
+from kvm_exporter.collector.observer import Observer
+from kvm_exporter.collector.sampler import Limits
+from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.web.addresses import TcpAddress
 from kvm_exporter.web_config_file import WebConfigFile
 from support.live import live_machine
 

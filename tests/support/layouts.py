@@ -4,9 +4,9 @@ Most are of Intel's kind, because KVM answers an Intel guest as the processor do
 as the highest basic leaf. Here that one looks like feature bits, so that a read too many cannot go unnoticed.
 """
 
-from kvm_exporter.dump import Rows
-from kvm_exporter.leaves import KVM_SIGNATURE
-from kvm_exporter.registers import Registers
+from kvm_exporter.cpuid.dump import Rows
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE
 from support.readers import BASE, signature_leaf
 
 MAINLINE = 0x0100_7EFB

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kvm_exporter.registers import Reader
+from kvm_exporter.cpuid.registers import Reader
 from support.readers import Machine, kvm_rows, reader
 
 PATIENCE_SECONDS = 20

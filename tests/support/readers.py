@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
-from kvm_exporter.leaves import BASES, HYPERVISOR_BIT, KVM_SIGNATURE, Kvm, Leaves, read_leaves
-from kvm_exporter.leaves import Hypervisor as Signature
-from kvm_exporter.registers import Reader, ReadError, Registers
-from kvm_exporter.sample import Sample
+from kvm_exporter.cpuid.registers import Reader, ReadError, Registers
+from kvm_exporter.kvm.leaves import BASES, HYPERVISOR_BIT, KVM_SIGNATURE, Kvm, Leaves, read_leaves
+from kvm_exporter.kvm.leaves import Hypervisor as Signature
+from kvm_exporter.kvm.sample import Sample
 
 Rows = Mapping[int, Registers]
 """What CPUID answers at subleaf 0, by leaf."""

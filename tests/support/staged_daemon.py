@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvm_exporter import daemon, log
-from kvm_exporter.addresses import TcpAddress
-from kvm_exporter.leaves import Leaves, find_hypervisors, read_leaves
-from kvm_exporter.observation import Observer
-from kvm_exporter.reference import ReferenceKeeper
-from kvm_exporter.registers import Reader, ReadError
-from kvm_exporter.sampler import Limits
-from kvm_exporter.sweep import Selection
+from kvm_exporter.app import daemon, log
+from kvm_exporter.collector.boot import ReferenceKeeper
+from kvm_exporter.collector.observer import Observer
+from kvm_exporter.collector.sampler import Limits
+from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.cpuid.registers import Reader, ReadError
+from kvm_exporter.kvm.leaves import Leaves, find_hypervisors, read_leaves
+from kvm_exporter.web.addresses import TcpAddress
 from support.live import LiveMachine
 from support.readers import BARE_METAL, kvm_rows, reader, sample_of, signature_leaf
 

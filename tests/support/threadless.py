@@ -9,7 +9,7 @@ import os
 import resource
 import sys
 
-from kvm_exporter.cli import main
+from kvm_exporter.app.cli import main
 
 NOBODY_ELSE = 64_999
 """A user that nobody is."""

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from kvm_exporter.addresses import TcpAddress
-from kvm_exporter.connection import Connection
 from kvm_exporter.deadlines import Deadlines
-from kvm_exporter.listeners import listen
 from kvm_exporter.messages import Answer
-from kvm_exporter.server import Server
+from kvm_exporter.web.addresses import TcpAddress
+from kvm_exporter.web.connection import Connection
+from kvm_exporter.web.listeners import listen
+from kvm_exporter.web.server import Server
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 

@@ -1,0 +1,152 @@
+"""The daemon: puts the sampler, the site and the server together, and obeys signals and the service manager."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from prometheus_client import PlatformCollector
+
+from kvm_exporter import __version__
+from kvm_exporter.app import systemd as service
+from kvm_exporter.app.routes import BaselineKeeper, Site, SiteSettings
+from kvm_exporter.collector.observer import Observation
+from kvm_exporter.collector.sampler import Limits, LiveSource, Observe, Sampler
+from kvm_exporter.cpuid.registers import UnavailableError
+from kvm_exporter.metrics.exporter import Reload
+from kvm_exporter.metrics.process import ProcessMetrics
+from kvm_exporter.report.changes import announce
+from kvm_exporter.report.table import summary
+from kvm_exporter.web.addresses import Address, address_of
+from kvm_exporter.web.listeners import adopt, close, listen
+from kvm_exporter.web.server import Server
+
+GRACE_SECONDS = 5.0
+"""How long answers may take to end after SIGTERM."""
+
+if TYPE_CHECKING:
+    from kvm_exporter.web_config_file import WebConfigFile
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the daemon is told on its command line."""
+
+    #: Empty: the sockets that the service manager hands over.
+    addresses: Sequence[Address]
+    limits: Limits = field(default_factory=Limits)
+    telemetry_path: str = "/metrics"
+    max_requests: int = 40
+    cpu_features: bool = False
+    exporter_metrics: bool = True
+
+
+async def serve(
+    options: Options,
+    source: LiveSource,
+    observe: Observe,
+    baseline: BaselineKeeper | None = None,
+    web_config: "WebConfigFile | None" = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT. Raises AddressError if it cannot listen, UnavailableError if CPUID is not."""
+    stop, reload = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    # From the beginning: what a signal does that nobody handles is to end the process.
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+    sampler = Sampler(source, observe, options.limits, _publish)
+    listeners = listen(options.addresses) if options.addresses else adopt(service.listen_descriptors())
+    stopping = loop.create_task(stop.wait())
+    first = loop.create_task(sampler.current(options.limits.timeout))
+    await asyncio.wait({first, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if isinstance(sampler.failure, UnavailableError):
+        close(listeners)
+        raise sampler.failure
+    server = _server(options, sampler, baseline, web_config)
+    server.start(listeners)
+    reloads = loop.create_task(_reload_at_signals(reload, sampler, baseline, web_config))
+    if not stop.is_set():
+        _announce(listeners, sampler)
+    _feed_watchdog(loop)
+    await stopping
+    reloads.cancel()
+    service.notify_stopping()
+    await server.stop(GRACE_SECONDS)
+    logger.info("stopped")
+
+
+def _server(
+    options: Options, sampler: Sampler, baseline: BaselineKeeper | None, web_config: "WebConfigFile | None"
+) -> Server:
+    """The site, and between it and the peers the web configuration's guard, where there is one."""
+    settings = SiteSettings(options.telemetry_path, options.cpu_features, options.max_requests)
+    if options.exporter_metrics:
+        constant = tuple(PlatformCollector(registry=None).collect())
+        settings = replace(settings, constant=constant, now=ProcessMetrics().text)
+    if web_config is None:
+        return Server(Site(sampler, settings, baseline).answer)
+    from kvm_exporter.web.guard import Guard  # noqa: PLC0415 - with all that TLS and passwords take
+
+    settings = replace(
+        settings, reload=lambda: Reload(web_config.last_reload_successful, web_config.last_reload_timestamp)
+    )
+    guard = Guard(Site(sampler, settings, baseline).answer, web_config)
+    return Server(guard.answer, gate=guard)
+
+
+async def _reload_at_signals(
+    signalled: asyncio.Event, sampler: Sampler, baseline: BaselineKeeper | None, web_config: "WebConfigFile | None"
+) -> None:
+    """Reload after each signal; those that come meanwhile are answered by one more."""
+    while True:
+        await signalled.wait()
+        signalled.clear()
+        service.notify_reloading()
+        for file in (baseline, web_config):
+            if file is not None:
+                file.reload()
+        await sampler.again("signal")
+        service.notify_ready("; ".join([_status(sampler.last), *_complaints(baseline, web_config)]))
+
+
+def _complaints(baseline: BaselineKeeper | None, web_config: "WebConfigFile | None") -> Iterator[str]:
+    if baseline is not None and not baseline.collected.success:
+        yield "the baseline's file is broken, the last good one holds"
+    if web_config is not None and not web_config.last_reload_successful:
+        yield "the web configuration is broken, the last good one holds"
+
+
+def _feed_watchdog(loop: asyncio.AbstractEventLoop) -> None:
+    """Tell the service manager that the event loop turns, twice in the time that it allows."""
+    if (seconds := service.watchdog_seconds()) is not None:
+        service.notify("WATCHDOG=1")
+        loop.call_later(seconds / 2, _feed_watchdog, loop)
+
+
+def _publish(before: Observation | None, now: Observation) -> None:
+    """Tell the log what is new, and the service manager how it is."""
+    announce(before, now)
+    if before is None or _status(before) != _status(now):
+        service.notify(f"STATUS={_status(now)}")
+
+
+def _announce(listeners: Iterable[socket.socket], sampler: Sampler) -> None:
+    for listener in listeners:
+        logger.info("listening on %s", address_of(listener))
+    status = _status(sampler.last)
+    logger.info("kvm-exporter %s: %s", __version__, status)
+    service.notify_ready(status)
+
+
+def _status(observation: Observation | None) -> str:
+    if observation is None:
+        return "no sample yet; the log says why"
+    sample = observation.sample
+    cpus = f"{len(sample.sampled)} of {sample.online} CPUs sampled, {len(sample.divergent)} differ"
+    return f"{summary(sample.common)}; {cpus}"

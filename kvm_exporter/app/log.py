@@ -1,0 +1,61 @@
+"""How the log is written: logfmt or JSON on stderr, or entries of the journal. A record's ``fields`` go along in each.
+
+Give fields with ``logger.info("…", extra={"fields": {"kvm_cpu": ("3",)}})``; a tuple is a field with several values.
+"""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+from kvm_exporter.app.systemd import JournalHandler, stderr_is_journal
+
+LEVELS = ("debug", "info", "warn", "error")
+FORMATS = ("logfmt", "json", "journal")
+
+
+def configure(level: str, form: str | None) -> None:
+    """Set the root logger up; without a format, the journal if stderr leads there, else logfmt."""
+    form = form or ("journal" if stderr_is_journal() else "logfmt")
+    if form == "journal":
+        handler: logging.Handler = JournalHandler()
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(JsonFormatter() if form == "json" else LogfmtFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel({"warn": "WARNING"}.get(level, level.upper()))
+
+
+class LogfmtFormatter(logging.Formatter):
+    """``ts=… level=… msg=… key=value``: one line, quoted where needed."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record as one line."""
+        return " ".join(f"{key}={_quoted(value)}" for key, value in _pairs(self, record).items())
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record as one line."""
+        return json.dumps(_pairs(self, record))
+
+
+def _pairs(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, str]:
+    pairs = {
+        "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        "level": {"WARNING": "warn"}.get(record.levelname, record.levelname.lower()),
+        "msg": record.getMessage(),
+    }
+    for name, value in getattr(record, "fields", {}).items():
+        pairs[name] = ",".join(value) if isinstance(value, tuple) else str(value)
+    if record.exc_info:
+        pairs["exception"] = formatter.formatException(record.exc_info)
+    return pairs
+
+
+def _quoted(value: str) -> str:
+    plain = value and value.isprintable() and not any(character in value for character in ' ="\\')
+    return value if plain else json.dumps(value)

@@ -1,0 +1,1 @@
+"""What this machine shows, and when to sample it."""

@@ -1,0 +1,78 @@
+"""The hypervisor's side: what this machine's own KVM can offer its guests. Knows no guest.
+
+Source: the kernel's Documentation/virt/kvm/api.rst, KVM_GET_SUPPORTED_CPUID.
+"""
+
+import errno
+import fcntl
+import os
+import struct
+from pathlib import Path
+
+from kvm_exporter.cpuid.registers import ReadError, Registers
+from kvm_exporter.kvm.features import Feature, features_of
+
+_GET_SUPPORTED_CPUID = 0xC008_AE05
+"""_IOWR(KVMIO, 0x05, struct kvm_cpuid2)"""
+_HEADER = struct.Struct("=II")
+"""struct kvm_cpuid2: nent, padding."""
+_ENTRY = struct.Struct("=7I12x")
+"""struct kvm_cpuid_entry2: function, index, flags, eax, ebx, ecx, edx, padding[3]."""
+_FIRST_GUESS = 256
+_MOST_ENTRIES = 1 << 14
+
+FEATURE_LEAF = 0x4000_0001
+"""KVM reports its leaves at the first base, wherever the VMM puts them later."""
+
+
+class NoHostError(Exception):
+    """This machine has no KVM of its own: there is no /dev/kvm."""
+
+
+def supported_features(root: Path = Path("/")) -> Registers:
+    """The feature leaf that ``KVM_GET_SUPPORTED_CPUID`` reports. Raises NoHostError, ReadError."""
+    device = root / "dev/kvm"
+    try:
+        descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENODEV, errno.ENXIO}:
+            raise NoHostError(f"{device}: {error.strerror}") from error
+        raise ReadError(
+            f"{device}: {error.strerror}; let the exporter's user open it, or say --no-collector.host"
+        ) from error
+    try:
+        return _find(_supported(descriptor))
+    except OSError as error:
+        raise ReadError(f"{device}: KVM_GET_SUPPORTED_CPUID: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
+
+
+def host_features(supported: Registers) -> tuple[Feature, ...]:
+    """The features of EAX that KVM itself may offer, without those that only a VMM sets."""
+    return tuple(feature for feature in features_of(supported.eax, 0) if not feature.vmm_only)
+
+
+def _supported(descriptor: int) -> bytearray:
+    """The whole answer of the kernel, asked for with more room until it fits."""
+    entries = _FIRST_GUESS
+    while True:
+        buffer = bytearray(_HEADER.size + entries * _ENTRY.size)
+        _HEADER.pack_into(buffer, 0, entries, 0)
+        try:
+            fcntl.ioctl(descriptor, _GET_SUPPORTED_CPUID, buffer)
+        except OSError as error:
+            if error.errno != errno.E2BIG or entries >= _MOST_ENTRIES:
+                raise
+            entries *= 2
+        else:
+            return buffer
+
+
+def _find(answer: bytearray) -> Registers:
+    count, _ = _HEADER.unpack_from(answer)
+    for number in range(count):
+        leaf, _, _, eax, ebx, ecx, edx = _ENTRY.unpack_from(answer, _HEADER.size + number * _ENTRY.size)
+        if leaf == FEATURE_LEAF:
+            return Registers(eax, ebx, ecx, edx)
+    return Registers(0, 0, 0, 0)

@@ -1,0 +1,111 @@
+"""One look at every CPU: which to visit, what each says, and a second look before anybody is told of a difference.
+
+Works on any Source: this machine, a dump, or a test's own. Runs in the thread that calls it, however long that takes.
+"""
+
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+from kvm_exporter.cpuid.registers import Reader, ReadError, Registers
+from kvm_exporter.kvm.drift import agree
+from kvm_exporter.kvm.leaves import Leaves, find_hypervisors, read_leaves, survey
+from kvm_exporter.kvm.sample import Sample
+
+
+class Source(Protocol):
+    """Where leaves are read."""
+
+    def online(self) -> tuple[int, ...]:
+        """The CPUs that there are, ascending; the same object until they change. Raises ReadError."""
+        ...
+
+    def isolated(self) -> frozenset[int]:
+        """The CPUs that are better left alone."""
+        ...
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Around all reads of a sample. Raises ReadError."""
+        ...
+
+    def anywhere(self, leaf: int, subleaf: int) -> Registers:
+        """Read wherever the thread happens to run. Raises ReadError."""
+        ...
+
+    def on(self, cpu: int) -> Reader:
+        """Return a Reader of one CPU. Raises ReadError, as the Reader may."""
+        ...
+
+
+Isolated = Literal["once", "always", "never"]
+ISOLATED: tuple[Isolated, ...] = get_args(Isolated)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which CPUs to visit."""
+
+    #: Isolated CPUs: at the start and when another CPU's leaves change, each time, or not at all.
+    isolated: Isolated = "once"
+    #: Only these; None for all.
+    cpus: frozenset[int] | None = None
+
+
+def look(source: Source, selection: Selection, last: Sample | None) -> Sample:
+    """A sample to publish.
+
+    One that differs from the last, or whose CPUs differ, is taken again, and only the second counts: a machine that
+    migrates in the middle of a sweep has CPUs that differ, but not a moment later. Raises ReadError if nothing can be
+    read at all; CPUs that cannot be read are part of the sample.
+    """
+    first = sweep(source, selection, last)
+    changed = last is not None and not agree(last, first)
+    if not changed and not first.divergent:
+        return first
+    return sweep(source, selection, None if changed else last)
+
+
+def sweep(source: Source, selection: Selection, last: Sample | None) -> Sample:
+    """One look at every CPU that the selection says to visit. Raises ReadError if nothing can be read at all."""
+    timestamp, boottime = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
+    plan = _plan(source, selection, last)
+    sampled: dict[int, Leaves] = {}
+    failed = dict(plan.failed)
+    with source.reading():
+        bases = find_hypervisors(source.anywhere)
+        anywhere = read_leaves(source.anywhere, bases)
+        for cpu in plan.visit:
+            try:
+                leaves = survey(source.on(cpu), bases)
+            except ReadError as error:
+                failed[cpu] = str(error)
+            else:
+                sampled[cpu] = leaves
+                # The next CPU is most likely like this one.
+                bases = leaves.hypervisors if leaves.hypervisor_bit else bases
+    duration = time.clock_gettime(time.CLOCK_BOOTTIME) - boottime
+    return Sample(anywhere, sampled, plan.retained, plan.skipped, failed, timestamp, boottime, duration)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    visit: tuple[int, ...]
+    retained: Mapping[int, Leaves]
+    failed: Mapping[int, str]
+    skipped: frozenset[int]
+
+
+def _plan(source: Source, selection: Selection, last: Sample | None) -> _Plan:
+    online = frozenset(source.online())
+    wanted = online if selection.cpus is None else online & selection.cpus
+    isolated = source.isolated() & wanted if selection.isolated != "always" else frozenset()
+    if selection.isolated == "never":
+        wanted -= isolated
+    retained, failed = {}, {}
+    if selection.isolated == "once" and last is not None:
+        retained = {cpu: last.known[cpu] for cpu in isolated if cpu in last.known}
+        failed = {cpu: last.failed[cpu] for cpu in isolated if cpu in last.failed}
+    visit = wanted - retained.keys() - failed.keys()
+    return _Plan(tuple(sorted(visit)), retained, failed, online - wanted)

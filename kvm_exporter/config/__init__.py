@@ -1,0 +1,1 @@
+"""Files that operators write: read strictly, reloaded, replaced whole."""

@@ -1,0 +1,1 @@
+"""Where registers come from: this machine, or a dump."""

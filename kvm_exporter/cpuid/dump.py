@@ -1,0 +1,136 @@
+"""The text format of ``cpuid -r``, of one or many CPUs: parse, format, record; and a dump as a Source.
+
+Source: cpuid(1), option -r.
+"""
+
+import re
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+from kvm_exporter.cpuid.registers import Reader, Registers
+from kvm_exporter.kvm.leaves import BASES
+
+Rows = Mapping[tuple[int, int], Registers]
+"""By leaf and subleaf, in the order of the text."""
+
+_HEADER = re.compile(r"CPU(?: ([0-9]{1,6}))?:")
+_ROW = re.compile(
+    r"0x([0-9a-f]+) 0x([0-9a-f]+): eax=0x([0-9a-f]+) ebx=0x([0-9a-f]+) ecx=0x([0-9a-f]+) edx=0x([0-9a-f]+)",
+    re.IGNORECASE,
+)
+_WORD_MAX = 0xFFFF_FFFF
+_ZEROS = Registers(0, 0, 0, 0)
+
+
+class DumpError(Exception):
+    """A text that is no dump, or that lacks a row; the message begins with the line's number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """The rows of each CPU. As a Source: bases without a row answer zeros, as an unused base does."""
+
+    cpus: Mapping[int, Rows]
+    #: The line of each CPU's header, for messages.
+    lines: Mapping[int, int] = field(default_factory=dict, compare=False)
+    #: Of one CPU that has no number: what ``cpuid -1 -r`` prints.
+    unnumbered: bool = False
+
+    def online(self) -> tuple[int, ...]:
+        """The CPUs of the dump."""
+        return tuple(sorted(self.cpus))
+
+    def isolated(self) -> frozenset[int]:
+        """None: reading a dump disturbs nobody."""
+        return frozenset()
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Nothing to prepare."""
+        return nullcontext()
+
+    def anywhere(self, leaf: int, subleaf: int) -> Registers:
+        """The row of the first CPU. Raises DumpError."""
+        return self.on(self.online()[0])(leaf, subleaf)
+
+    def on(self, cpu: int) -> Reader:
+        """A Reader of one CPU's rows; it raises DumpError for a missing one."""
+        rows, line = self.cpus[cpu], self.lines.get(cpu, 1)
+
+        def read(leaf: int, subleaf: int) -> Registers:
+            if (found := rows.get((leaf, subleaf))) is not None:
+                return found
+            if leaf in BASES:
+                return _ZEROS
+            raise DumpError(
+                f"line {line}: CPU {cpu} has no row for leaf {leaf:#010x}: the dump is truncated; record it again"
+            )
+
+        return read
+
+
+def parse_dump(data: bytes) -> Dump:
+    """The dump in a text. Raises DumpError."""
+    cpus: dict[int, dict[tuple[int, int], Registers]] = {}
+    lines: dict[int, int] = {}
+    unnumbered = False
+    rows: dict[tuple[int, int], Registers] | None = None
+    texts = _lines(data)
+    for number, line in enumerate(texts, 1):
+        text = line.strip()
+        if not text:
+            continue
+        if header := _HEADER.fullmatch(text):
+            cpu = int(header[1] or 0)
+            if cpu in cpus or (cpus and (unnumbered or header[1] is None)):
+                raise DumpError(f"line {number}: CPU {cpu} is there a second time; keep one of them")
+            unnumbered = header[1] is None
+            rows = cpus[cpu] = {}
+            lines[cpu] = number
+        elif rows is None:
+            raise DumpError(f"line {number}: expected 'CPU 0:', found {text[:40]!r}; is this the output of cpuid -r?")
+        else:
+            _add_row(rows, text, number)
+    if not cpus:
+        raise DumpError(f"line {len(texts)}: no CPU in it; record one with kvm-exporter dump or cpuid -r")
+    for cpu, found in cpus.items():
+        if (1, 0) not in found:
+            raise DumpError(f"line {lines[cpu]}: CPU {cpu} has no row for leaf 0x00000001; record the dump again")
+    return Dump(cpus, lines, unnumbered)
+
+
+def format_dump(dump: Dump) -> str:
+    """The text of a dump, as ``cpuid -r`` writes it."""
+    text = []
+    for cpu, rows in dump.cpus.items():
+        text.append("CPU:" if dump.unnumbered else f"CPU {cpu}:")
+        for (leaf, subleaf), (eax, ebx, ecx, edx) in rows.items():
+            text.append(
+                f"   {leaf:#010x} {subleaf:#04x}: eax={eax:#010x} ebx={ebx:#010x} ecx={ecx:#010x} edx={edx:#010x}"
+            )
+    return "\n".join(text) + "\n"
+
+
+def _lines(data: bytes) -> list[str]:
+    try:
+        return data.decode().split("\n")
+    except UnicodeDecodeError as error:
+        number = data.count(b"\n", 0, error.start) + 1
+        raise DumpError(f"line {number}: byte {data[error.start]:#04x} is not UTF-8; is this a text file?") from None
+
+
+def _add_row(rows: dict[tuple[int, int], Registers], text: str, number: int) -> None:
+    row = _ROW.fullmatch(text)
+    if not row:
+        raise DumpError(
+            f"line {number}: expected '0x40000001 0x00: eax=0x… ebx=0x… ecx=0x… edx=0x…', found {text[:40]!r}"
+        )
+    leaf, subleaf, *words = (int(word, 16) for word in row.groups())
+    for value in (leaf, subleaf, *words):
+        if value > _WORD_MAX:
+            raise DumpError(f"line {number}: {value:#x} is over 32 bits")
+    if (leaf, subleaf) in rows:
+        raise DumpError(
+            f"line {number}: leaf {leaf:#010x} subleaf {subleaf:#04x} is there a second time; keep one of them"
+        )
+    rows[leaf, subleaf] = Registers(*words)

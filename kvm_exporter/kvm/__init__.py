@@ -1,0 +1,1 @@
+"""What the registers of KVM's leaves mean: pure functions and frozen values."""

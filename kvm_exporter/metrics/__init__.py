@@ -1,0 +1,1 @@
+"""What Prometheus reads: metric families and their exposition."""

@@ -1,0 +1,177 @@
+"""What the machine offers as metric families: from values, pure, with every name written out.
+
+The names, labels and values are the project's contract; the README has the table.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+
+from kvm_exporter.kvm.drift import features_set, fingerprint
+from kvm_exporter.kvm.features import Feature, features_of
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, printable
+from kvm_exporter.kvm.sample import Sample
+
+FEATURE_LABELS = ("feature", "register", "bit", "signature")
+
+
+def machine_families(
+    sample: Sample, reference: Leaves | None = None, *, per_cpu_features: bool = False
+) -> Iterator[Metric]:
+    """Everything that one sample says.
+
+    A bit that is set in the boot reference has its series until the next boot, even if KVM itself is gone.
+    """
+    kvm = sample.common.kvm
+    yield _presence(kvm)
+    yield _signatures(sample.common)
+    if features := shown_features(sample, reference):
+        yield from _features(sample, features)
+    if kvm is not None:
+        yield _fingerprint(kvm)
+        yield from _timing(kvm)
+    yield _registers(sample)
+    if per_cpu_features:
+        yield _cpu_features(sample)
+    yield from _cpus(sample)
+
+
+def feature_values(feature: Feature, signature: bytes = KVM_SIGNATURE) -> tuple[str, str, str, str]:
+    """The values of FEATURE_LABELS."""
+    return feature.name, feature.register, str(feature.bit), printable(signature)
+
+
+def _gauge(name: str, documentation: str, labels: Iterable[str] = (), unit: str = "") -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, documentation, labels=tuple(labels), unit=unit)
+
+
+def _single(family: GaugeMetricFamily, value: float) -> GaugeMetricFamily:
+    family.add_metric((), value)
+    return family
+
+
+def _presence(kvm: Kvm | None) -> Metric:
+    family = _gauge("kvm_present", "1 if KVM's signature was found in EBX, ECX, EDX of a CPUID leaf 0x40000N00.")
+    return _single(family, kvm is not None)
+
+
+def _signatures(common: Leaves) -> Metric:
+    family = InfoMetricFamily(
+        "kvm_signature",
+        "Hypervisor signatures found in EBX, ECX, EDX of CPUID leaves 0x40000N00; max_leaf is EAX of the same leaf.",
+        labels=("signature", "base", "max_leaf"),
+    )
+    for found in common.hypervisors:
+        labels = {
+            "signature": printable(found.signature),
+            "base": f"{found.base:#010x}",
+            "max_leaf": f"{found.max_leaf:#010x}",
+        }
+        family.add_metric((), labels)
+    return family
+
+
+def shown_features(sample: Sample, reference: Leaves | None) -> tuple[Feature, ...]:
+    """The features that have series: the sample's, and those that the reference offered."""
+    boot = reference.kvm if reference is not None else None
+    lasting = features_set(boot.eax, boot.edx) if boot is not None else ()
+    return tuple(sorted({*sample.features, *lasting}))
+
+
+def _features(sample: Sample, features: Iterable[Feature]) -> Iterator[Metric]:
+    offered = _gauge(
+        "kvm_feature_offered",
+        "1 if the hypervisor offers the feature: a bit of EAX or EDX of CPUID leaf base + 1 as most CPUs read it. A "
+        "change without an event, as at a live migration, shows within the sample's maximum age and a scrape interval.",
+        FEATURE_LABELS,
+    )
+    offered_cpus = _gauge(
+        "kvm_feature_offered_cpus",
+        "On how many of the sampled and retained CPUs the bit of EAX or EDX of CPUID leaf base + 1 is set.",
+        FEATURE_LABELS,
+    )
+    for feature in features:
+        labels = feature_values(feature)
+        offered.add_metric(labels, sample.common.offers(feature))
+        offered_cpus.add_metric(labels, sample.offering(feature))
+    yield offered
+    yield offered_cpus
+
+
+def _fingerprint(kvm: Kvm) -> Metric:
+    family = InfoMetricFamily(
+        "kvm_fingerprint",
+        "Equal on machines that offer the same: the start of SHA-256 over KVM's signature, base, and EAX and EDX of "
+        "CPUID leaf base + 1 as most CPUs read it.",
+    )
+    family.add_metric((), {"fingerprint": fingerprint(kvm)})
+    return family
+
+
+def _timing(kvm: Kvm) -> Iterator[Metric]:
+    if kvm.timing is None:
+        return
+    yield _single(
+        _gauge(
+            "kvm_tsc_frequency_hertz",
+            "Frequency of the time stamp counter: EAX of CPUID leaf base + 0x10.",
+            unit="hertz",
+        ),
+        kvm.timing.tsc_khz * 1000,
+    )
+    yield _single(
+        _gauge(
+            "kvm_bus_frequency_hertz", "Frequency of the local APIC's bus: EBX of CPUID leaf base + 0x10.", unit="hertz"
+        ),
+        kvm.timing.bus_khz * 1000,
+    )
+
+
+def _registers(sample: Sample) -> Metric:
+    family = _gauge(
+        "kvm_cpu_register",
+        "EAX and EDX of CPUID leaf base + 1 as a number, read by a thread pinned to the CPU.",
+        ("cpu", "leaf", "register"),
+    )
+    for cpu, kvm in _cpus_with_leaf(sample):
+        leaf = f"{kvm.base + 1:#010x}"
+        family.add_metric((str(cpu), leaf, "eax"), kvm.eax)
+        family.add_metric((str(cpu), leaf, "edx"), kvm.edx)
+    return family
+
+
+def _cpu_features(sample: Sample) -> Metric:
+    family = _gauge(
+        "kvm_cpu_feature_offered",
+        "1 if the bit of EAX or EDX of CPUID leaf base + 1 is set, read by a thread pinned to the CPU.",
+        ("cpu", "feature", "register", "bit"),
+    )
+    for cpu, kvm in _cpus_with_leaf(sample):
+        for feature in features_of(kvm.eax, kvm.edx):
+            family.add_metric((str(cpu), feature.name, feature.register, str(feature.bit)), kvm.offers(feature))
+    return family
+
+
+def _cpus_with_leaf(sample: Sample) -> Iterator[tuple[int, Kvm]]:
+    for cpu, leaves in sample.known.items():
+        if leaves.kvm is not None and leaves.kvm.has_leaf:
+            yield cpu, leaves.kvm
+
+
+def _cpus(sample: Sample) -> Iterator[Metric]:
+    yield _single(_gauge("kvm_cpus_online", "Online CPUs, from /sys/devices/system/cpu/online."), sample.online)
+    states = _gauge(
+        "kvm_cpus",
+        "Online CPUs by what the last sample did: sampled, retained (isolated, read earlier), skipped, failed.",
+        ("state",),
+    )
+    for state, cpus in sample.states.items():
+        states.add_metric((state,), len(cpus))
+    yield states
+    yield _single(
+        _gauge(
+            "kvm_cpus_divergent",
+            "Sampled CPUs whose hypervisor bit, signatures, or EAX or EDX of CPUID leaf base + 1 differ from the most.",
+        ),
+        len(sample.divergent),
+    )

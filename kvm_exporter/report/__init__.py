@@ -1,0 +1,1 @@
+"""What people read: table, JSON, landing page, log messages about changes."""

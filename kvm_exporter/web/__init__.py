@@ -1,0 +1,1 @@
+"""HTTP, TLS, passwords and limits. Knows nothing of KVM."""

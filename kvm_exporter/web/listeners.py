@@ -1,0 +1,135 @@
+"""Sockets that listen: bound here, or handed over by the service manager."""
+
+import contextlib
+import errno
+import socket
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from kvm_exporter.web.addresses import Address, AddressError, TcpAddress, UnixAddress, VsockAddress
+
+BACKLOG = 1024
+
+Place = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes] | tuple[int, int] | str
+"""A socket address as bind() takes it."""
+
+
+def listen(addresses: Iterable[Address]) -> list[socket.socket]:
+    """Sockets that listen and do not block, one for each that an address stands for.
+
+    Raises AddressError, and then leaves none.
+    """
+    sockets: list[socket.socket] = []
+    for address in addresses:
+        try:
+            for family, place in _places(address):
+                sockets.append(_listen(family, place))
+        except OSError as error:
+            close(sockets)
+            raise AddressError(f"cannot listen on {address}: {_reason(error)} with --web.listen-address") from error
+    return sockets
+
+
+def adopt(descriptors: Iterable[int]) -> list[socket.socket]:
+    """Sockets that the service manager bound: sd_listen_fds(3). Raises AddressError."""
+    sockets: list[socket.socket] = []
+    for descriptor in descriptors:
+        try:
+            adopted = socket.socket(fileno=descriptor)
+            listening = adopted.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except OSError as error:
+            close(sockets)
+            raise AddressError(f"descriptor {descriptor} is no socket: {error.strerror}; see ListenStream=") from error
+        sockets.append(adopted)
+        if not listening or adopted.type != socket.SOCK_STREAM:
+            close(sockets)
+            raise AddressError(f"descriptor {descriptor} does not listen for connections; see ListenStream=, Accept=no")
+        adopted.setblocking(False)  # noqa: FBT003 - the parameter has no name
+    if not sockets:
+        raise AddressError("no socket was handed over; start the .socket unit, or leave --web.systemd-socket out")
+    return sockets
+
+
+def close(listeners: Iterable[socket.socket]) -> None:
+    """Listen no more."""
+    for listener in listeners:
+        listener.close()
+
+
+class _OwnSocket(socket.socket):
+    """Takes its name in the file system away when it is closed; one that was handed over leaves it to its manager."""
+
+    def close(self) -> None:
+        if self.family == socket.AF_UNIX and self.fileno() >= 0:
+            with contextlib.suppress(OSError):
+                _remove(str(self.getsockname()))
+        super().close()
+
+
+def _reason(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    in_use = error.errno == errno.EADDRINUSE
+    return f"{reason}; {'stop the program that has it, or choose another' if in_use else 'choose another'}"
+
+
+def _places(address: Address) -> list[tuple[int, Place]]:
+    if isinstance(address, UnixAddress):
+        return [(socket.AF_UNIX, str(address.path))]
+    if isinstance(address, VsockAddress):
+        return [(socket.AF_VSOCK, (socket.VMADDR_CID_ANY, address.port))]
+    return _resolve(address)
+
+
+def _resolve(address: TcpAddress) -> list[tuple[int, Place]]:
+    if not address.host:
+        # One socket for both families, unless the machine has no IPv6.
+        if _has_ipv6():
+            return [(socket.AF_INET6, ("::", address.port))]
+        return [(socket.AF_INET, ("0.0.0.0", address.port))]  # noqa: S104 - an empty host means all addresses
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # Once each, in the resolver's order.
+    return list(dict.fromkeys((int(family), place) for family, _, _, _, place in found))
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def _listen(family: int, place: Place) -> socket.socket:
+    listener = _OwnSocket(family, socket.SOCK_STREAM)
+    try:
+        if family == socket.AF_UNIX:
+            _remove_stale(str(place))
+        else:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6 and isinstance(place, tuple):
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(place[0] != "::"))
+        listener.bind(place)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)  # noqa: FBT003 - the parameter has no name
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_stale(path: str) -> None:
+    """Take away a socket that a process left which is gone. Raises OSError if somebody still listens on it."""
+    with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            _remove(path)
+        else:
+            raise OSError(errno.EADDRINUSE, "Address already in use")
+
+
+def _remove(path: str) -> None:
+    if stat.S_ISSOCK(Path(path).lstat().st_mode):
+        Path(path).unlink()
