@@ -31,7 +31,7 @@ test: $(VENV)/.installed-dev build/tools/.unpacked build/guests/.unpacked build/
 
 # What parses bytes from outside, each target for so many seconds; FUZZ_SECONDS=0 makes the corpus anew with what was found.
 fuzz: $(VENV)/.installed-fuzz
-	cd tests && ../$(BIN)/python -m fuzz ../build/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+	$(BIN)/python -m tests.fuzz build/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 # Changes that no test notices, in the modules that decode and compare: half an hour for all of them.
 mutants: $(VENV)/.installed-mutants
@@ -49,12 +49,12 @@ format: $(VENV)/.installed-dev
 # Side by side with what users would otherwise run; docs/benchmarks.md has a run of it. Needs a machine that is quiet.
 bench: $(VENV)/.installed-dev build/peers/.unpacked
 	@scripts/system-packages $(PYTHON) test
-	PYTHONPATH=tests $(BIN)/python -m benchmarks $(BENCH_FLAGS)
+	$(BIN)/python -m benchmarks $(BENCH_FLAGS)
 
 # Under load for a long time, with everything changing: SOAK_FLAGS="--duration=2m".
 soak: $(VENV)/.installed-dev
 	@scripts/system-packages $(PYTHON) test
-	PYTHONPATH=tests $(BIN)/python -m benchmarks.soak $(SOAK_FLAGS)
+	$(BIN)/python -m benchmarks.soak $(SOAK_FLAGS)
 
 # What fleets of a thousand and of ten thousand machines cost a real Prometheus with our rules, and our dashboard.
 bench-fleet: $(VENV)/.installed build/tools/.unpacked

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import footprint, growth, scrapes, sweeps
-from benchmarks.effort import REPOSITORY, Effort
+from benchmarks.effort import Effort
 from benchmarks.figures import Figure, as_json, table
 from benchmarks.programs import peer
+from lab.tree import REPOSITORY
 
 MEASUREMENTS: dict[str, Callable[[Effort], Iterator[Figure]]] = {
     "sweeps": sweeps.measure,

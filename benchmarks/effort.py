@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[1]
+from lab.tree import REPOSITORY
+
 PEERS = REPOSITORY / "build" / "peers"
 """Where scripts/benchmark-peers unpacks."""
 

@@ -8,14 +8,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from support.notifications import notified_exporter
-from support.process import memory, sleeps
-
 from benchmarks.effort import Effort
 from benchmarks.figures import Figure, ratios
 from benchmarks.programs import exporter, free_port, node_exporter, running
 from benchmarks.scrapes import ask
 from benchmarks.sweeper import timed
+from lab.notifications import notified_exporter
+from lab.proc import memory, sleeps
 
 SCRAPES = 1000
 

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from support.process import memory
-
 from benchmarks.effort import Effort
 from benchmarks.figures import Figure
 from benchmarks.many_cpus import ManyCpus
@@ -18,6 +16,7 @@ from kvm_exporter.collector.sweep import Selection, look
 from kvm_exporter.metrics.exposition import Body
 from kvm_exporter.metrics.machine import machine_families
 from kvm_exporter.metrics.negotiation import Format
+from lab.proc import memory
 
 MILLISECONDS = 1000
 """A second."""

@@ -6,7 +6,7 @@ import time
 from contextlib import closing
 from http import HTTPStatus
 
-from support.secure import ask_on, basic, connection
+from lab.secure import ask_on, basic, connection
 
 SCRAPES_PER_SECOND = 200
 SCRAPERS = 4

@@ -3,14 +3,13 @@
 import asyncio
 import sys
 
-from support.live import LiveMachine
-from support.readers import kvm_rows, reader
-
 from kvm_exporter.app import daemon
 from kvm_exporter.collector.observer import Observer
 from kvm_exporter.collector.sampler import Limits
 from kvm_exporter.collector.sweep import Selection
 from kvm_exporter.web.addresses import TcpAddress
+from lab.live import LiveMachine
+from lab.readers import kvm_rows, reader
 
 EAX = 0x01007EFB
 

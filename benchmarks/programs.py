@@ -11,7 +11,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.effort import PEERS, REPOSITORY
+from benchmarks.effort import PEERS
+from lab.tree import REPOSITORY
 
 SOURCES = Path(__file__).parent
 

@@ -20,16 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
-from support.exporter import UNMEASURED, Exporter
-from support.process import memory, sockets, wait_until
-from support.scrape import Scrape
-from support.secure import ask
-
-from benchmarks.effort import REPOSITORY
 from benchmarks.load import LOGIN, SCRAPERS, SCRAPES_PER_SECOND, Load
 from benchmarks.slow_peers import visit_slowly
 from benchmarks.turnover import Turnover
 from kvm_exporter.app.flags import parse_duration
+from lab.exporter import UNMEASURED, Exporter
+from lab.proc import memory, sockets, wait_until
+from lab.scrape import Scrape
+from lab.secure import ask
+from lab.tree import REPOSITORY
 
 UNIT = REPOSITORY / "packaging" / "systemd" / "prometheus-kvm-exporter.service"
 

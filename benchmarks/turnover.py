@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from support.certificates import Certificates
-from support.drifting import DriftingHost
-from support.readers import kvm_rows
-from support.secure import USERS
-
 from kvm_exporter.cpuid.registers import Registers
+from lab.certificates import Certificates
+from lab.drifting import DriftingHost
+from lab.readers import kvm_rows
+from lab.secure import USERS
 
 EAX = (0x01007EFB, 0x0100007B)
 """Two hosts that the machine migrates between."""

@@ -15,10 +15,11 @@ from types import FrameType
 
 from demo.cast import CAST, LATER, PLAIN, STOLEN
 from demo.fleet import PACE, RELEASE, Fleet
-from demo.guest import REPOSITORY
-from demo.process import LogError, Process
-from demo.servers import TOOLS, MissingToolError
-from demo.webhook import Message
+from lab.process import LogError, Process
+from lab.servers import TOOLS
+from lab.tools import MissingToolError
+from lab.tree import REPOSITORY
+from lab.webhook import Message
 
 Step = Callable[[], None]
 

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from demo.guest import REPOSITORY, Cpus
 from kvm_exporter.cpuid.dump import Rows, parse_dump
 from kvm_exporter.kvm.features import Feature, feature_named
-
-DUMPS = REPOSITORY / "tests" / "dumps"
+from lab.guest import Cpus
+from lab.tree import dump
 
 FEATURE_LEAF = (0x4000_0001, 0)
 """Leaf and subleaf, where KVM is at the first base."""
@@ -26,7 +25,7 @@ class Character:
 
 def recorded(name: str) -> Rows:
     """The first CPU of a dump."""
-    return parse_dump((DUMPS / f"{name}.txt").read_bytes()).cpus[0]
+    return parse_dump(dump(name).read_bytes()).cpus[0]
 
 
 def without(rows: Rows, feature: Feature) -> Rows:

@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from demo.cast import CAST, Character
-from demo.guest import Guest, port_of
-from demo.process import MORTAL, Process
-from demo.servers import start_alertmanager, start_prometheus
-from demo.webhook import Message, webhook
+from lab.guest import Guest, port_of
+from lab.process import MORTAL, Process
+from lab.servers import start_alertmanager, start_prometheus
+from lab.webhook import Message, webhook
 
 RELEASE = "bookworm"
 """The last one whose Prometheus has pages to look at."""

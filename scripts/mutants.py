@@ -77,7 +77,7 @@ def _copy(folder: Path) -> Path:
     tree = folder / "tree"
     (tree / "tmp").mkdir(parents=True)
     ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("kvm_exporter", "tests", "demo"):
+    for name in ("kvm_exporter", "tests", "lab", "demo"):
         shutil.copytree(ROOT / name, tree / name, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", tree)
     return tree

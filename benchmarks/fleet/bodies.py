@@ -4,10 +4,10 @@ import re
 import urllib.request
 from pathlib import Path
 
-from demo.guest import Cpus, Guest, port_of
-from demo.process import Process
 from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.leaves import HYPERVISOR_BIT, KVM_SIGNATURE
+from lab.guest import Cpus, Guest, port_of
+from lab.process import Process
 
 BASE = 0x4000_0000
 

@@ -21,9 +21,10 @@ from benchmarks.fleet.bodies import body, cpus, samples
 from benchmarks.fleet.client import ask
 from benchmarks.fleet.crowd import crowd
 from benchmarks.fleet.story import MINUTES, Rollout, State
-from demo.pace import hurried
-from demo.servers import DASHBOARDS, JOB, start, start_alertmanager
-from demo.webhook import Message, webhook
+from lab.pace import hurried
+from lab.servers import JOB, start, start_alertmanager
+from lab.tree import DASHBOARDS
+from lab.webhook import Message, webhook
 
 OLD, NEW, UNSTABLE = 0x0100_7AFB, 0x0100_7EFB, 0x0000_7EFB
 """Features before and after, and where the clock is not stable."""

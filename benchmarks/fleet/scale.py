@@ -24,9 +24,9 @@ import yaml
 from benchmarks.fleet.bodies import body, cpus
 from benchmarks.fleet.client import ask
 from benchmarks.fleet.crowd import crowd
-from demo.guest import REPOSITORY
-from demo.panels import EVERYTHING, PanelQuery, queries
-from demo.servers import DASHBOARDS, JOB, START_SECONDS, start
+from lab.panels import EVERYTHING, PanelQuery, queries
+from lab.servers import JOB, START_SECONDS, start
+from lab.tree import DASHBOARDS, REPOSITORY
 
 RESULT = REPOSITORY / "build" / "bench-fleet.json"
 

@@ -1,4 +1,4 @@
-"""``python -m fuzz FOLDER SECONDS [TARGET …]``: atheris, guided by coverage, on each target for so many seconds.
+"""``python -m tests.fuzz FOLDER SECONDS [TARGET …]``: atheris, guided by coverage, on each target for so many seconds.
 
 What it finds new is kept in FOLDER, and goes on from there the next time; what breaks a target is written there as
 well, and makes the exit code 1. ``SECONDS`` 0 fuzzes nothing, but makes the committed corpus anew, as small as it can
@@ -42,7 +42,7 @@ def run(folder: Path, seconds: int, target: str) -> bool:
 
 def _fuzzed(folder: Path, target: str, *work: str | Path) -> bool:
     limits = [f"-max_len={MOST_BYTES}", f"-rss_limit_mb={MOST_MEGABYTES}", f"-timeout={SLOW_SECONDS}"]
-    fuzzer = [sys.executable, "-m", "fuzz", "--", target, f"-artifact_prefix={folder}/{target}-", *limits, *work]
+    fuzzer = [sys.executable, "-m", "tests.fuzz", "--", target, f"-artifact_prefix={folder}/{target}-", *limits, *work]
     return subprocess.run(fuzzer, check=False).returncode == 0
 
 
@@ -53,10 +53,10 @@ def fuzz(target: str, options: list[str]) -> None:
     # What only YAML's parser tells apart is worth a try, but not a place in the corpus.
     merging = any("merge" in option for option in options)
     with atheris.instrument_imports(include=["kvm_exporter", "h11", *([] if merging else ["yaml"])]):
-        from fuzz.targets import TARGETS  # noqa: PLC0415 - what is imported here is watched
+        from tests.fuzz.targets import TARGETS  # noqa: PLC0415 - what is imported here is watched
 
     # A shell runs the first word again, to merge.
-    atheris.Setup([shlex.join([sys.executable, "-m", "fuzz", "--", target]), *options], TARGETS[target])
+    atheris.Setup([shlex.join([sys.executable, "-m", "tests.fuzz", "--", target]), *options], TARGETS[target])
     atheris.Fuzz()
 
 
@@ -65,7 +65,7 @@ def main() -> None:
     if sys.argv[1] == "--":
         fuzz(sys.argv[2], sys.argv[3:])
         return
-    from fuzz.targets import TARGETS  # noqa: PLC0415 - not in the fuzzer, where it is watched
+    from tests.fuzz.targets import TARGETS  # noqa: PLC0415 - not in the fuzzer, where it is watched
 
     folder, seconds, *wanted = sys.argv[1:]
     broken = [target for target in wanted or TARGETS if not run(Path(folder), int(seconds), target)]

@@ -11,7 +11,6 @@ from http import HTTPStatus
 from pathlib import Path
 
 import h11
-from support.scrape import Scrape
 
 from kvm_exporter.collector.boot import DamagedReferenceError, format_reference, parse_reference
 from kvm_exporter.collector.guest import read_evidence
@@ -36,6 +35,7 @@ from kvm_exporter.web.addresses import AddressError, TcpAddress, parse_address
 from kvm_exporter.web.credentials import MAX_PASSWORD_BYTES, parse_basic
 from kvm_exporter.web.http import Http1, Refusal
 from kvm_exporter.web.tls import server_context
+from lab.scrape import Scrape
 
 MOST_LETTERS = 500
 """Of ours in a message for people."""

@@ -1,1 +1,1 @@
-"""What several tests need: real programs to run, and machines to read."""
+"""Helpers of the tests, in the same folders as the tests that use them."""

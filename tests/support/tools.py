@@ -2,12 +2,11 @@
 
 import os
 import platform
-import shutil
 from pathlib import Path
 
 import pytest
 
-from demo import servers
+from lab import servers, tools
 
 RELEASES = servers.RELEASES
 """The releases of Debian whose servers are there: 12, and the newest."""
@@ -32,16 +31,17 @@ def kvm_device() -> Path:
 
 def program(name: str) -> str:
     """The path of a program that Debian's packages install."""
-    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    if path is None:
-        missing(name)
-    return str(path)
+    try:
+        return tools.program(name)
+    except tools.MissingToolError as error:
+        missing(str(error))
+        raise
 
 
 def monitoring_program(release: str, name: str) -> str:
     """The path of prometheus, promtool or prometheus-alertmanager of one of RELEASES."""
     try:
         return str(servers.tool(release, name))
-    except servers.MissingToolError as error:
+    except tools.MissingToolError as error:
         missing(str(error))
         raise

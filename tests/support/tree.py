@@ -1,11 +1,9 @@
 """This repository's files."""
 
 import subprocess
-from pathlib import Path
 
-from support.tools import program
-
-REPOSITORY = Path(__file__).parents[2]
+from lab.tree import REPOSITORY
+from tests.support.tools import program
 
 
 def tracked() -> set[str]:

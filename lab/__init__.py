@@ -1,0 +1,1 @@
+"""What the demonstration, the tests and the benchmarks share: processes, machines, servers. Imports none of them."""

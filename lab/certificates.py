@@ -1,0 +1,38 @@
+"""Certificates that tests make for themselves, with the program openssl. Raises MissingToolError."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.tools import program
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """A folder of certificates and keys in PEM: NAME.crt and NAME.key."""
+
+    folder: Path
+
+    def make(self, name: str, signer: str = "", sans: str = "", kind: str = "ec:prime256v1") -> None:
+        """A certificate by another's key, or by its own; ``kind`` is ec:CURVE or rsa:BITS.
+
+        One without names may sign others, one with names (``DNS:a,IP:::1``) may not.
+        """
+        algorithm, _, size = kind.partition(":")
+        options = (
+            ["-newkey", kind] if algorithm == "rsa" else ["-newkey", "ec", "-pkeyopt", f"ec_paramgen_curve:{size}"]
+        )
+        extensions = [f"subjectAltName={sans}", "basicConstraints=CA:FALSE"] if sans else ["basicConstraints=CA:TRUE"]
+        self.openssl(
+            *("req", "-x509", "-nodes", "-days", "2", "-subj", f"/CN={name}", *options),
+            *("-keyout", f"{name}.key", "-out", f"{name}.crt", "-config", "/dev/null", "-sha256"),
+            *(part for extension in extensions for part in ("-addext", extension)),
+            *(("-CA", f"{signer}.crt", "-CAkey", f"{signer}.key") if signer else ()),
+        )
+
+    def openssl(self, *arguments: str) -> None:
+        """Run openssl in the folder."""
+        subprocess.run([program("openssl"), *arguments], cwd=self.folder, check=True, capture_output=True, timeout=60)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.folder / name

@@ -1,0 +1,64 @@
+"""``python -m lab.daemon FOLDER …``: the exporter's daemon on a machine that is a folder; see guest.py."""
+
+import argparse
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+from kvm_exporter.app import daemon, log
+from kvm_exporter.app.console import keep_baseline, keep_web_config
+from kvm_exporter.app.systemd import runtime_directory
+from kvm_exporter.collector.boot import ReferenceKeeper, read_boot_id
+from kvm_exporter.collector.observer import Collected, Observation, Observer
+from kvm_exporter.collector.sampler import Limits, Observe
+from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.sample import Sample
+from kvm_exporter.web.addresses import TcpAddress
+from lab.guest import LEAVES, ROOT
+from lab.machine import DumpedMachine
+
+
+def main() -> None:
+    """Serve on the loopback; RUNTIME_DIRECTORY is what it is to the real program."""
+    arguments = _arguments()
+    log.configure("info", arguments.log_format)
+    machine = DumpedMachine(arguments.folder / LEAVES)
+    keeper = ReferenceKeeper(runtime_directory(), read_boot_id())
+    observer = Observer(machine, Selection(), keeper, host=False, root=arguments.folder / ROOT)
+    options = daemon.Options([TcpAddress("127.0.0.1", arguments.port)], Limits(max_age=arguments.max_age))
+    observe = elsewhere(observer.observe, arguments.clock_behind, arguments.host_supports)
+    baseline = keep_baseline(arguments.baseline) if arguments.baseline is not None else None
+    web_config = keep_web_config(arguments.web_config) if arguments.web_config is not None else None
+    asyncio.run(daemon.serve(options, machine, observe, baseline, web_config))
+
+
+def elsewhere(observe: Observe, clock_behind: float, host_supports: int | None) -> Observe:
+    """Observe a machine whose clock is so many seconds behind ours, and whose own KVM supports these features."""
+
+    def look(last: Sample | None) -> Observation:
+        seen = observe(last)
+        seen = replace(seen, sample=replace(seen.sample, timestamp=seen.sample.timestamp - clock_behind))
+        if host_supports is None:
+            return seen
+        collectors = {**seen.collectors, "host": Collected(success=True, duration=0.0)}
+        return replace(seen, host=Registers(host_supports, 0, 0, 0), collectors=collectors)
+
+    return look
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m lab.daemon", allow_abbrev=False)
+    parser.add_argument("folder", type=Path, help="the machine")
+    parser.add_argument("--port", type=int, default=0, help="default: a free one")
+    parser.add_argument("--log-format", choices=log.FORMATS, default="json", help="default: %(default)s")
+    parser.add_argument("--max-age", type=float, required=True, help="of a sample, in seconds; 0: never too old")
+    parser.add_argument("--baseline", type=Path, help="a baseline's file")
+    parser.add_argument("--web-config", type=Path, help="a web configuration's file")
+    parser.add_argument("--clock-behind", type=float, default=0, help="seconds that the machine's clock is behind")
+    parser.add_argument("--host-supports", type=lambda text: int(text, 0), help="EAX that the machine's own KVM offers")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

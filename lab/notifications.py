@@ -1,0 +1,56 @@
+"""The service manager's end of sd_notify(3): a real datagram socket."""
+
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab.exporter import Exporter, exporter
+
+Notification = dict[str, str]
+
+
+class Notifications:
+    """What a service says, datagram by datagram."""
+
+    def __init__(self, received: socket.socket) -> None:
+        self._received = received
+        self.address = str(received.getsockname())
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells a service where to speak."""
+        return {"NOTIFY_SOCKET": self.address}
+
+    def next(self, seconds: float = 10) -> Notification:
+        """The next one. Raises TimeoutError."""
+        self._received.settimeout(seconds)
+        lines = self._received.recv(1 << 16).decode().splitlines()
+        return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+    def until(self, name: str, seconds: float = 10) -> Notification:
+        """The next one that has a name in it; those before it are dropped. Raises TimeoutError."""
+        while name not in (notification := self.next(seconds)):
+            pass
+        return notification
+
+
+@contextmanager
+def notifications(folder: Path) -> Iterator[Notifications]:
+    """A socket in a folder."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as received:
+        received.bind(str(folder / "notify"))
+        yield Notifications(received)
+
+
+@contextmanager
+def notified_exporter(*flags: str, **environment: str) -> Iterator[tuple[Exporter, Notifications]]:
+    """An exporter that is ready, and the service manager that it has told so."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        notifications(Path(folder)) as manager,
+        exporter(*flags, environment={**manager.environment, **environment}) as running,
+    ):
+        manager.until("READY")
+        yield running, manager

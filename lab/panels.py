@@ -1,0 +1,84 @@
+"""What the committed dashboards ask of Prometheus, as plain data: the queries of panels, annotations and variables."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lab.tree import DASHBOARDS
+
+EVERYTHING = {
+    "job": ".+",
+    "instance": ".+",
+    "machine": ".+",
+    "fingerprint": ".+",
+    "__rate_interval": "5m",
+}
+"""Every variable that a query may have, and what selects all."""
+
+LABEL_VALUES = re.compile(r"label_values\((.+), \w+\)")
+QUERY_RESULT = re.compile(r"query_result\((.+)\)")
+
+
+@dataclass(frozen=True, slots=True)
+class PanelQuery:
+    """One query, and who asks it: the title of a panel, or the name of an annotation or a variable."""
+
+    dashboard: str
+    panel: str
+    name: str
+    expression: str
+    instant: bool
+
+    def __str__(self) -> str:
+        """As a test is named after it."""
+        return f"{self.dashboard}: {self.panel}: {self.name}"
+
+
+def dashboards() -> dict[str, dict[str, Any]]:
+    """The committed dashboards by their files' names, as JSON."""
+    return {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(DASHBOARDS.glob("*.json"))}
+
+
+def panels(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All panels but the headings of rows."""
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
+def variables(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Those that Prometheus is asked for."""
+    return [variable for variable in dashboard["templating"]["list"] if variable["type"] == "query"]
+
+
+def queries(values: Mapping[str, str] = EVERYTHING) -> list[PanelQuery]:
+    """All queries of all dashboards, with these values for the variables, which are patterns; KeyError for another."""
+    return [query for dashboard in dashboards().values() for query in _queries(dashboard, values)]
+
+
+def _queries(dashboard: Mapping[str, Any], values: Mapping[str, str]) -> Iterator[PanelQuery]:
+    title = dashboard["title"]
+    for panel in panels(dashboard):
+        for target in panel["targets"]:
+            yield PanelQuery(
+                title, panel["title"], target["refId"], replaced(target["expr"], values), target["instant"]
+            )
+    for annotation in dashboard["annotations"]["list"]:
+        expression = replaced(annotation["expr"], values)
+        yield PanelQuery(title, f"annotation {annotation['name']}", "annotation", expression, instant=False)
+    for variable in variables(dashboard):
+        expression = replaced(asked_by(variable["query"]), values)
+        yield PanelQuery(title, f"variable {variable['name']}", "variable", expression, instant=True)
+
+
+def asked_by(query: str) -> str:
+    """The expression in a variable's query: one that must have a result for the variable to have values."""
+    found = LABEL_VALUES.fullmatch(query) or QUERY_RESULT.fullmatch(query)
+    if found is None:
+        raise ValueError(f"a variable asks for {query!r}, which is neither label_values() nor query_result()")
+    return found[1]
+
+
+def replaced(expression: str, values: Mapping[str, str]) -> str:
+    """The expression, with each of Grafana's variables replaced."""
+    return re.sub(r"\$(\w+)", lambda found: values[found[1]], expression)

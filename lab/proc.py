@@ -1,0 +1,81 @@
+"""A running process from outside: what it has open, its memory, what it complained of, and whom it started."""
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from lab.exporter import Exporter
+
+
+class Running(Protocol):
+    """Whatever is a process."""
+
+    @property
+    def process(self) -> subprocess.Popen[Any]:
+        """Which one."""
+        ...
+
+
+def errors(running: Exporter) -> list[str]:
+    """What went wrong, as its log says."""
+    return [line for line in running.log if "level=error" in line or "Traceback" in line]
+
+
+def sockets(running: Running) -> int:
+    """How many it has."""
+    folder = f"/proc/{running.process.pid}/fd"
+    found = 0
+    for name in os.listdir(folder):  # noqa: PTH208 - some are gone before they are looked at
+        with suppress(FileNotFoundError):
+            found += os.readlink(f"{folder}/{name}").startswith("socket:")  # noqa: PTH115 - likewise
+    return found
+
+
+def memory(running: Running, field: str = "VmRSS") -> float:
+    """Its memory in megabytes: now, or with VmHWM at most."""
+    status = Path(f"/proc/{running.process.pid}/status").read_text()
+    [line] = [line for line in status.splitlines() if line.startswith(f"{field}:")]
+    return int(line.split()[1]) / 1024
+
+
+def sleeps(running: Running) -> dict[int, int]:
+    """How often each thread has given its CPU back by itself: proc(5), voluntary_ctxt_switches."""
+    found = {}
+    for thread in Path(f"/proc/{running.process.pid}/task").iterdir():
+        match = re.search(r"^voluntary_ctxt_switches:\s+([0-9]+)$", (thread / "status").read_text(), re.MULTILINE)
+        assert match is not None
+        found[int(thread.name)] = int(match[1])
+    return found
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for what nothing announces."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.02)
+
+
+def parents() -> dict[int, int]:
+    """The parent of each process that is not over: proc(5), stat. One that only waits to be buried is."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            state, parent, *_ = path.read_text().rpartition(")")[2].split()
+            if state not in "ZX":
+                found[int(path.parent.name)] = int(parent)
+    return found
+
+
+def descendants(process: int) -> set[int]:
+    """Those that a process has started, and those that they have."""
+    found, new, known = set[int](), {process}, parents()
+    while new:
+        new = {child for child, parent in known.items() if parent in new}
+        found |= new
+    return found

@@ -1,0 +1,89 @@
+"""A program in a process of its own, and what it has logged so far."""
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from lab.tree import REPOSITORY
+
+MORTAL = ("setpriv", "--pdeathsig", "KILL")
+"""The beginning of a command line: what follows ends when the one who starts it does, however that ends: prctl(2)."""
+
+STOP_SECONDS = 20
+"""How long a process may take to end."""
+
+
+class LogError(Exception):
+    """A process did not log what it was to; the message has what it logged instead."""
+
+
+class Process:
+    """A process in the repository's folder, without standard input, whose standard error is its log."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        group: int | None = None,
+    ) -> None:
+        self.process = subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            cwd=REPOSITORY,
+            env={**os.environ, **(environment or {})},
+            process_group=group,
+        )
+        self.log: list[str] = []
+        self._over = False
+        self._interested: list[Callable[[], None]] = []
+        self._logged = threading.Condition()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def wait_for_log(self, text: str, seconds: float = 10) -> str:
+        """The first line of the log, from the start, that has the text in it. Raises LogError."""
+        with self._logged:
+            found = self._logged.wait_for(
+                lambda: any(text in line for line in self.log) or not self._running(), seconds
+            )
+            if not found:
+                raise LogError(f"no {text!r} within {seconds} s in {self.log}")
+            lines = [line for line in self.log if text in line]
+            if not lines:
+                raise LogError(f"it ended without {text!r}: {self.log}")
+            return lines[0]
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Its exit code after a signal."""
+        if self._running():
+            self.process.send_signal(number)
+        return self.process.wait(timeout=STOP_SECONDS)
+
+    def when_ended(self, tell: Callable[[], None]) -> None:
+        """Have this called, in another thread, when the process has ended; at once if it has."""
+        with self._logged:
+            if not self._over:
+                self._interested.append(tell)
+                return
+        tell()
+
+    def _running(self) -> bool:
+        return self.process.poll() is None
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as lines:
+            for line in lines:
+                with self._logged:
+                    self.log.append(line.rstrip("\n"))
+                    self._logged.notify_all()
+        self.process.wait()
+        with self._logged:
+            self._over = True
+            self._logged.notify_all()
+        for tell in self._interested:
+            tell()

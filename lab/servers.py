@@ -1,0 +1,98 @@
+"""Real servers of a Debian release on the loopback: Prometheus with the rules of dashboards/, and Alertmanager."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from lab.pace import hurried
+from lab.process import MORTAL, LogError, Process
+from lab.tools import MissingToolError
+from lab.tree import DASHBOARDS, REPOSITORY
+
+TOOLS = REPOSITORY / "build" / "tools"
+"""Where scripts/monitoring-tools unpacks Prometheus and Alertmanager."""
+
+RELEASES = ("bookworm", "sid")
+"""Debian 12, and the newest."""
+
+JOB = "kvm"
+
+START_SECONDS = 20
+
+_EXAMPLE_URL = "http://127.0.0.1:9095"
+"""Where dashboards/alertmanager.example.yaml sends messages."""
+
+_INSIDE = ("unshare", "--map-root-user", "--mount", "sh", "-c", 'mount --bind "$0" /usr/share && exec "$@"')
+"""Both look in /usr/share for templates and pages, where only installed ones have them; root is not needed for it."""
+
+_LISTENING = re.compile(r"address=(127\.0\.0\.1:\d+)")
+_READY = {"prometheus": "ready to receive web requests", "prometheus-alertmanager": "Listening on"}
+"""What a server logs when it can be asked."""
+
+
+class Server(NamedTuple):
+    """One that can be asked: ``address`` is host:port."""
+
+    process: Process
+    address: str
+
+
+def tool(release: str, name: str) -> Path:
+    """One of the programs that scripts/monitoring-tools unpacks. Raises MissingToolError."""
+    path = TOOLS / release / "usr" / "bin" / name
+    if not path.exists():
+        raise MissingToolError(f"{path} is missing; run scripts/monitoring-tools {TOOLS.relative_to(REPOSITORY)}")
+    return path
+
+
+def start(release: str, name: str, *flags: str) -> Server:
+    """A server on a free port. Raises MissingToolError, LogError."""
+    program = tool(release, name)
+    share = program.parents[1] / "share"
+    command = [*_INSIDE, str(share), *MORTAL, str(program), *flags, "--web.listen-address=127.0.0.1:0"]
+    process = Process(command, group=0)
+    try:
+        line = process.wait_for_log('msg="Listening on"', START_SECONDS)
+        process.wait_for_log(_READY[name], START_SECONDS)
+    except LogError:
+        process.stop()
+        raise
+    found = _LISTENING.search(line)
+    assert found is not None, line
+    return Server(process, found[1])
+
+
+def start_alertmanager(release: str, folder: Path, url: str, pace: float) -> Server:
+    """One that is configured as the example is, waits apart, and sends its messages below a URL."""
+    folder.mkdir()
+    example = (DASHBOARDS / "alertmanager.example.yaml").read_text(encoding="utf-8")
+    configuration = folder / "alertmanager.yaml"
+    configuration.write_text(hurried(example, pace).replace(_EXAMPLE_URL, url))
+    flags = (f"--config.file={configuration}", f"--storage.path={folder / 'data'}", "--cluster.listen-address=")
+    return start(release, "prometheus-alertmanager", *flags)
+
+
+def start_prometheus(release: str, folder: Path, machines: Mapping[str, str], alertmanager: str, pace: float) -> Server:
+    """One that scrapes machines, addresses by instance, every second, and knows all rules and alerts, waits apart."""
+    folder.mkdir()
+    rules = []
+    for name in ("rules.yaml", "alerts.yaml"):
+        rules.append(folder / name)
+        rules[-1].write_text(hurried((DASHBOARDS / name).read_text(encoding="utf-8"), pace))
+    targets = [{"targets": [address], "labels": {"instance": name}} for name, address in machines.items()]
+    configuration = folder / "prometheus.yaml"
+    configuration.write_text(
+        yaml.safe_dump(
+            {
+                "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+                "rule_files": [str(path) for path in rules],
+                "scrape_configs": [{"job_name": JOB, "static_configs": targets}],
+                "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
+            }
+        )
+    )
+    flags = (f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'data'}")
+    return start(release, "prometheus", *flags)

@@ -1,0 +1,1 @@
+"""Tests of kvm_exporter.app, module by module."""

@@ -1,0 +1,326 @@
+"""The command line: each command's exit code, its data on stdout, its messages on stderr, and no tracebacks."""
+
+import io
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from kvm_exporter import __version__
+from kvm_exporter.app.cli import main
+from kvm_exporter.app.console import MAX_DUMP_BYTES
+from lab.exporter import UNMEASURED
+from lab.scrape import Scrape
+from lab.tree import REPOSITORY
+from tests.support.tools import program
+
+DUMPS = REPOSITORY / "lab" / "dumps"
+KVM_DUMP = DUMPS / "firecracker-amd-milan-2cpu.txt"
+PROGRAM = (sys.executable, "-m", "kvm_exporter")
+
+Captured = pytest.CaptureFixture[str]
+
+
+def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Run the program as installed."""
+    return subprocess.run(  # type: ignore[call-overload,no-any-return]
+        [*PROGRAM, *arguments], capture_output=True, text=True, timeout=30, check=False, **settings
+    )
+
+
+def exit_code(arguments: Sequence[str]) -> object:
+    """What main() ends with, whichever way."""
+    try:
+        return main(arguments)
+    except SystemExit as ended:
+        return ended.code
+
+
+# What is asked for wrongly.
+
+OUTPUTS = "'table', 'json', 'prometheus'"
+COMMANDS = "'serve', 'show', 'decode', 'baseline', 'check', 'compare', 'dump', 'textfile'"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sing"], f"argument COMMAND: invalid choice: 'sing' (choose from {COMMANDS}); see kvm-exporter --help"),
+        ([""], f"argument COMMAND: invalid choice: '' (choose from {COMMANDS}); see kvm-exporter --help"),
+        (["--loud"], "unrecognized arguments: --loud; see kvm-exporter --help"),
+        (["--sample.max"], "unrecognized arguments: --sample.max; see kvm-exporter --help"),
+        (["serve", "now"], "unrecognized arguments: now; see kvm-exporter --help"),
+        (["show", "all"], "unrecognized arguments: all; see kvm-exporter --help"),
+        (
+            ["show", "--format=xml"],
+            f"argument --format: invalid choice: 'xml' (choose from {OUTPUTS}); see kvm-exporter show --help",
+        ),
+        (["decode"], "the following arguments are required: FILE; see kvm-exporter decode --help"),
+        (["compare", "a"], "the following arguments are required: B; see kvm-exporter compare --help"),
+        (["check"], "the following arguments are required: --baseline; see kvm-exporter check --help"),
+        (["textfile"], "the following arguments are required: PATH; see kvm-exporter textfile --help"),
+        (
+            ["textfile", "kvm.txt"],
+            "kvm.txt: the textfile collector reads only names that end in .prom; give one, such as kvm.prom",
+        ),
+        (
+            ["textfile", ".prom"],
+            ".prom: the textfile collector reads only names that end in .prom; give one, such as kvm.prom",
+        ),
+        (
+            ["textfile", "nowhere/kvm.prom"],
+            "nowhere/kvm.prom: there is no directory nowhere; create it, or give node_exporter's own",
+        ),
+        (
+            ["decode", "nowhere"],
+            "nowhere: cannot be read: No such file or directory; give a dump's file, or - for stdin",
+        ),
+        (["decode", "."], ".: cannot be read: Is a directory; give a dump's file, or - for stdin"),
+        (
+            ["compare", str(KVM_DUMP), "nowhere"],
+            "nowhere: cannot be read: No such file or directory; give a dump's file, or - for stdin",
+        ),
+        (
+            ["check", "--baseline=nowhere"],
+            "nowhere: cannot be read: No such file or directory; kvm-exporter baseline prints one",
+        ),
+        (
+            ["--baseline.file=nowhere"],
+            "nowhere: cannot be read: No such file or directory; kvm-exporter baseline prints one",
+        ),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_meant(
+    arguments: list[str], message: str, capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line that names it and says what to do, nothing on stdout, and exit code 2."""
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(arguments) == 2
+    assert capsys.readouterr() == ("", f"kvm-exporter: {message}\n")
+
+
+def test_the_process_ends_likewise() -> None:
+    """What holds within holds for the program."""
+    ended = run("decode", "nowhere")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("kvm-exporter: nowhere: ")
+    assert ended.stderr.count("\n") == 1
+
+
+# What is always there.
+
+
+def test_version() -> None:
+    """The version and the revision that it was built from."""
+    ended = run("--version")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert re.fullmatch(rf"kvm-exporter {re.escape(__version__)} \(revision (?:[0-9a-f]+|unknown)\)\n", ended.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mentions"),
+    [
+        (["--help"], ["serve", "show", "decode", "baseline", "check", "compare", "dump", "textfile", "--version"]),
+        (["-h"], ["serve"]),
+        (["serve", "--help"], ["--web.listen-address", "--sample.max-age", "--baseline.file", "--log.format"]),
+        (["show", "--help"], ["--format"]),
+        (["decode", "--help"], ["FILE", "--format"]),
+        (["check", "--help"], ["--baseline", "--dump"]),
+        (["compare", "--help"], ["A", "B"]),
+        (["textfile", "--help"], ["PATH", ".prom"]),
+    ],
+    ids=" ".join,
+)
+def test_help(arguments: list[str], mentions: list[str], capsys: Captured) -> None:
+    """On stdout, with every command and flag."""
+    assert exit_code(arguments) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert [word for word in mentions if word not in out] == []
+
+
+# This machine.
+
+
+def on_kvm() -> bool:
+    """Whether the kernel found KVM when it booted."""
+    lscpu = subprocess.run(["lscpu", "-J"], capture_output=True, text=True, check=True).stdout
+    fields = {entry["field"]: entry["data"] for entry in json.loads(lscpu)["lscpu"]}
+    return fields.get("Hypervisor vendor:") == "KVM"
+
+
+@pytest.mark.parametrize("output", ["table", "json", "prometheus"])
+def test_show(output: str) -> None:
+    """Exit code 0 on KVM and 3 elsewhere, whatever the format; nothing on stderr."""
+    ended = run("show", f"--format={output}")
+    assert (ended.returncode, ended.stderr) == (0 if on_kvm() else 3, "")
+    if output == "table":
+        assert ended.stdout.startswith("KVM at 0x400" if on_kvm() else "no KVM")
+    elif output == "json":
+        assert json.loads(ended.stdout)["kvm"] is on_kvm()
+    else:
+        assert Scrape(ended.stdout).value("kvm_present") == on_kvm()
+
+
+def test_a_dump_decodes_to_what_is_shown() -> None:
+    """``dump | decode -`` says of this machine what ``show`` says, apart from what is known of its kernel."""
+    dumped = run("dump")
+    assert (dumped.returncode, dumped.stderr) == (0, "")
+    decoded = run("decode", "-", "--format=prometheus", input=dumped.stdout)
+    assert (decoded.returncode, decoded.stderr) == (0, "")
+    assert decoded.stdout == run("show", "--format=prometheus").stdout
+
+
+def test_textfile(tmp_path: Path) -> None:
+    """The file is there with mode 0644 and nothing beside it; it has gauges, and nothing of the process."""
+    path = tmp_path / "kvm.prom"
+    for _ in range(2):
+        ended = run("textfile", str(path), umask=0o077)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == [path]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    scrape = Scrape(path.read_text())
+    assert scrape.value("kvm_present") == on_kvm()
+    assert not [name for name in scrape.names if name.endswith("_total") or name.startswith(("process_", "python_"))]
+
+
+def test_a_textfile_that_cannot_be_written(tmp_path: Path) -> None:
+    """Exit code 1, a line that says why, the old file is whole, and nothing is beside it."""
+    path = tmp_path / "kvm.prom"
+    path.write_text("old\n")
+    command = [program("prlimit"), "--fsize=100", *PROGRAM, "textfile", str(path)]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=30, check=False, env={**os.environ, **UNMEASURED}
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (
+        1,
+        "",
+        f"kvm-exporter: {path}: cannot be written: File too large; what was there is as it was\n",
+    )
+    assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("kvm.prom", "old\n")]
+
+
+def test_a_textfile_in_place_of_a_directory(tmp_path: Path, capsys: Captured) -> None:
+    """A directory of the name is not replaced, and nothing is left beside it."""
+    path = tmp_path / "kvm.prom"
+    path.mkdir()
+    assert main(["textfile", str(path)]) == 1
+    assert capsys.readouterr().err == (
+        f"kvm-exporter: {path}: cannot be written: Is a directory; what was there is as it was\n"
+    )
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# Dumps.
+
+
+@pytest.mark.parametrize("path", sorted(DUMPS.glob("*.txt")), ids=lambda path: path.stem)
+def test_decode(path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dump decodes the same from a file and from stdin, with exit code 0, on KVM or not."""
+    assert main(["decode", str(path)]) == 0
+    from_file = capsys.readouterr()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
+    assert main(["decode", "-"]) == 0
+    assert capsys.readouterr() == from_file
+    assert from_file.out.startswith(("KVM at ", "no KVM"))
+    assert from_file.err == ""
+
+
+EXPECTED_ROW = "'0x40000001 0x00: eax=0x… ebx=0x… ecx=0x… edx=0x…'"
+ROW = "   0x00000001 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x80000000 edx=0x00000000\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "line 1: no CPU in it; record one with kvm-exporter dump or cpuid -r"),
+        (b"\n\n", "line 3: no CPU in it; record one with kvm-exporter dump or cpuid -r"),
+        (b"CPU 0:\n", "line 1: CPU 0 has no row for leaf 0x00000001; record the dump again"),
+        (b"hello\n", "line 1: expected 'CPU 0:', found 'hello'; is this the output of cpuid -r?"),
+        (f"CPU 0:\n{ROW}CPU 0:\n{ROW}".encode(), "line 3: CPU 0 is there a second time; keep one of them"),
+        (
+            f"CPU 0:\n{ROW}{ROW}".encode(),
+            "line 3: leaf 0x00000001 subleaf 0x00 is there a second time; keep one of them",
+        ),
+        (
+            f"CPU 0:\n{ROW[:50]}".encode(),
+            f"line 2: expected {EXPECTED_ROW}, found '0x00000001 0x00: eax=0x00000000 ebx=0x00'",
+        ),
+        (f"CPU 0:\n{ROW}".encode() + b"\xff\xfe\n", "line 3: byte 0xff is not UTF-8; is this a text file?"),
+        (b"\x7fELF\x02\x01\x01" + bytes(40) + b"\x90\n", "line 1: byte 0x90 is not UTF-8; is this a text file?"),
+    ],
+    ids=[
+        "empty",
+        "blank",
+        "no row",
+        "text",
+        "CPU twice",
+        "row twice",
+        "half a row",
+        "not UTF-8",
+        "binary",
+    ],
+)
+def test_what_is_no_dump(data: bytes, message: str, tmp_path: Path, capsys: Captured) -> None:
+    """Exit code 2 and one line with the file, the number of the line, and what to do."""
+    path = tmp_path / "dump"
+    path.write_bytes(data)
+    assert main(["decode", str(path)]) == 2
+    assert capsys.readouterr() == ("", f"kvm-exporter: {path}: {message}\n")
+
+
+def test_a_truncated_dump(tmp_path: Path, capsys: Captured) -> None:
+    """A row that a highest leaf promises and that is not there is not taken for zeros."""
+    path, text = tmp_path / "dump", KVM_DUMP.read_text()
+    path.write_text(text[: text.rindex("0x40000001")])
+    assert main(["decode", str(path)]) == 2
+    line = text[: text.index("CPU 1:")].count("\n") + 1
+    problem = "CPU 1 has no row for leaf 0x40000001: the dump is truncated; record it again"
+    assert capsys.readouterr() == ("", f"kvm-exporter: {path}: line {line}: {problem}\n")
+
+
+@pytest.mark.parametrize("source", ["{}", "-"], ids=["file", "stdin"])
+def test_a_dump_without_an_end(tmp_path: Path, source: str) -> None:
+    """It is not read until there is no memory left."""
+    path = tmp_path / "dump"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with path.open("rb") as stdin:
+        ended = run("decode", name := source.format(path), stdin=stdin)
+    message = f"kvm-exporter: {name}: over {MAX_DUMP_BYTES} bytes; is this the output of cpuid -r?\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", message)
+
+
+# Readers that leave.
+
+
+@pytest.mark.parametrize("arguments", [["show"], ["dump"], ["show", "--format=prometheus"], ["decode", str(KVM_DUMP)]])
+def test_a_reader_that_has_enough(arguments: list[str]) -> None:
+    """As in ``kvm-exporter show | head -c 1``: no traceback, whoever closes the pipe, and exit code 1."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        ended = subprocess.run(
+            [*PROGRAM, *arguments], stdout=write, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+        )
+    finally:
+        os.close(write)
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("arguments", [["show"], ["dump"], ["decode", str(KVM_DUMP)]])
+def test_an_output_that_cannot_be_written(arguments: list[str]) -> None:
+    """As on a full disk: one line that says so, and exit code 1."""
+    with Path("/dev/full").open("w", encoding="ascii") as full:
+        ended = subprocess.run(
+            [*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+        )
+    message = "kvm-exporter: the output cannot be written: No space left on device\n"
+    assert (ended.returncode, ended.stderr) == (1, message)

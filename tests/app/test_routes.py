@@ -1,0 +1,206 @@
+"""What is served where, and how long a scrape waits for a sample."""
+
+import asyncio
+import gzip
+import zlib
+from http import HTTPStatus
+
+import pytest
+
+from kvm_exporter.app.routes import Site, SiteSettings
+from kvm_exporter.collector.observer import Observation, Observer
+from kvm_exporter.collector.sampler import Limits, Sampler
+from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.cpuid.registers import ReadError
+from kvm_exporter.messages import Request, Response
+from kvm_exporter.metrics.exporter import Reload
+from kvm_exporter.metrics.negotiation import Format
+from lab.live import LiveMachine, live_machine
+from lab.scrape import Scrape
+from tests.support.rooms.loop import in_loop
+
+DEFAULT = 0x0100007B
+
+
+def sampler(machine: LiveMachine, limits: Limits | None = None) -> Sampler:
+    """Looks at the machine alone."""
+    return Sampler(machine, Observer(machine, Selection(), None, host=False).observe, limits or Limits())
+
+
+async def ask(site: Site, path: str, method: str = "GET", **headers: str) -> Response:
+    """An answer."""
+    return await site.answer(Request(method, path, {name.replace("_", "-"): value for name, value in headers.items()}))
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("path", "status", "content_type", "text"),
+    [
+        ("/metrics", 200, "text/plain; version=0.0.4; charset=utf-8", "kvm_present 1.0\n"),
+        ("/", 200, "text/html; charset=utf-8", '<a href="/metrics">'),
+        ("/-/healthy", 200, "text/plain; charset=utf-8", "kvm-exporter is healthy.\n"),
+        ("/-/ready", 200, "text/plain; charset=utf-8", "kvm-exporter is ready.\n"),
+        ("/metrics/", 404, "text/plain; charset=utf-8", "Nothing here. The metrics are at /metrics.\n"),
+        ("/favicon.ico", 404, "text/plain; charset=utf-8", "Nothing here. The metrics are at /metrics.\n"),
+        ("*", 404, "text/plain; charset=utf-8", "Nothing here. The metrics are at /metrics.\n"),
+    ],
+)
+@in_loop
+async def test_paths(path: str, status: int, content_type: str, text: str, method: str) -> None:
+    """Each path has its answer; HEAD's is GET's, whose body is left out when it is sent."""
+    keeper = sampler(live_machine(DEFAULT))
+    await keeper.current(10)
+    response = await ask(Site(keeper, SiteSettings()), path, method)
+    assert (response.status, dict(response.headers)["Content-Type"]) == (status, content_type)
+    assert text in response.body.decode()
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get"])
+@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready"])
+@in_loop
+async def test_other_methods_are_told_which_there_are(path: str, method: str) -> None:
+    """405 with Allow, at every path that there is."""
+    response = await ask(Site(sampler(live_machine(DEFAULT)), SiteSettings()), path, method)
+    assert (response.status, dict(response.headers)["Allow"]) == (405, "GET, HEAD")
+
+
+@in_loop
+async def test_the_metrics_may_be_elsewhere() -> None:
+    """At the path of the settings and nowhere else, and the page says where."""
+    site = Site(sampler(live_machine(DEFAULT)), SiteSettings(telemetry_path="/kvm"))
+    assert (await ask(site, "/kvm")).status == 200
+    missing = await ask(site, "/metrics")
+    assert (missing.status, missing.body) == (404, b"Nothing here. The metrics are at /kvm.\n")
+    assert b'<a href="/kvm">' in (await ask(site, "/")).body
+
+
+@in_loop
+async def test_before_the_first_sample() -> None:
+    """Alive, not ready, and the metrics say that it does not succeed, but not what the machine offers."""
+    machine = live_machine(DEFAULT)
+    machine.fault = ReadError("not yet")
+    site = Site(sampler(machine), SiteSettings())
+    assert (await ask(site, "/-/healthy")).status == 200
+    ready = await ask(site, "/-/ready")
+    assert (ready.status, ready.body) == (503, b"kvm-exporter has no sample yet; its log says why.\n")
+    scrape = Scrape((await ask(site, "/metrics")).body.decode())
+    assert scrape.value("kvm_exporter_sample_success") == 0
+    assert scrape.value("kvm_exporter_sample_failures_total", cause="error") == 1
+    assert {name for name in scrape.names if not name.startswith("kvm_exporter_")} == set()
+    assert b"No sample yet" in (await ask(site, "/")).body
+    machine.fault = None
+    assert Scrape((await ask(site, "/metrics")).body.decode()).value("kvm_present") == 1
+    assert (await ask(site, "/-/ready")).status == 200
+
+
+@in_loop
+async def test_a_body_is_compressed_for_those_who_take_it() -> None:
+    """What comes out of gzip is what comes without it, and caches are told that both exist."""
+    site = Site(sampler(live_machine(DEFAULT), Limits(max_age=0)), SiteSettings())
+    plain = await ask(site, "/metrics")
+    small = await ask(site, "/metrics", accept_encoding="gzip")
+    assert gzip.decompress(small.body) == plain.body
+    assert zlib.decompress(small.body, wbits=31) == plain.body
+    assert len(small.body) < len(plain.body)
+    assert "Content-Encoding" not in dict(plain.headers)
+    assert dict(small.headers)["Content-Encoding"] == "gzip"
+    assert dict(plain.headers)["Vary"] == dict(small.headers)["Vary"] == "Accept, Accept-Encoding"
+
+
+@in_loop
+async def test_what_changes_is_current_at_every_scrape() -> None:
+    """The text of the moment is another each time, although the sample is rendered once."""
+    numbers = iter(range(1, 4))
+
+    def process(form: Format) -> bytes:
+        assert form is Format.TEXT_0_0_4
+        return b"process_scrapes %d\n" % next(numbers)
+
+    site = Site(sampler(live_machine(DEFAULT), Limits(max_age=0)), SiteSettings(now=process))
+    scrapes = [Scrape((await ask(site, "/metrics")).body.decode()) for _ in range(3)]
+    assert [scrape.value("process_scrapes") for scrape in scrapes] == [1, 2, 3]
+    assert [scrape.value("kvm_exporter_samples_total", reason="start") for scrape in scrapes] == [1, 1, 1]
+
+
+@in_loop
+async def test_every_attempt_is_counted_at_the_next_scrape() -> None:
+    """Also one that fails, after which the sample that is served is still the same."""
+    machine = live_machine(DEFAULT)
+    keeper = sampler(machine)
+    site = Site(keeper, SiteSettings())
+    await ask(site, "/metrics")
+    machine.fault = ReadError("not now")
+    await keeper.again("signal")
+    scrape = Scrape((await ask(site, "/metrics")).body.decode())
+    assert scrape.value("kvm_exporter_samples_total", reason="signal") == 1
+    assert scrape.value("kvm_exporter_sample_failures_total", cause="error") == 1
+    assert scrape.value("kvm_exporter_sample_success") == 0
+
+
+@in_loop
+async def test_a_reload_of_the_web_configuration_shows() -> None:
+    """How the last one went, and when; nothing where there is none."""
+    reloads = iter([None, Reload(successful=True, timestamp=5.0), Reload(successful=False, timestamp=6.0)])
+    site = Site(sampler(live_machine(DEFAULT)), SiteSettings(reload=lambda: next(reloads)))
+    name = "kvm_exporter_web_config_last_reload"
+    scrapes = [Scrape((await ask(site, "/metrics")).body.decode()) for _ in range(3)]
+    assert f"{name}_successful" not in scrapes[0].names
+    assert [
+        (scrape.value(f"{name}_successful"), scrape.value(f"{name}_timestamp_seconds")) for scrape in scrapes[1:]
+    ] == [(1, 5), (0, 6)]
+
+
+class Patience(Sampler):
+    """Notes how long it was asked to wait."""
+
+    def __init__(self) -> None:
+        machine = live_machine(DEFAULT)
+        super().__init__(machine, Observer(machine, Selection(), None, host=False).observe, Limits(timeout=5))
+        self.asked: list[float] = []
+
+    async def current(self, patience: float) -> Observation | None:
+        """Note it."""
+        self.asked.append(patience)
+        return await super().current(patience)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("10", 5),
+        ("5.5", 5),
+        ("3", 2.5),
+        ("1", 0.5),
+        ("0.5", 0.25),
+        ("0.1", 0.05),
+        ("", 5),
+        ("soon", 5),
+        ("0", 5),
+        ("-1", 5),
+        ("nan", 5),
+        ("inf", 5),
+        ("1e400", 5),
+    ],
+)
+@in_loop
+async def test_a_scrape_waits_for_less_than_its_scraper(header: str, seconds: float) -> None:
+    """Half a second less than Prometheus waits, or half of that time, and never more than --sample.timeout."""
+    keeper = Patience()
+    await ask(Site(keeper, SiteSettings()), "/metrics", x_prometheus_scrape_timeout_seconds=header)
+    assert keeper.asked == [seconds]
+
+
+@in_loop
+async def test_a_scrape_that_has_waited_is_served_what_there_was() -> None:
+    """The last good sample in time, with success 0, while the machine does not answer."""
+    machine = live_machine(DEFAULT)
+    site = Site(sampler(machine, Limits(max_age=1e-9, timeout=20)), SiteSettings())
+    before = Scrape((await ask(site, "/metrics")).body.decode())
+    with machine.shut():
+        async with asyncio.timeout(10):
+            late = await ask(site, "/metrics", x_prometheus_scrape_timeout_seconds="0.1")
+    scrape = Scrape(late.body.decode())
+    assert (late.status, scrape.value("kvm_exporter_sample_success")) == (HTTPStatus.OK, 0)
+    assert scrape.value("kvm_exporter_sample_failures_total", cause="timeout") == 1
+    for name in ("kvm_exporter_sample_timestamp_seconds", "kvm_present", "kvm_cpus_online"):
+        assert scrape.value(name) == before.value(name)

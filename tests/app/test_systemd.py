@@ -1,0 +1,103 @@
+"""What the service manager is told, on a real socket: ready, reloading, stopping, alive."""
+
+import itertools
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from lab.exporter import exporter
+from lab.notifications import Notifications, notified_exporter
+from tests.support.system.gate import Gate
+from tests.support.system.gated_daemon import EAX
+
+SHORT = 0.3
+"""Seconds in which something would have happened that must not."""
+
+
+def test_it_is_ready_when_it_serves_a_sample(gate: Gate, manager: Notifications) -> None:
+    """READY comes with a STATUS for people, after the first sample and not before requests are answered."""
+    with gate.shut(), gate.daemon(max_age=60, environment=manager.environment) as running:
+        with gate.visitor(), pytest.raises(TimeoutError):
+            manager.until("READY", SHORT)
+        status = manager.until("READY")["STATUS"]
+        scrape = running.scrape()
+    assert (scrape.value("kvm_present"), scrape.value("kvm_exporter_samples_total", reason="start")) == (1, 1)
+    [(fingerprint,)] = scrape.values("kvm_fingerprint_info", "fingerprint")
+    assert status == (
+        f"KVM at 0x40000000, features EAX {EAX:#010x}, EDX 0x00000000, fingerprint {fingerprint}; "
+        "2 of 2 CPUs sampled, 0 differ"
+    )
+
+
+def test_a_machine_that_does_not_answer_does_not_hold_up_the_start(gate: Gate, manager: Notifications) -> None:
+    """After the time that a sample may take it is ready without one, and says so."""
+    with gate.shut(), gate.daemon(timeout=0.1, environment=manager.environment) as running, gate.visitor():
+        assert manager.until("READY")["STATUS"] == "no sample yet; the log says why"
+        assert running.scrape().value("kvm_exporter_sample_failures_total", cause="timeout") == 1
+
+
+def test_a_reload_has_a_begin_and_an_end(gate: Gate, manager: Notifications) -> None:
+    """RELOADING with the time on the monotonic clock, READY when the machine has been read again."""
+    with gate.daemon(environment=manager.environment) as running:
+        running.scrape()
+        before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        with gate.shut():
+            running.process.send_signal(signal.SIGHUP)
+            reloading = manager.until("RELOADING")
+            assert reloading["RELOADING"] == "1"
+            assert before <= int(reloading["MONOTONIC_USEC"]) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+            with gate.visitor(), pytest.raises(TimeoutError):
+                manager.until("READY", SHORT)
+        assert manager.until("READY")["READY"] == "1"
+
+
+def test_who_is_ready_can_be_reloaded() -> None:
+    """The service manager may send SIGHUP as soon as it has heard READY."""
+    for _ in range(5):
+        with notified_exporter() as (running, manager):
+            running.process.send_signal(signal.SIGHUP)
+            manager.until("RELOADING", 2)
+
+
+def test_the_end_is_announced(manager: Notifications) -> None:
+    """STOPPING is the last that is heard."""
+    with exporter(environment=manager.environment) as running:
+        manager.until("READY")
+        assert running.stop() == 0
+    assert manager.next() == {"STOPPING": "1"}
+    with pytest.raises(TimeoutError):
+        manager.next(0.01)
+
+
+def test_the_watchdog_is_fed() -> None:
+    """At least once in every half of the interval, from the start on."""
+    interval = 0.6
+    with notified_exporter(WATCHDOG_USEC=str(int(interval * 1e6))) as (_, manager):
+        fed = []
+        for _ in range(4):
+            assert manager.until("WATCHDOG")["WATCHDOG"] == "1"
+            fed.append(time.monotonic())
+    gaps = [after - before for before, after in itertools.pairwise(fed)]
+    assert max(gaps) < interval
+    assert sum(gaps) / len(gaps) < 0.75 * interval
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{}, {"WATCHDOG_USEC": "0"}, {"WATCHDOG_USEC": "100000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}],
+    ids=["none", "off", "another's", "nonsense"],
+)
+def test_a_watchdog_that_is_not_ours_is_not_fed(environment: dict[str, str]) -> None:
+    """Only what was asked of this process is done."""
+    with notified_exporter(**environment) as (_, manager), pytest.raises(TimeoutError):
+        manager.until("WATCHDOG", SHORT)
+
+
+def test_a_service_manager_that_is_gone_changes_nothing(tmp_path: Path) -> None:
+    """What cannot be told is logged, and the daemon serves."""
+    with exporter(environment={"NOTIFY_SOCKET": str(tmp_path / "gone")}) as running:
+        assert running.scrape().value("kvm_exporter_sample_success") == 1
+        assert "cannot be told READY=1: No such file or directory" in running.wait_for_log("cannot be told READY")
+        assert running.stop() == 0

@@ -1,0 +1,1 @@
+"""Tests of kvm_exporter.collector, module by module."""

@@ -1,0 +1,402 @@
+"""The boot reference: taken once a boot, kept in a file, and replaced where that is not what it should be."""
+
+import json
+import logging
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from kvm_exporter.collector.boot import (
+    FILE_NAME,
+    DamagedReferenceError,
+    Reference,
+    ReferenceKeeper,
+    format_reference,
+    parse_reference,
+    read_boot_id,
+)
+from kvm_exporter.kvm.leaves import BASES, KVM_SIGNATURE, Hypervisor, Kvm, Leaves
+from lab.readers import guest, sample_of
+from tests.support.rooms.unprivileged import unprivileged
+
+BOOT = "0f7b5ff4-9d4e-4a0b-9c39-9a3c4d3f3d8e"
+NEXT_BOOT = "9bbdb0d2-5f0c-4c55-8a5e-1a6f1c1b2c3d"
+
+WORDS = st.integers(0, 2**32 - 1)
+HYPERVISORS = st.builds(Hypervisor, WORDS, st.binary(min_size=12, max_size=12), WORDS)
+LEAVES = st.builds(
+    Leaves,
+    st.booleans(),
+    st.lists(HYPERVISORS, max_size=4).map(tuple),
+    st.none() | st.builds(Kvm, WORDS, WORDS, WORDS),
+)
+REFERENCES = st.builds(Reference, LEAVES, st.floats(allow_nan=False, allow_infinity=False))
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda values: st.lists(values, max_size=4) | st.dictionaries(st.text(max_size=8), values, max_size=4),
+)
+
+AT_BOOT = sample_of({0: guest(0x01007EFB)})
+LATER = sample_of({0: guest(0x0100007B)})
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What the keeper says, from here on."""
+    caplog.set_level(logging.DEBUG)
+    return caplog
+
+
+def kept(directory: Path) -> bytes:
+    """The text in the directory's only file."""
+    [path] = directory.iterdir()
+    assert path.name == FILE_NAME
+    return path.read_bytes()
+
+
+def test_the_first_sample_is_the_reference(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    """What most CPUs read, and when; later samples change nothing, and nothing is said of it."""
+    keeper = ReferenceKeeper(tmp_path, BOOT)
+    first = sample_of({0: guest(1), 1: guest(0x01007EFB), 2: guest(0x01007EFB)})
+    reference = keeper.reference(first)
+    assert reference == Reference(guest(0x01007EFB), 1704067200.0)
+    assert keeper.reference(LATER) is reference
+    assert parse_reference(kept(tmp_path), BOOT) == reference
+    assert log.messages == []
+
+
+def test_nothing_is_kept_before_the_first_sample(tmp_path: Path) -> None:
+    """An exporter that has read nothing leaves no file."""
+    ReferenceKeeper(tmp_path, BOOT)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "leaves",
+    [
+        guest(0x01007EFB),
+        guest(0xFFFF_FFFF, 0xFFFF_FFFF, base=0x4000_FF00),
+        guest(0x0100000B, max_leaf=0),
+        Leaves(hypervisor_bit=False),
+        Leaves(hypervisor_bit=True, hypervisors=(Hypervisor(0x4000_0000, b"\xff\0;\\'\" \n\t\x7f\0\0", 0),)),
+    ],
+    ids=["KVM", "all ones", "old host", "bare metal", "odd signature"],
+)
+def test_it_outlives_the_exporter(tmp_path: Path, log: pytest.LogCaptureFixture, leaves: Leaves) -> None:
+    """Another process of the same boot has the same reference, whatever it samples itself, and leaves the file be."""
+    reference = ReferenceKeeper(tmp_path, BOOT).reference(sample_of({0: leaves}))
+    before = (tmp_path / FILE_NAME).stat()
+    assert ReferenceKeeper(tmp_path, BOOT).reference(LATER) == reference
+    after = (tmp_path / FILE_NAME).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert log.messages == []
+
+
+def test_another_boot_takes_another(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    """The kernel has read the leaves anew; the file is this boot's from then on."""
+    ReferenceKeeper(tmp_path, BOOT).reference(AT_BOOT)
+    assert ReferenceKeeper(tmp_path, NEXT_BOOT).reference(LATER).leaves == LATER.common
+    assert log.messages == [
+        f"{tmp_path / FILE_NAME} is replaced by what is offered now: it is of another boot, '{BOOT}'"
+    ]
+    assert ReferenceKeeper(tmp_path, NEXT_BOOT).reference(AT_BOOT).leaves == LATER.common
+
+
+def test_without_a_directory_it_lives_in_memory(log: pytest.LogCaptureFixture) -> None:
+    """As long as its keeper does, and without a word."""
+    keeper = ReferenceKeeper(None, BOOT)
+    assert keeper.reference(AT_BOOT).leaves == AT_BOOT.common
+    assert keeper.reference(LATER).leaves == AT_BOOT.common
+    assert ReferenceKeeper(None, BOOT).reference(LATER).leaves == LATER.common
+    assert log.messages == []
+
+
+GOOD: dict[str, Any] = {
+    "boot_id": BOOT,
+    "timestamp": 1704067200.0,
+    "hypervisor_bit": True,
+    "hypervisors": [{"base": 0x4000_0000, "signature": KVM_SIGNATURE.hex(), "max_leaf": 0x4000_0001}],
+    "kvm": {"base": 0x4000_0000, "eax": 0x01007EFB, "edx": 0},
+}
+
+
+def changed(*path: str | int, to: object) -> bytes:
+    """The text of a good file with another value at a path."""
+    value = json.loads(json.dumps(GOOD))
+    place = value
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = to
+    return json.dumps(value).encode()
+
+
+def without(name: str) -> bytes:
+    """The text of a good file that lacks a value."""
+    return json.dumps({key: value for key, value in GOOD.items() if key != name}).encode()
+
+
+def test_the_format_is_frozen() -> None:
+    """A newer exporter understands the file of an older one that ran in the same boot."""
+    reference = Reference(guest(0x01007EFB), 1704067200.0)
+    assert json.loads(format_reference(reference, BOOT)) == GOOD
+    assert parse_reference(json.dumps(GOOD).encode(), BOOT) == reference
+
+
+DAMAGED: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "JSONDecodeError Expecting value: line 1 column 1 (char 0)"),
+    "truncated": (json.dumps(GOOD).encode()[:-30], "JSONDecodeError "),
+    "not JSON": (b"eax=0x01007efb\n", "JSONDecodeError Expecting value: line 1 column 1 (char 0)"),
+    "NULs": (b"\0" * 512, "JSONDecodeError Expecting value: line 1 column 1 (char 0)"),
+    "binary": (b"\x80\xff" * 40, "UnicodeDecodeError "),
+    "two values": (json.dumps(GOOD).encode() * 2, "JSONDecodeError Extra data: "),
+    "a list": (b"[]", "TypeError list indices must be integers or slices, not str"),
+    "a number": (b"7", "TypeError 'int' object is not subscriptable"),
+    "null": (b"null", "TypeError 'NoneType' object is not subscriptable"),
+    "an empty object": (b"{}", "KeyError 'boot_id'"),
+    "no time": (without("timestamp"), "KeyError 'timestamp'"),
+    "no KVM at all": (without("kvm"), "KeyError 'kvm'"),
+    "a date": (changed("timestamp", to="2024-01-01"), "TypeError '2024-01-01' is no float"),
+    "a time that is no number": (changed("timestamp", to=float("nan")), "ValueError nan is no time"),
+    "a time without end": (changed("timestamp", to=float("inf")), "ValueError inf is no time"),
+    "a bit that is a number": (changed("hypervisor_bit", to=1), "TypeError 1 is no bool"),
+    "hypervisors as an object": (changed("hypervisors", to={}), "TypeError {} is no list"),
+    "hypervisors as text": (changed("hypervisors", to="KVM"), "TypeError 'KVM' is no list"),
+    "a hypervisor as text": (changed("hypervisors", to=["KVM"]), "TypeError "),
+    "KVM as text": (changed("kvm", to="KVM"), "TypeError "),
+    "a word of 33 bits": (changed("kvm", "eax", to=2**32), "ValueError 4294967296 is no 32-bit word"),
+    "a negative word": (changed("kvm", "edx", to=-1), "ValueError -1 is no 32-bit word"),
+    "a word as text": (changed("kvm", "eax", to="0x1"), "TypeError '0x1' is no int"),
+    "a broken word": (changed("kvm", "eax", to=1.0), "TypeError 1.0 is no int"),
+    "a word that is a bit": (changed("kvm", "base", to=True), "TypeError True is no int"),
+    "a base of 33 bits": (changed("hypervisors", 0, "base", to=2**32), "ValueError 4294967296 is no 32-bit word"),
+    "a highest leaf that is none": (changed("hypervisors", 0, "max_leaf", to=None), "TypeError None is no int"),
+    "a short signature": (changed("hypervisors", 0, "signature", to="4b564d"), "ValueError '4b564d' is no signature"),
+    "a long signature": (changed("hypervisors", 0, "signature", to="4b" * 13), f"ValueError '{'4b' * 13}' is no sig"),
+    "a signature in words": (changed("hypervisors", 0, "signature", to="KVMKVMKVM"), "ValueError non-hexadecimal "),
+    "a signature as numbers": (changed("hypervisors", 0, "signature", to=[75, 86]), "TypeError [75, 86] is no str"),
+    "deep": (b"[" * 60_000, "RecursionError "),
+    "a number of many digits": (
+        json.dumps(GOOD).replace('"edx": 0', f'"edx": {"1" * 5000}').encode(),
+        "ValueError Exceeds the limit",
+    ),
+    "huge": (json.dumps({**GOOD, "more": "x" * (1 << 24)}).encode(), "JSONDecodeError Unterminated string"),
+}
+
+
+@pytest.mark.parametrize(("text", "why"), DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_file_is_replaced(tmp_path: Path, log: pytest.LogCaptureFixture, text: bytes, why: str) -> None:
+    """What is offered now becomes the reference, and one line of the log says why; that holds from then on."""
+    path = tmp_path / FILE_NAME
+    path.write_bytes(text)
+    keeper = ReferenceKeeper(tmp_path, BOOT)
+    assert keeper.reference(LATER).leaves == LATER.common
+    [message] = log.messages
+    assert message.startswith(f"{path} is replaced by what is offered now: it is damaged: {why}")
+    assert len(message) < 1000
+    log.clear()
+    assert ReferenceKeeper(tmp_path, BOOT).reference(AT_BOOT).leaves == LATER.common
+    assert (log.messages, len(kept(tmp_path)) < 1000) == ([], True)
+
+
+def test_signatures_at_every_base_are_read_back(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    """The largest reference that there can be is whole: the bound on the file's size is far above it."""
+    everywhere = tuple(Hypervisor(base, KVM_SIGNATURE, 0xFFFF_FFFF) for base in BASES)
+    crowded = Leaves(hypervisor_bit=True, hypervisors=everywhere, kvm=Kvm(BASES[0], 0xFFFF_FFFF, 0xFFFF_FFFF))
+    ReferenceKeeper(tmp_path, BOOT).reference(sample_of({0: crowded}))
+    assert len(kept(tmp_path)) < 1 << 15
+    assert ReferenceKeeper(tmp_path, BOOT).reference(LATER).leaves == crowded
+    assert log.messages == []
+
+
+@given(REFERENCES, st.text(max_size=40))
+def test_format_and_parse_are_inverse(reference: Reference, boot_id: str) -> None:
+    """Every reference comes back, the highest leaves too, which comparisons leave out."""
+    found = parse_reference(format_reference(reference, boot_id), boot_id)
+    assert found == reference
+    assert [hypervisor.max_leaf for hypervisor in found.leaves.hypervisors] == [
+        hypervisor.max_leaf for hypervisor in reference.leaves.hypervisors
+    ]
+
+
+@given(REFERENCES, st.text(max_size=8), st.text(max_size=8))
+def test_a_boot_has_its_own_file_only(reference: Reference, boot_id: str, other: str) -> None:
+    """The kernel's name of the boot decides, nothing else."""
+    if boot_id != other:
+        with pytest.raises(DamagedReferenceError, match=r"^it is of another boot, "):
+            parse_reference(format_reference(reference, other), boot_id)
+
+
+def _parsed_or_damaged(text: bytes) -> None:
+    try:
+        found = parse_reference(text, BOOT)
+    except DamagedReferenceError:
+        return
+    assert parse_reference(format_reference(found, BOOT), BOOT) == found
+
+
+@given(st.binary() | st.text().map(str.encode) | JSON.map(lambda value: json.dumps(value).encode()))
+@example(b"[" * 100_000)
+@example(b'{"boot_id": "\\ud800"}')
+@example(b"1" * 5000)
+def test_no_text_raises_anything_else(text: bytes) -> None:
+    """Bytes, text and JSON of any kind are a reference or damaged."""
+    _parsed_or_damaged(text)
+
+
+PLACES: list[tuple[str | int, ...]] = [
+    *((name,) for name in GOOD),
+    ("hypervisors", 0),
+    *(("hypervisors", 0, name) for name in GOOD["hypervisors"][0]),
+    *(("kvm", name) for name in GOOD["kvm"]),
+]
+
+
+@given(st.sampled_from(PLACES), JSON | WORDS)
+@settings(suppress_health_check=[HealthCheck.too_slow])
+def test_no_value_in_a_good_file_raises_anything_else(place: tuple[str | int, ...], value: object) -> None:
+    """Whatever stands in the place of what belongs there."""
+    _parsed_or_damaged(changed(*place, to=value))
+
+
+@given(st.integers(0, 400), st.binary(max_size=4))
+def test_a_file_with_a_scratch_is_a_reference_or_damaged(position: int, scratch: bytes) -> None:
+    """Some bytes of a good file are others, or gone."""
+    text = json.dumps(GOOD).encode()
+    _parsed_or_damaged(text[:position] + scratch + text[position + 2 :])
+
+
+def _as_a_directory(directory: Path) -> None:
+    (directory / FILE_NAME).mkdir()
+
+
+def _in_no_directory(directory: Path) -> None:
+    directory.rmdir()
+
+
+def _in_a_file(directory: Path) -> None:
+    directory.rmdir()
+    directory.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaints"),
+    [
+        (
+            _as_a_directory,
+            [
+                "{path} is replaced by what is offered now: [Errno 21] Is a directory: '{path}'",
+                "{path} cannot be written: Is a directory; the reference ends with this process",
+            ],
+        ),
+        (
+            _in_no_directory,
+            ["{path} cannot be written: No such file or directory; the reference ends with this process"],
+        ),
+        (
+            _in_a_file,
+            [
+                "{path} is replaced by what is offered now: [Errno 20] Not a directory: '{path}'",
+                "{path} cannot be written: Not a directory; the reference ends with this process",
+            ],
+        ),
+    ],
+    ids=["the file is a directory", "no directory", "the directory is a file"],
+)
+def test_where_no_file_can_be_kept_the_reference_lives_in_memory(
+    tmp_path: Path, log: pytest.LogCaptureFixture, spoil: Callable[[Path], None], complaints: list[str]
+) -> None:
+    """The exporter runs as ever, and says once what is wrong."""
+    directory = tmp_path / "run"
+    directory.mkdir()
+    spoil(directory)
+    keeper = ReferenceKeeper(directory, BOOT)
+    assert [keeper.reference(sample).leaves for sample in (AT_BOOT, LATER)] == [AT_BOOT.common] * 2
+    assert log.messages == [complaint.format(path=directory / FILE_NAME) for complaint in complaints]
+
+
+@pytest.mark.parametrize(
+    ("mode", "complaints"),
+    [
+        (
+            0o000,
+            [
+                "{path} is replaced by what is offered now: [Errno 13] Permission denied: '{path}'",
+                "{path} cannot be written: Permission denied; the reference ends with this process",
+            ],
+        ),
+        (0o555, ["{path} cannot be written: Permission denied; the reference ends with this process"]),
+    ],
+    ids=["unreadable", "unwritable"],
+)
+def test_a_directory_that_may_not_be_used_is_said_once(
+    log: pytest.LogCaptureFixture, mode: int, complaints: list[str]
+) -> None:
+    """Who may not read or write there has the reference in memory."""
+    # Not pytest's: nobody else reaches those, whatever their mode.
+    with TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(mode)
+        with unprivileged():
+            keeper = ReferenceKeeper(directory, BOOT)
+            found = [keeper.reference(sample).leaves for sample in (AT_BOOT, LATER)]
+        directory.chmod(0o700)
+        assert list(directory.iterdir()) == []
+    assert found == [AT_BOOT.common] * 2
+    assert log.messages == [complaint.format(path=directory / FILE_NAME) for complaint in complaints]
+
+
+def test_who_cannot_store_a_new_reference_has_the_old_one(log: pytest.LogCaptureFixture) -> None:
+    """Reading is enough where the file is this boot's already, as for a user who runs the textfile command."""
+    with TemporaryDirectory() as name:
+        directory = Path(name)
+        ReferenceKeeper(directory, BOOT).reference(AT_BOOT)
+        directory.chmod(0o555)
+        with unprivileged():
+            found = ReferenceKeeper(directory, BOOT).reference(LATER)
+    assert (found.leaves, log.messages) == (AT_BOOT.common, [])
+
+
+def test_everybody_may_read_the_file(tmp_path: Path) -> None:
+    """There is nothing secret in it; only its owner writes."""
+    before = os.umask(0o077)
+    try:
+        ReferenceKeeper(tmp_path, BOOT).reference(AT_BOOT)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / FILE_NAME).stat().st_mode) == 0o644
+
+
+def test_a_damaged_file_is_replaced_in_one_step(tmp_path: Path) -> None:
+    """It is another file that takes its place: who reads the old one meanwhile has it to its end, and none is half."""
+    path = tmp_path / FILE_NAME
+    path.write_bytes(b"damaged")
+    with path.open("rb") as reader:
+        ReferenceKeeper(tmp_path, BOOT).reference(AT_BOOT)
+        assert reader.read() == b"damaged"
+    assert parse_reference(kept(tmp_path), BOOT).leaves == AT_BOOT.common
+
+
+def test_the_kernel_names_this_boot() -> None:
+    """On the real machine: the same name each time, in the form that random(4) says."""
+    boot_id = read_boot_id()
+    assert re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", boot_id)
+    assert read_boot_id() == boot_id
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff\xfe\n"], ids=["missing", "empty", "blank", "binary"])
+def test_a_kernel_that_does_not_name_the_boot(tmp_path: Path, content: bytes | None) -> None:
+    """It is nameless, and no error."""
+    path = tmp_path / "proc/sys/kernel/random/boot_id"
+    path.parent.mkdir(parents=True)
+    if content is not None:
+        path.write_bytes(content)
+    assert read_boot_id(tmp_path) == ""

@@ -1,0 +1,224 @@
+"""Evidence of the guest kernel: what is read from its files, and that no file can stop the exporter."""
+
+import os
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from kvm_exporter.collector.guest import Evidence, read_evidence
+from kvm_exporter.collector.in_use import features_in_use, kvmclock_is_current
+from lab.readers import guest
+from tests.support.rooms.kernel import (
+    AVAILABLE,
+    COMMAND_LINE,
+    CPU_INFO,
+    CURRENT,
+    IDLE_DRIVER,
+    INTERRUPTS,
+    KVM_GUEST,
+    STAT,
+    Content,
+    kernel,
+)
+from tests.support.rooms.unprivileged import unprivileged
+
+WHOLE = Evidence(
+    available_clocksources=frozenset({"kvm-clock", "tsc", "hpet", "acpi_pm"}),
+    current_clocksource="kvm-clock",
+    command_line=frozenset(
+        {"BOOT_IMAGE=/boot/vmlinuz-6.1.0-28-amd64", "root=UUID=3f2c", "ro", "quiet", "console=ttyS0,115200"}
+    ),
+    steal_ticks=94 - 48,
+    hypervisor_interrupts=37 + 77,
+    cpuidle_driver="haltpoll",
+    cpu_flags=frozenset({"fpu", "vme", "de", "pse", "tsc", "msr", "hypervisor", "pvunlock", "cpuid_fault"}),
+)
+
+FIELDS = {
+    AVAILABLE: "available_clocksources",
+    CURRENT: "current_clocksource",
+    COMMAND_LINE: "command_line",
+    STAT: "steal_ticks",
+    INTERRUPTS: "hypervisor_interrupts",
+    IDLE_DRIVER: "cpuidle_driver",
+    CPU_INFO: "cpu_flags",
+}
+"""What each file is evidence of."""
+
+
+def test_everything_is_read(tmp_path: Path) -> None:
+    """The files of a KVM guest with kvm-clock and haltpoll."""
+    assert read_evidence(kernel(tmp_path)) == WHOLE
+
+
+def test_no_file_is_no_evidence(tmp_path: Path) -> None:
+    """An empty root says nothing at all."""
+    assert read_evidence(tmp_path) == Evidence()
+
+
+def test_this_machine_shows_itself() -> None:
+    """On the real kernel: what no x86 machine lacks is there."""
+    found = read_evidence()
+    assert found.current_clocksource in (found.available_clocksources or ())
+    assert "tsc" in (found.cpu_flags or ())
+    assert None not in {found.command_line, found.steal_ticks}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        (AVAILABLE, "tsc kvm-clock \n", frozenset({"tsc", "kvm-clock"})),
+        (AVAILABLE, "\n", frozenset()),
+        (CURRENT, "tsc\n", "tsc"),
+        (CURRENT, "\n", None),
+        (CURRENT, "", None),
+        (COMMAND_LINE, "", frozenset()),
+        (COMMAND_LINE, "ro no-kvmclock quiet\n", frozenset({"ro", "no-kvmclock", "quiet"})),
+        (COMMAND_LINE, "-- no-kvmclock\n", frozenset()),
+        (COMMAND_LINE, "ro -- no-kvmclock -- nopvspin\n", frozenset({"ro"})),
+        (COMMAND_LINE, "ro --no-kvmclock\n", frozenset({"ro", "--no-kvmclock"})),
+        (STAT, "cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 0 0 0 0 0 0 0 99 0 0\n", 8),
+        (STAT, "cpu  1 2 3 4 5 6 7 8\n", 8),
+        (STAT, "cpu  1 2 3 4 5 6 7 18446744073709551615 9 10\n", 2**64 - 1),
+        (STAT, "cpu  1 2 3 4 5 6 7\n", None),
+        (STAT, "cpu  1 2 3 4 5 6 7 -8 9 10\n", None),
+        (STAT, "cpu  1 2 3 4 5 6 7 eight 9 10\n", None),
+        (STAT, f"cpu  1 2 3 4 5 6 7 {'8' * 5000} 9 10\n", None),
+        (STAT, "cpu0 1 2 3 4 5 6 7 8 9 10\n", None),
+        (STAT, "cpu\n", None),
+        (STAT, "", None),
+        (INTERRUPTS, "     CPU0\nHYP:          0   Hypervisor callback interrupts\n", 0),
+        (INTERRUPTS, "     CPU0\nHYP: 3 4 5 6 7 8   Hypervisor callback interrupts\n", 33),
+        (INTERRUPTS, "     CPU0\n HYP: 3\nHYP: 4\n", 3),
+        (INTERRUPTS, "     CPU0\nHYP:\n", 0),
+        (INTERRUPTS, f"     CPU0 CPU1\nHYP: {'9' * 5000} 1   Hypervisor callback interrupts\n", 1),
+        (INTERRUPTS, "     CPU0\nLOC:     218930     225411   Local timer interrupts\n", None),
+        (INTERRUPTS, "", None),
+        (IDLE_DRIVER, "intel_idle\n", "intel_idle"),
+        (IDLE_DRIVER, "none\n", "none"),
+        (IDLE_DRIVER, "", None),
+        (CPU_INFO, "processor : 0\nflags : a b\n\nprocessor : 1\nflags : c\n", frozenset({"a", "b"})),
+        (CPU_INFO, "flags\t\t:\n", frozenset()),
+        (CPU_INFO, "flags\n", frozenset()),
+        (CPU_INFO, "processor\t: 0\nFeatures\t: fp asimd\n", None),
+        (CPU_INFO, "", None),
+    ],
+)
+def test_a_file(tmp_path: Path, name: str, content: str, expected: object) -> None:
+    """What is read from it; what does not have the form that the kernel's documentation says is no evidence."""
+    found = read_evidence(kernel(tmp_path, {name: content}))
+    assert asdict(found) == {**asdict(WHOLE), FIELDS[name]: expected}
+
+
+def _missing(path: Path) -> None:
+    path.unlink()
+
+
+def _a_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _a_link_to_nothing(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nothing")
+
+
+def _a_link_to_itself(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("spoil", [_missing, _a_directory, _a_link_to_nothing, _a_link_to_itself])
+def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, spoil: Callable[[Path], None]) -> None:
+    """It is no evidence, and the others are as they were."""
+    spoil(kernel(tmp_path) / name)
+    assert asdict(read_evidence(tmp_path)) == {**asdict(WHOLE), FIELDS[name]: None}
+
+
+def test_files_that_may_not_be_read() -> None:
+    """A kernel that hides its files from everybody but root says nothing."""
+    # Not pytest's directory: nobody else reaches that.
+    with TemporaryDirectory() as name:
+        root = kernel(Path(name))
+        for path in (root, *root.rglob("*")):
+            path.chmod(0o555 if path.is_dir() else 0)
+        with unprivileged():
+            found = read_evidence(root)
+    assert found == Evidence()
+
+
+def test_huge_files(tmp_path: Path) -> None:
+    """As on a machine with thousands of CPUs."""
+    crowd = "1 " * (1 << 16)
+    found = read_evidence(
+        kernel(
+            tmp_path,
+            {
+                AVAILABLE: crowd,
+                COMMAND_LINE: crowd,
+                CURRENT: "x" * (1 << 22),
+                INTERRUPTS: f"{crowd}\nHYP: {crowd}Hypervisor callback interrupts\n",
+                STAT: f"cpu  {crowd}\n{crowd}",
+                CPU_INFO: f"flags : {crowd}",
+            },
+        )
+    )
+    assert found.hypervisor_interrupts == 1 << 16
+    assert found.steal_ticks == 1
+    assert (found.available_clocksources, found.cpu_flags, found.command_line) == (frozenset({"1"}),) * 3
+    assert kvmclock_is_current(found) is False
+
+
+def test_files_without_an_end(tmp_path: Path) -> None:
+    """As no kernel writes them: a gigabyte without a line's end costs neither memory nor time, and is no evidence."""
+    for name in FIELDS:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.truncate(path, 1 << 30)
+    tracemalloc.start()
+    try:
+        found = read_evidence(tmp_path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 16 << 20
+    assert (found.steal_ticks, found.hypervisor_interrupts, found.cpu_flags) == (None, None, None)
+    assert kvmclock_is_current(found) is False
+
+
+WORDS = st.sampled_from(
+    ["cpu ", "HYP:", "flags", ":", "\n", " ", "\t", "--", "-", "0", "9" * 5000, "kvm-clock", "²", "٣", "\x1c", "\x85"]
+)
+CONTENTS = (
+    st.binary()
+    | st.text().map(lambda text: text.encode("utf-8", "surrogatepass"))
+    | st.lists(WORDS, max_size=30).map(lambda words: "".join(words).encode())
+)
+
+
+@given(st.fixed_dictionaries(dict.fromkeys(FIELDS, CONTENTS)))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@example({**dict.fromkeys(FIELDS, b""), STAT: "cpu  1 2 3 4 5 6 7 ² 9".encode()})
+@example({**dict.fromkeys(FIELDS, b""), INTERRUPTS: b"HYP: " + b"9" * 5000})
+def test_no_content_stops_the_exporter(tmp_path: Path, contents: dict[str, bytes]) -> None:
+    """Whatever is in the files, it is evidence or none, and can be judged."""
+    found = read_evidence(kernel(tmp_path, dict[str, Content](contents)))
+    features_in_use(found, guest(0x01007EFB))
+    assert kvmclock_is_current(found) in {True, False, None}
+    for field in ("steal_ticks", "hypervisor_interrupts"):
+        assert asdict(found)[field] is None or asdict(found)[field] >= 0
+
+
+def test_the_table_of_files_is_whole() -> None:
+    """Every file that is laid out stands for a field, and every field for a file."""
+    assert FIELDS.keys() == KVM_GUEST.keys()
+    assert set(FIELDS.values()) == set(asdict(Evidence()))

@@ -1,0 +1,213 @@
+"""What this machine's own KVM can offer its guests: asked of the real device, of none, and of what is no KVM."""
+
+import logging
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvm_exporter.collector import host
+from kvm_exporter.collector.host import NoHostError, host_features, supported_features
+from kvm_exporter.collector.observer import Observation, Observer
+from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.cpuid.registers import ReadError, Registers
+from kvm_exporter.kvm.features import FEATURES
+from lab.live import live_machine
+from tests.support.guests.kvm import supported_cpuid
+from tests.support.rooms.unprivileged import unprivileged
+from tests.support.tools import kvm_device, missing
+
+FEATURE_LEAF = (0x4000_0001, 0)
+
+NO_DRIVER = (os.makedev(511, 0), os.makedev(10, 254))
+"""A major number of nobody, and a minor one of nobody: ENXIO and ENODEV."""
+
+REFUSED = "Permission denied; let the exporter's user open it, or say --no-collector.host"
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Path:
+    """Where a root of the test's own would have the device; nothing is there yet."""
+    path = tmp_path / "dev/kvm"
+    path.parent.mkdir()
+    return path
+
+
+def test_the_real_kvm_says_what_it_supports() -> None:
+    """The feature leaf as another program reads it from the same device."""
+    kvm_device()
+    assert supported_features() == supported_cpuid()[FEATURE_LEAF]
+
+
+def test_an_answer_that_does_not_fit_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """KVM says E2BIG until there is room for all of it."""
+    kvm_device()
+    monkeypatch.setattr(host, "_FIRST_GUESS", 1)
+    assert supported_features() == supported_cpuid()[FEATURE_LEAF]
+
+
+def test_an_answer_that_never_fits_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is an end to it."""
+    kvm_device()
+    monkeypatch.setattr(host, "_FIRST_GUESS", 1)
+    monkeypatch.setattr(host, "_MOST_ENTRIES", 2)
+    with pytest.raises(ReadError, match=r"^/dev/kvm: KVM_GET_SUPPORTED_CPUID: Argument list too long$"):
+        supported_features()
+
+
+def test_the_real_device_may_be_closed_to_the_exporter() -> None:
+    """Its user is in no group that may open it: the message says what to do."""
+    if stat.S_IMODE(kvm_device().stat().st_mode) & 0o006:
+        pytest.skip("here everybody may open /dev/kvm")
+    with unprivileged(), pytest.raises(ReadError) as error:
+        supported_features()
+    assert str(error.value) == f"/dev/kvm: {REFUSED}"
+
+
+def _nothing(path: Path) -> None:
+    del path
+
+
+def _no_directory(path: Path) -> None:
+    path.parent.rmdir()
+
+
+def _a_link_to_nothing(path: Path) -> None:
+    path.symlink_to("nothing")
+
+
+@pytest.mark.parametrize("prepare", [_nothing, _no_directory, _a_link_to_nothing])
+def test_a_machine_without_the_device_has_no_host(device: Path, prepare: Callable[[Path], None]) -> None:
+    """That is no error."""
+    prepare(device)
+    with pytest.raises(NoHostError, match="No such file or directory"):
+        supported_features(device.parents[1])
+
+
+@pytest.mark.parametrize("number", NO_DRIVER)
+def test_a_device_without_a_driver_is_no_host(device: Path, number: int) -> None:
+    """As where the module is not loaded and the node is there."""
+    try:
+        os.mknod(device, stat.S_IFCHR | 0o600, number)
+    except PermissionError:
+        missing("permission to make device nodes")
+    with pytest.raises(NoHostError, match="No such device"):
+        supported_features(device.parents[1])
+
+
+def _null(path: Path) -> None:
+    path.symlink_to("/dev/null")
+
+
+def _a_file(path: Path) -> None:
+    path.write_bytes(b"KVM")
+
+
+def _a_directory(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("prepare", [_null, _a_file, _a_directory])
+def test_what_is_no_kvm_is_an_error(device: Path, prepare: Callable[[Path], None]) -> None:
+    """It does not know the question."""
+    prepare(device)
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208 - numbers
+    with pytest.raises(ReadError) as error:
+        supported_features(device.parents[1])
+    assert str(error.value) == f"{device}: KVM_GET_SUPPORTED_CPUID: Inappropriate ioctl for device"
+    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208 - numbers
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+def test_a_host_speaks_for_what_kvm_itself_may_offer(eax: int, edx: int) -> None:
+    """Every assigned bit of EAX but 15 to 17, which a VMM sets, and every unassigned one that is set; no hint."""
+    places = [(feature.register, feature.bit) for feature in host_features(Registers(eax, 0, 0, edx))]
+    assigned = {0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 24}
+    unassigned = {8, *range(18, 24), *range(25, 32)}
+    assert places == [("eax", bit) for bit in sorted(assigned | {bit for bit in unassigned if eax >> bit & 1})]
+
+
+def test_what_only_a_vmm_sets_is_marked() -> None:
+    """The table of features says which those are."""
+    assert {(feature.register, feature.bit) for feature in FEATURES if feature.vmm_only} == {
+        ("eax", 15),
+        ("eax", 16),
+        ("eax", 17),
+        ("edx", 0),
+    }
+
+
+def observer(root: Path) -> Observer:
+    """Looks at a machine whose device is under a root."""
+    return Observer(live_machine(0x01007EFB), Selection(), None, root=root)
+
+
+def collected(found: Observation) -> bool | None:
+    """Whether the host could be asked; None if there is none."""
+    return found.collectors["host"].success if "host" in found.collectors else None
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What is said of the host."""
+    caplog.set_level(logging.DEBUG)
+    return caplog
+
+
+def test_a_guest_has_no_host_collector(device: Path, log: pytest.LogCaptureFixture) -> None:
+    """Without the device there is nothing to collect and nothing to say."""
+    found = observer(device.parents[1]).observe(None)
+    assert (found.host, collected(found), log.messages) == (None, None, [])
+
+
+def test_a_host_is_asked_at_every_sample(log: pytest.LogCaptureFixture) -> None:
+    """On the real device."""
+    kvm_device()
+    found = observer(Path("/")).observe(None)
+    assert (found.host, collected(found), log.messages) == (supported_cpuid()[FEATURE_LEAF], True, [])
+    assert 0 < found.collectors["host"].duration < 1
+
+
+def test_a_host_that_nobody_wants_to_know_of_is_not_asked(device: Path, log: pytest.LogCaptureFixture) -> None:
+    """``--no-collector.host``: not even a device that is no KVM is looked at."""
+    _null(device)
+    found = Observer(live_machine(1), Selection(), None, host=False, root=device.parents[1]).observe(None)
+    assert (found.host, collected(found), log.messages) == (None, None, [])
+
+
+def test_a_complaint_is_logged_once(device: Path, log: pytest.LogCaptureFixture) -> None:
+    """However often it repeats; another one, or the same after a time without, is logged again."""
+    looking = observer(device.parents[1])
+    unknown = f"what this machine's own KVM supports is not known: {device}: "
+    no_kvm = f"{unknown}KVM_GET_SUPPORTED_CPUID: Inappropriate ioctl for device"
+    _null(device)
+    for _ in range(3):
+        found = looking.observe(None)
+        assert (found.host, collected(found)) == (None, False)
+    assert [(record.levelname, record.message) for record in log.records] == [("INFO", no_kvm)]
+    device.unlink()
+    assert collected(looking.observe(None)) is None
+    _null(device)
+    assert collected(looking.observe(None)) is False
+    assert log.messages == [no_kvm, no_kvm]
+
+
+def test_a_device_that_may_not_be_opened_is_said_and_shown(log: pytest.LogCaptureFixture) -> None:
+    """The sample is good all the same."""
+    # Not pytest's directory: nobody else reaches that.
+    with TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o755)
+        device = root / "dev/kvm"
+        device.parent.mkdir()
+        device.touch(0)
+        looking = observer(root)
+        with unprivileged():
+            found = [looking.observe(None) for _ in range(2)]
+    assert [(one.host, collected(one)) for one in found] == [(None, False)] * 2
+    assert log.messages == [f"what this machine's own KVM supports is not known: {device}: {REFUSED}"]

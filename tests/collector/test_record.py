@@ -1,0 +1,127 @@
+"""Recording a machine's hypervisor leaves: which rows, of which CPUs, and that they decode to the same."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvm_exporter.collector.record import record
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.cpuid.dump import Dump, format_dump, parse_dump
+from kvm_exporter.cpuid.registers import Reader, ReadError, Registers
+from kvm_exporter.kvm.leaves import BASES, KVM_SIGNATURE
+from lab.readers import (
+    BARE_METAL,
+    BASE,
+    INTEL_HIGHEST_BASIC_LEAF,
+    Machine,
+    Rows,
+    failing_reader,
+    intel_reader,
+    kvm_rows,
+    leaf_1,
+    reader,
+    signature_leaf,
+    strict_reader,
+)
+
+LEAF_0 = signature_leaf(b"GenuntelineI", 0x16)
+HYPERV = signature_leaf(b"Microsoft Hv", BASE + 2)
+
+
+def recorded(rows: Rows) -> dict[int, Registers]:
+    """The rows that are recorded of one CPU, by leaf; the test fails if a leaf above the highest is read."""
+    dump, failed = record(Machine({0: strict_reader(rows)}))
+    assert failed == {}
+    assert {subleaf for _, subleaf in dump.cpus[0]} == {0}
+    return {leaf: registers for (leaf, _), registers in dump.cpus[0].items()}
+
+
+def test_of_bare_metal_only_two_leaves_are_recorded() -> None:
+    """The vendor, and leaf 1 that says that there is nothing more."""
+    assert recorded(BARE_METAL | {0: LEAF_0}) == {0: LEAF_0, 1: BARE_METAL[1]}
+
+
+def test_of_a_hidden_hypervisor_the_first_base_is_recorded() -> None:
+    """What it answers instead of a signature may be what a bug report is about."""
+    dump, _ = record(Machine({0: intel_reader({0: LEAF_0, 1: leaf_1()})}))
+    assert dump.cpus[0] == {(0, 0): LEAF_0, (1, 0): leaf_1(), (BASE, 0): INTEL_HIGHEST_BASIC_LEAF}
+
+
+def test_every_leaf_of_a_base_with_a_signature_is_recorded_in_order() -> None:
+    """All up to the highest leaf, KVM's and the other hypervisor's, and nothing of unused bases."""
+    rows = {0: LEAF_0, BASE: HYPERV, BASE + 1: Registers(1, 2, 3, 4), BASE + 2: Registers(5, 6, 7, 8)}
+    rows |= kvm_rows(0x01007EFB, 1, base=0x4000_0100)
+    assert list(recorded(rows).items()) == sorted(rows.items())
+
+
+@pytest.mark.parametrize(
+    ("signature", "max_leaf", "leaves"),
+    [
+        (KVM_SIGNATURE, 0, [BASE, BASE + 1]),
+        (KVM_SIGNATURE, 1, [BASE]),
+        (KVM_SIGNATURE, BASE, [BASE]),
+        (KVM_SIGNATURE, BASE + 0x10, list(range(BASE, BASE + 0x11))),
+        (KVM_SIGNATURE, 0xFFFF_FFFF, list(range(BASE, BASE + 0x100))),
+        (b"TCGTCGTCGTCG", 0, [BASE]),
+        (b"VMwareVMware", BASE + 1, [BASE, BASE + 1]),
+        (b"XenVMMXenVMM", BASE + 0x105, list(range(BASE, BASE + 0x100))),
+    ],
+)
+def test_the_highest_leaf_bounds_what_is_recorded(signature: bytes, max_leaf: int, leaves: list[int]) -> None:
+    """No leaf above it, none of the next base; 0 stands for base + 1 where KVM says it, and for nothing elsewhere."""
+    rows = {0: LEAF_0, 1: leaf_1(), BASE: signature_leaf(signature, max_leaf)}
+    assert list(recorded(rows)) == [0, 1, *leaves]
+
+
+def test_cpus_that_cannot_be_read_are_told_of() -> None:
+    """The others are recorded."""
+    good = reader(kvm_rows(0x0100007B))
+    dump, failed = record(Machine({0: good, 1: "outside the cpuset", 2: failing_reader("moved away"), 5: good}))
+    assert sorted(dump.cpus) == [0, 5]
+    assert dump.cpus[0] == dump.cpus[5]
+    assert failed == {1: "outside the cpuset", 2: "moved away"}
+
+
+def test_nothing_to_record_is_an_error() -> None:
+    """It says why of each CPU."""
+    with pytest.raises(ReadError) as caught:
+        record(Machine({0: "outside the cpuset", 1: "held"}))
+    assert str(caught.value) == "CPU 0: outside the cpuset; CPU 1: held"
+
+
+SIGNATURES = st.sampled_from([KVM_SIGNATURE, b"Microsoft Hv", b"NobodyKnows!"])
+MAX_LEAVES = st.one_of(st.just(0), st.integers(BASE - 1, BASE + 0x20), st.integers(0, 2**32 - 1))
+
+
+@st.composite
+def machines(draw: st.DrawFn) -> Machine:
+    """One to three CPUs, AMD's or Intel's, with up to three signatures among four bases and any features."""
+    make = draw(st.sampled_from([reader, intel_reader]))
+    words = st.integers(0, 2**32 - 1)
+
+    def cpu() -> Reader:
+        rows: dict[int, Registers] = {0: LEAF_0, 1: leaf_1(hypervisor_bit=draw(st.booleans()))}
+        for base in draw(st.lists(st.sampled_from([*BASES[:3], BASES[-1]]), max_size=3, unique=True)):
+            rows[base + 1] = Registers(draw(words), 0, 0, draw(words))
+            rows[base + 0x10] = Registers(draw(words), draw(words), 0, 0)
+            rows[base] = signature_leaf(draw(SIGNATURES), draw(MAX_LEAVES))
+        return make(rows)
+
+    return Machine({number: cpu() for number in range(draw(st.integers(1, 3)))})
+
+
+@given(machines())
+def test_a_recorded_machine_is_decoded_as_the_machine(machine: Machine) -> None:
+    """A bug report's dump shows what its sender saw, through its text as well."""
+    dump, failed = record(machine)
+    assert failed == {}
+    seen = look(machine, Selection(), None)
+    for replayed in (dump, parse_dump(format_dump(dump).encode())):
+        again = look(replayed, Selection(), None)
+        assert (again.anywhere, again.sampled) == (seen.anywhere, seen.sampled)
+
+
+def test_a_dump_can_be_recorded_again() -> None:
+    """Recording is idempotent: a dump is a machine."""
+    first, _ = record(Machine({0: reader(kvm_rows(0x0100007B) | {0: LEAF_0})}))
+    assert record(first) == (Dump(first.cpus), {})

@@ -1,0 +1,95 @@
+"""The thread that reads: one job after the other, and help for one that is stuck on a CPU."""
+
+import asyncio
+import threading
+import time
+from functools import partial
+
+import pytest
+
+from kvm_exporter.collector import worker
+from kvm_exporter.collector.worker import Worker
+from lab.live import PATIENCE_SECONDS, LiveMachine
+from tests.support.rooms.loop import in_loop
+
+
+@in_loop
+async def test_jobs_run_one_after_the_other_in_a_thread_that_nobody_waits_for() -> None:
+    """The results come in order from one daemon thread, which is not the event loop's."""
+    running = Worker(LiveMachine())
+    ran: list[tuple[int, threading.Thread]] = []
+
+    def job(number: int) -> None:
+        ran.append((number, threading.current_thread()))
+
+    await asyncio.gather(*(running.submit(partial(job, number)) for number in range(9)))
+    assert [number for number, _ in ran] == list(range(9))
+    [thread] = {thread for _, thread in ran}
+    assert (thread.name, thread.daemon) == ("kvm-reader", True)
+    assert thread is not threading.current_thread()
+
+
+@in_loop
+async def test_a_job_that_fails_tells_the_one_who_waits() -> None:
+    """The exception arrives, and the next job runs as if nothing had happened."""
+    running = Worker(LiveMachine())
+    with pytest.raises(ZeroDivisionError):
+        await running.submit(lambda: 1 // 0)
+    assert await running.submit(lambda: "well") == "well"
+
+
+@in_loop
+async def test_a_job_that_is_stuck_on_a_cpu_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A visit that lasts from one check to the next is given up, and the job ends by itself."""
+    monkeypatch.setattr(worker, "VISIT_CHECK_SECONDS", 0.02)
+    machine = LiveMachine()
+
+    def job() -> str:
+        machine.visit = object()
+        assert machine.freed.wait(PATIENCE_SECONDS)
+        machine.visit = None
+        return "freed"
+
+    assert await Worker(machine).submit(job) == "freed"
+
+
+@pytest.mark.parametrize("visiting", [True, False], ids=["visits", "no visit"])
+@in_loop
+async def test_a_job_that_takes_long_is_left_alone(monkeypatch: pytest.MonkeyPatch, *, visiting: bool) -> None:
+    """Many CPUs take long altogether, and a reading without a visit is no visit: neither is given up."""
+    monkeypatch.setattr(worker, "VISIT_CHECK_SECONDS", 0.1)
+    machine = LiveMachine()
+
+    def job() -> None:
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            machine.visit = object() if visiting else None
+            machine.freed.wait(0.01)
+        machine.visit = None
+
+    await Worker(machine).submit(job)
+    assert not machine.freed.is_set()
+
+
+def test_a_job_may_outlive_its_event_loop() -> None:
+    """Its result has nowhere to go, and nothing is raised in the thread; the next loop's jobs run."""
+    machine = LiveMachine()
+    door, begun = threading.Event(), threading.Event()
+    running: list[Worker] = []
+
+    def job() -> None:
+        begun.set()
+        assert door.wait(PATIENCE_SECONDS)
+
+    async def leave_it() -> None:
+        running.append(Worker(machine))
+        running[0].submit(job)
+        await asyncio.get_running_loop().run_in_executor(None, begun.wait, PATIENCE_SECONDS)
+
+    async def go_on() -> str:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await running[0].submit(lambda: "well")
+
+    asyncio.run(leave_it())
+    door.set()
+    assert asyncio.run(go_on()) == "well"

@@ -1,0 +1,1 @@
+"""Tests of kvm_exporter.config, module by module."""

@@ -1,0 +1,397 @@
+"""The baseline's file: what is one, what is none and why, and what happens when it changes."""
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kvm_exporter.config.baseline import MAX_BYTES, BaselineError, BaselineFile, load_baseline, parse_baseline
+from kvm_exporter.config.files import write_atomically
+from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.kvm.features import FEATURES, Feature, feature_at, feature_named
+from tests.support.rooms.unprivileged import unprivileged
+
+STEAL, CLOCK, STABLE, HINT = (
+    feature_named(name) for name in ("steal_time", "clocksource2", "clocksource_stable_bit", "hints_realtime")
+)
+NAMES = ", ".join(feature.name for feature in FEATURES)
+
+GOOD = """\
+features:
+  required: [clocksource2, steal_time, clocksource_stable_bit]
+  forbidden: [hints_realtime]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (GOOD, Baseline((CLOCK, STEAL, STABLE), (HINT,))),
+        ("features: {required: [steal_time]}", Baseline(required=(STEAL,))),
+        ("features:\n  forbidden:\n    - steal_time\n    - hints_realtime\n", Baseline(forbidden=(STEAL, HINT))),
+        ("features: {}", Baseline()),
+        ("features: {required: [], forbidden: []}", Baseline()),
+        ("features:\n  required:\n  forbidden: ~\n", Baseline()),
+        ("# ours\nfeatures: # all\n  required: [ 'steal_time', \"clocksource2\" ]\n", Baseline((STEAL, CLOCK))),
+        ("\ufefffeatures: {required: [steal_time]}", Baseline(required=(STEAL,))),
+        ("features:\r\n  required: [steal_time]\r\n", Baseline(required=(STEAL,))),
+        ('{"features": {"required": ["steal_time"], "forbidden": null}}', Baseline(required=(STEAL,))),
+        ("---\nfeatures: {required: [steal_time]}\n...\n", Baseline(required=(STEAL,))),
+        ("features: {required: [eax_bit_18, edx_bit_31]}", Baseline((feature_at("eax", 18), feature_at("edx", 31)))),
+        ("features: {required: [eax_bit_24], forbidden: [edx_bit_0]}", Baseline((STABLE,), (HINT,))),
+        ("features: {required: [&one steal_time], forbidden: [&two hints_realtime]}", Baseline((STEAL,), (HINT,))),
+        ("features: {required: [!!python/object/apply:os.abort steal_time]}", Baseline(required=(STEAL,))),
+    ],
+    ids=[
+        *("both", "required", "forbidden", "no list", "empty lists", "lists without items", "comments and quotes"),
+        *("byte order mark", "CRLF", "JSON", "one document", "unassigned bits", "assigned bits by place", "anchors"),
+        "tags say nothing",
+    ],
+)
+def test_a_baseline(text: str, expected: Baseline) -> None:
+    """Lists of names in their order, each of them optional; a bit's place is as good as its name, for ever."""
+    assert parse_baseline(text.encode()) == expected
+
+
+@pytest.mark.parametrize("bit", range(32))
+@pytest.mark.parametrize("register", ["eax", "edx"])
+def test_every_place_is_a_name(register: str, bit: int) -> None:
+    """``eax_bit_N`` and ``edx_bit_N`` stay valid when a bit is assigned, and mean what its name means."""
+    [feature] = parse_baseline(f"features: {{required: [{register}_bit_{bit}]}}".encode()).required
+    assert (feature.register, feature.bit) == (register, bit)
+
+
+def required(*items: str) -> bytes:
+    """The text of a baseline that requires these, each on a line, from line 3 on."""
+    return "\n".join(["features:", "  required:", *(f"    - {item}" for item in items), ""]).encode()
+
+
+BOMB = ", ".join(["&a0 [x]", *(f"&a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 40))])
+"""Forty aliases that stand for 9 ** 39 letters."""
+
+A_NAME = "expected a name, not a list or a mapping"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "line 1: empty; it begins with features:"),
+        (b"# nothing yet\n", "line 1: empty; it begins with features:"),
+        (b"{}", "line 1: features is missing; it holds the lists required and forbidden"),
+        (b"[features]", "line 1: expected features:"),
+        (b"steal_time", "line 1: expected features:"),
+        (b"features:\n", "line 1: expected forbidden: and required:"),
+        (b"features: [steal_time]\n", "line 1: expected forbidden: and required:"),
+        (b"\n\nfeature: {}\n", "line 3: unknown key 'feature'; known here: features"),
+        (GOOD.encode() + b"owner: me\n", "line 4: unknown key 'owner'; known here: features"),
+        (b"features:\n  require: []\n", "line 2: unknown key 'require'; known here: forbidden, required"),
+        (b"<<: {features: {}}", "line 1: unknown key '<<'; known here: features"),
+        (b"? [features]\n: {}\n", f"line 1: {A_NAME}"),
+        (b"features: {}\nfeatures: {}\n", "line 2: features is there a second time; keep one of them"),
+        (
+            b"features:\n  required: []\n  forbidden: []\n  required: []\n",
+            "line 4: required is there a second time; keep one of them",
+        ),
+        (b"features: {required: steal_time}", "line 1: required has to be a list of feature names"),
+        (b"features:\n  required: []\n  forbidden: {a: 1}\n", "line 3: forbidden has to be a list of feature names"),
+        (required("steal_tme"), "line 3: no feature is called 'steal_tme'; did you mean steal_time?"),
+        (
+            required("steal_time", "Clocksource2"),
+            "line 4: no feature is called 'Clocksource2'; did you mean clocksource2?",
+        ),
+        (required("qqq"), f"line 3: no feature is called 'qqq'; the names are {NAMES}, eax_bit_N and edx_bit_N"),
+        (required("5"), f"line 3: no feature is called '5'; the names are {NAMES}, eax_bit_N and edx_bit_N"),
+        (
+            required("dx_bit_32"),
+            f"line 3: no feature is called 'dx_bit_32'; the names are {NAMES}, eax_bit_N and edx_bit_N",
+        ),
+        (required(""), f"line 3: no feature is called ''; the names are {NAMES}, eax_bit_N and edx_bit_N"),
+        (required("steal_time: true"), f"line 3: {A_NAME}"),
+        (required("pv_eoi", "[steal_time]"), f"line 4: {A_NAME}"),
+        (required("steal_time", "pv_eoi", "steal_time"), "line 5: steal_time is required already; keep one of them"),
+        (required("steal_time", "eax_bit_5"), "line 4: eax_bit_5 is required already; keep one of them"),
+        (
+            b"features:\n  required: [steal_time]\n  forbidden: [steal_time]\n",
+            "line 3: steal_time is required already; keep one of them",
+        ),
+        (
+            b"features:\n  forbidden: [eax_bit_5]\n  required: [steal_time]\n",
+            "line 2: eax_bit_5 is required already; keep one of them",
+        ),
+        (
+            b"features: {required: &both [steal_time], forbidden: *both}",
+            "line 1: steal_time is required already; keep one of them",
+        ),
+        (required("*steal"), "line 3: not YAML: found undefined alias 'steal'"),
+        (required(f"[{BOMB}]"), f"line 3: {A_NAME}"),
+        (f"? [{BOMB}]\n: 1\n".encode(), f"line 1: {A_NAME}"),
+        (b"features: &a {required: *a}", "line 1: required has to be a list of feature names"),
+        (b"features: {required: &a [*a]}", f"line 1: {A_NAME}"),
+        (
+            b"features:\n\trequired: []\n",
+            "line 2: not YAML: while scanning for the next token, found character '\\t' that cannot start any token",
+        ),
+        (
+            b"features: {required: [steal_time\n",
+            "line 2: not YAML: while parsing a flow sequence, expected ',' or ']', but got '<stream end>'",
+        ),
+        (
+            b"features: {}\n---\nfeatures: {}\n",
+            "line 2: not YAML: expected a single document in the stream, but found another document",
+        ),
+        (
+            b"\x7fELF\x02\x01\x01\0\0",
+            "line 1: not YAML: unacceptable character #x007f: special characters are not allowed",
+        ),
+        (b"features: \xff", "line 1: not YAML: unacceptable character #x00ff: invalid start byte"),
+        (required(r'"\UFFFFFFFF"'), "line 1: not YAML: Python int too large to convert to C int"),
+        (required(r'"\U00110000"'), "line 1: not YAML: chr() arg not in range(0x110000)"),
+    ],
+)
+def test_no_baseline(text: bytes, message: str) -> None:
+    """The message has the line, what is wrong there, and what to write; aliases never make it long."""
+    with pytest.raises(BaselineError) as error:
+        parse_baseline(text)
+    assert str(error.value) == message
+
+
+def test_no_depth_is_too_much() -> None:
+    """The parser gives up on lists in lists in lists, and says so like of anything else that is no YAML."""
+    with pytest.raises(BaselineError, match=r"^line 1: not YAML: maximum recursion depth exceeded"):
+        parse_baseline(b"[" * MAX_BYTES)
+
+
+@pytest.mark.parametrize("line", [b"a:\n", b"- x\n", b"x ", b"{", b"? ", b"!a ", b"&a\n", b"'", b"#\n"])
+def test_the_largest_file_takes_a_moment(line: bytes) -> None:
+    """A scrape waits for it: less than a second, and more only for who counts the lines of the parser."""
+    start = time.process_time()
+    outcome((line * MAX_BYTES)[:MAX_BYTES])
+    assert time.process_time() - start < 5
+
+
+@given(
+    st.binary()
+    | st.text().map(str.encode)
+    | st.text("[]{}:,-&*!|>'\"%@`#?\\ \n\tUx0F~<=aefr").map(str.encode)
+    | st.lists(st.sampled_from([*GOOD.split(), "\n", "\n  ", "- ", ": ", "[", "]", "&a ", "*a", "? ", '"\\U']))
+    .map("".join)
+    .map(str.encode)
+)
+@example(b'"\\UFFFFFFFF"')
+@example(b"? ")
+def test_no_text_raises_anything_else(text: bytes) -> None:
+    """Bytes and text of any kind are a baseline or an error that has a line; no feature is declared twice."""
+    found = outcome(text)
+    if isinstance(found, str):
+        assert found.startswith("line ")
+        assert "\n" not in found
+    else:
+        declared = [*found.required, *found.forbidden]
+        assert len(declared) == len(set(declared))
+
+
+def outcome(text: bytes) -> Baseline | str:
+    """The baseline in a text, or the message that says why there is none."""
+    try:
+        return parse_baseline(text)
+    except BaselineError as error:
+        return str(error)
+
+
+@given(st.permutations(FEATURES), st.integers(0, len(FEATURES)), st.integers(0, len(FEATURES)))
+def test_what_is_declared_is_what_is_read(features: list[Feature], first: int, second: int) -> None:
+    """Any features in any order, some required, some forbidden, the others not mentioned."""
+    wanted, unwanted = features[:first], features[first : first + second]
+    text = f"features:\n  required: {[feature.name for feature in wanted]}\n"
+    text += f"  forbidden: {[feature.name for feature in unwanted]}\n"
+    assert parse_baseline(text.encode()) == Baseline(tuple(wanted), tuple(unwanted))
+
+
+def _missing(path: Path) -> str:
+    del path
+    return "cannot be read: No such file or directory; kvm-exporter baseline prints one"
+
+
+def _directory(path: Path) -> str:
+    path.mkdir()
+    return "cannot be read: Is a directory; kvm-exporter baseline prints one"
+
+
+def _empty(path: Path) -> str:
+    path.write_bytes(b"")
+    return "line 1: empty; it begins with features:"
+
+
+def _wrong(path: Path) -> str:
+    path.write_bytes(required("steal_tme"))
+    return "line 3: no feature is called 'steal_tme'; did you mean steal_time?"
+
+
+def _huge(path: Path) -> str:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    return f"over {MAX_BYTES} bytes; is this a baseline?"
+
+
+@pytest.mark.parametrize("spoil", [_missing, _directory, _empty, _wrong, _huge])
+def test_the_message_names_the_file(tmp_path: Path, spoil: Callable[[Path], str]) -> None:
+    """Whatever is wrong with it."""
+    path = tmp_path / "baseline.yml"
+    message = spoil(path)
+    with pytest.raises(BaselineError) as error:
+        load_baseline(path)
+    assert str(error.value) == f"{path}: {message}"
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+    """Like one that is not there, for another reason."""
+    path = tmp_path / "baseline.yml"
+    path.write_text(GOOD)
+    path.chmod(0)
+    with unprivileged(), pytest.raises(BaselineError) as error:
+        load_baseline(path)
+    assert str(error.value) == f"{path}: cannot be read: Permission denied; kvm-exporter baseline prints one"
+
+
+FIRST, SECOND = Baseline(required=(STEAL,)), Baseline(required=(CLOCK,))
+FIRST_TEXT, SECOND_TEXT = b"features: {required: [steal_time]}\n", b"features: {required: [clocksource2]}\n"
+BROKEN_TEXT = b"features: {required: [steal_tme]}\n"
+WHY_BROKEN = "line 1: no feature is called 'steal_tme'; did you mean steal_time?"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A good baseline's file."""
+    found = tmp_path / "baseline.yml"
+    found.write_bytes(FIRST_TEXT)
+    return found
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What is said of the file."""
+    caplog.set_level(logging.DEBUG)
+    return caplog
+
+
+def test_the_baseline_of_a_file(path: Path, log: pytest.LogCaptureFixture) -> None:
+    """It is there at once; how long that took is known; nothing is said of it."""
+    file = BaselineFile(path)
+    assert (file.baseline, file.collected.success) == (FIRST, True)
+    assert 0 < file.collected.duration < 1
+    assert log.messages == []
+
+
+def test_a_broken_file_is_no_beginning(path: Path) -> None:
+    """There is no last good one to hold on to yet."""
+    path.write_bytes(BROKEN_TEXT)
+    with pytest.raises(BaselineError) as error:
+        BaselineFile(path)
+    assert str(error.value) == f"{path}: {WHY_BROKEN}"
+
+
+def test_a_file_that_has_not_changed_is_not_read_again(path: Path, log: pytest.LogCaptureFixture) -> None:
+    """The baseline stays the same object, so that nothing is rendered anew."""
+    file = BaselineFile(path)
+    before = file.baseline
+    for _ in range(3):
+        file.refresh()
+    assert file.baseline is before
+    assert log.messages == []
+
+
+def replaced(path: Path, text: bytes) -> None:
+    """Another file takes its place, as editors and configuration management do it."""
+    write_atomically(path, text)
+
+
+def edited(path: Path, text: bytes) -> None:
+    """The file itself has another content."""
+    path.write_bytes(text)
+
+
+def linked(path: Path, text: bytes) -> None:
+    """The name leads to another file, as with Kubernetes' ConfigMaps."""
+    other = path.with_name("..data")
+    other.write_bytes(text)
+    path.unlink()
+    path.symlink_to(other)
+
+
+@pytest.mark.parametrize("change", [replaced, edited, linked])
+def test_a_file_that_has_changed_is_read_again(
+    path: Path, log: pytest.LogCaptureFixture, change: Callable[[Path, bytes], None]
+) -> None:
+    """In whatever way; it is said once."""
+    file = BaselineFile(path)
+    change(path, SECOND_TEXT)
+    assert file.baseline == FIRST
+    file.refresh()
+    file.refresh()
+    assert (file.baseline, file.collected.success) == (SECOND, True)
+    assert log.messages == [f"the baseline was read again from {path}"]
+
+
+def test_on_demand_it_is_read_again_although_it_has_not_changed(path: Path, log: pytest.LogCaptureFixture) -> None:
+    """As SIGHUP asks for."""
+    file = BaselineFile(path)
+    file.reload()
+    assert file.baseline == FIRST
+    assert log.messages == [f"the baseline was read again from {path}"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (partial(edited, text=BROKEN_TEXT), WHY_BROKEN),
+        (partial(replaced, text=b""), "line 1: empty; it begins with features:"),
+        (Path.unlink, "cannot be read: No such file or directory; kvm-exporter baseline prints one"),
+    ],
+    ids=["broken", "empty", "gone"],
+)
+def test_a_broken_file_leaves_the_last_good_baseline(
+    path: Path, log: pytest.LogCaptureFixture, spoil: Callable[[Path], None], why: str
+) -> None:
+    """An error is logged once and shown until the file is good again, which is said as well."""
+    file = BaselineFile(path)
+    before = file.baseline
+    spoil(path)
+    for _ in range(3):
+        file.refresh()
+        assert (file.baseline is before, file.collected.success) == (True, False)
+    assert [(record.levelname, record.message) for record in log.records] == [
+        ("ERROR", f"the baseline stays as it was: {path}: {why}")
+    ]
+    log.clear()
+    replaced(path, SECOND_TEXT)
+    for _ in range(3):
+        file.refresh()
+        assert (file.baseline, file.collected.success) == (SECOND, True)
+    assert [(record.levelname, record.message) for record in log.records] == [
+        ("INFO", f"the baseline was read again from {path}")
+    ]
+
+
+def test_a_file_that_comes_back_is_read_again(path: Path) -> None:
+    """The very same file, after it had been moved away."""
+    file = BaselineFile(path)
+    path.rename(path.with_name("away"))
+    file.refresh()
+    path.with_name("away").rename(path)
+    file.refresh()
+    assert (file.baseline, file.collected.success) == (FIRST, True)
+
+
+def test_each_broken_state_is_an_error_of_its_own(path: Path, log: pytest.LogCaptureFixture) -> None:
+    """Who edits the file sees what is still wrong."""
+    file = BaselineFile(path)
+    for text in (BROKEN_TEXT, b"", BROKEN_TEXT):
+        replaced(path, text)
+        file.refresh()
+    assert len(log.records) == 3
+    assert file.baseline == FIRST

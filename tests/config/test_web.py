@@ -1,0 +1,562 @@
+"""The web configuration's text: every key, well written and badly, and what the real toolkit makes of the same."""
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvm_exporter.config.web import HttpConfig, WebConfig, WebConfigError, parse_web_config
+from kvm_exporter.rate_limit import RateLimit
+from kvm_exporter.tls_config import ClientAuth, Pem, TlsConfig
+from kvm_exporter.tls_names import CURVES, SUITES, TLS13_SUITES
+from lab.certificates import Certificates
+from tests.support.tools import monitoring_program
+
+FOLDER = Path("/etc/exporter")
+
+HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
+"""From the toolkit's documentation."""
+
+TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
+MUTUAL = f"{TLS}  client_ca_file: ca.crt\n  client_auth_type: RequireAndVerifyClientCert\n"
+
+SERVED = TlsConfig(Pem("cert_file", FOLDER / "server.crt"), Pem("key_file", FOLDER / "server.key"))
+VERIFIED = replace(SERVED, client_ca=Pem("client_ca_file", FOLDER / "ca.crt"), client_auth=ClientAuth.VERIFIED)
+
+GOOD: dict[str, tuple[str, WebConfig]] = {
+    "empty": ("", WebConfig()),
+    "only a comment": ("# nothing yet\n", WebConfig()),
+    "every section empty": (
+        "tls_server_config:\nhttp_server_config:\nbasic_auth_users:\n",
+        WebConfig(),
+    ),
+    "empty mappings": ("tls_server_config: {}\nhttp_server_config: {}\nbasic_auth_users: {}\n", WebConfig()),
+    "certificate and key": (TLS, WebConfig(tls=SERVED)),
+    "what is empty is left out": (
+        f"{TLS}  client_ca_file: ''\n  client_auth_type: ''\n  min_version:\n  cipher_suites: []\n",
+        WebConfig(tls=SERVED),
+    ),
+    "a policy that asks for nothing": (f"{TLS}  client_auth_type: NoClientCert\n", WebConfig(tls=SERVED)),
+    "clients have to be verified": (MUTUAL, WebConfig(tls=VERIFIED)),
+    "clients may be verified": (
+        f"{TLS}  client_ca_file: ca.crt\n  client_auth_type: VerifyClientCertIfGiven\n",
+        WebConfig(tls=replace(VERIFIED, client_auth=ClientAuth.VERIFIED_IF_GIVEN)),
+    ),
+    "versions": (
+        f"{TLS}  min_version: TLS10\n  max_version: TLS12\n",
+        WebConfig(tls=replace(SERVED, min_version="TLS10", max_version="TLS12")),
+    ),
+    "one version": (
+        f"{TLS}  min_version: TLS13\n  max_version: TLS13\n",
+        WebConfig(tls=replace(SERVED, min_version="TLS13")),
+    ),
+    "TLS 1.1": (
+        f"{TLS}  min_version: TLS11\n",
+        WebConfig(tls=replace(SERVED, min_version="TLS11")),
+    ),
+    "one suite": (
+        f"{TLS}  cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]\nhttp_server_config: {{http2: off}}\n",
+        WebConfig(
+            tls=replace(SERVED, cipher_suites=("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",)),
+            http=HttpConfig(http2=False),
+        ),
+    ),
+    "every suite": (
+        f"{TLS}  cipher_suites:\n" + "".join(f"  - {name}\n" for name in [*SUITES, *TLS13_SUITES]),
+        WebConfig(tls=replace(SERVED, cipher_suites=tuple(SUITES))),
+    ),
+    "suites of TLS 1.3 alone": (
+        f"{TLS}  min_version: TLS13\n  cipher_suites: [{', '.join(TLS13_SUITES)}]\n",
+        WebConfig(tls=replace(SERVED, min_version="TLS13")),
+    ),
+    "the client's choice": (
+        f"{TLS}  prefer_server_cipher_suites: false\n",
+        WebConfig(tls=replace(SERVED, prefer_server_cipher_suites=False)),
+    ),
+    "the server's choice": (f"{TLS}  prefer_server_cipher_suites: true\n", WebConfig(tls=SERVED)),
+    **{
+        f"curve {curve}": (f"{TLS}  curve_preferences: [{curve}]\n", WebConfig(tls=replace(SERVED, curve=curve)))
+        for curve in CURVES
+    },
+    "no curve": (f"{TLS}  curve_preferences: []\n", WebConfig(tls=SERVED)),
+    "HTTP/2 is welcome": ("http_server_config: {http2: true}\n", WebConfig()),
+    "HTTP/2 is not": ("http_server_config: {http2: false}\n", WebConfig(http=HttpConfig(http2=False))),
+    "every header": (
+        (
+            "http_server_config:\n  headers:\n"
+            "    Content-Security-Policy: default-src 'self'\n    X-Frame-Options: deny\n"
+            "    X-Content-Type-Options: nosniff\n    X-XSS-Protection: '1'\n"
+            "    Strict-Transport-Security: max-age=31536000; includeSubDomains\n"
+        ),
+        WebConfig(
+            http=HttpConfig(
+                headers=(
+                    ("Content-Security-Policy", "default-src 'self'"),
+                    ("X-Frame-Options", "deny"),
+                    ("X-Content-Type-Options", "nosniff"),
+                    ("X-XSS-Protection", "1"),
+                    ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
+                )
+            )
+        ),
+    ),
+    "a header that looks like a number": (
+        "http_server_config: {headers: {X-XSS-Protection: 0}}\n",
+        WebConfig(http=HttpConfig(headers=(("X-XSS-Protection", "0"),))),
+    ),
+    "a blank header is none": (
+        "http_server_config:\n  headers:\n    Content-Security-Policy: ''\n    X-Frame-Options: sameorigin\n",
+        WebConfig(http=HttpConfig(headers=(("X-Frame-Options", "sameorigin"),))),
+    ),
+    "users": (
+        (
+            f"basic_auth_users:\n  alice: {HASH}\n  böb: '{HASH.replace('$2y$', '$2a$')}'\n"
+            f"  17: {HASH.replace('$2y$10', '$2b$31')}\n"
+        ),
+        WebConfig(
+            users={
+                "alice": HASH.encode(),
+                "böb": HASH.replace("$2y$", "$2a$").encode(),
+                "17": HASH.replace("$2y$10", "$2b$31").encode(),
+            }
+        ),
+    ),
+}
+
+NEWER: dict[str, tuple[str, WebConfig]] = {
+    "allowed names": (
+        f"{MUTUAL}  client_allowed_sans: [prometheus.example.org, 192.0.2.1, '::1', a@example.org, spiffe://x/y]\n",
+        WebConfig(
+            tls=replace(
+                VERIFIED,
+                client_allowed_sans=frozenset(
+                    {"prometheus.example.org", "192.0.2.1", "::1", "a@example.org", "spiffe://x/y"}
+                ),
+            )
+        ),
+    ),
+    "a rate": ("rate_limit: {interval: 1s, burst: 20}\n", WebConfig(rate_limit=RateLimit(10**9, 20))),
+    "a rate in parts": (
+        "rate_limit: {burst: 1, interval: 1m0.5s}\n",
+        WebConfig(rate_limit=RateLimit(60_500_000_000, 1)),
+    ),
+    "no rate": ("rate_limit:\n  interval: 0\n  burst: 5\n", WebConfig()),
+    "no rate either": ("rate_limit:\n", WebConfig()),
+}
+"""Keys that the toolkit of Debian 12 does not know yet."""
+
+OTHERS = {
+    "an absolute path": (
+        "tls_server_config: {cert_file: /a/b.crt, key_file: ../c.key}\n",
+        WebConfig(tls=TlsConfig(Pem("cert_file", Path("/a/b.crt")), Pem("key_file", FOLDER / "../c.key"))),
+    ),
+    "inline": (
+        (
+            "tls_server_config:\n  cert: |\n    one\n    two\n  key: three\n"
+            "  client_ca: four\n  client_auth_type: RequireAndVerifyClientCert\n"
+        ),
+        WebConfig(
+            tls=TlsConfig(
+                Pem("cert", b"one\ntwo\n"), Pem("key", b"three"), Pem("client_ca", b"four"), ClientAuth.VERIFIED
+            )
+        ),
+    ),
+    "half inline": (
+        "tls_server_config: {cert_file: server.crt, key: three}\n",
+        WebConfig(tls=TlsConfig(SERVED.cert, Pem("key", b"three"))),
+    ),
+    "an alias": (
+        "http_server_config:\n  headers: {X-XSS-Protection: &x '0', Content-Security-Policy: *x}\n",
+        WebConfig(http=HttpConfig(headers=(("X-XSS-Protection", "0"), ("Content-Security-Policy", "0")))),
+    ),
+}
+"""What the toolkit cannot be asked without more ado."""
+
+SECTIONS = "basic_auth_users, http_server_config, rate_limit, tls_server_config"
+TLS_KEYS = (
+    "cert, cert_file, cipher_suites, client_allowed_sans, client_auth_type, client_ca, client_ca_file, "
+    "curve_preferences, key, key_file, max_version, min_version, prefer_server_cipher_suites"
+)
+HEADERS = (
+    "Content-Security-Policy, Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection"
+)
+ONE_SUITE = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
+UNVERIFIED = "lets in certificates that nobody has verified, which Python's ssl cannot do"
+USE_VERIFIED = "use RequireAndVerifyClientCert with client_ca_file"
+VERIFY = "add client_auth_type: RequireAndVerifyClientCert"
+NO_TEXT = "has to be a text; write one, in quotes if it looks like a number"
+NO_HASH = (
+    "the hash of this user in basic_auth_users is not one of bcrypt, from $2a$, $2b$ or $2y$ on; "
+    "make one with htpasswd -nBC 10 USER"
+)
+NO_USER = (
+    "the name of this user in basic_auth_users has a colon or something else that no login can have; choose another"
+)
+
+BAD = [
+    # The whole.
+    ("tls_server_config", f"line 1: expected the keys of the web configuration: {SECTIONS}"),
+    ("[]", f"line 1: expected the keys of the web configuration: {SECTIONS}"),
+    ("\ntls_config: {}", f"line 2: unknown key 'tls_config'; known here: {SECTIONS}"),
+    ("? []\n: 1", "line 1: expected a name, not a list or a mapping"),
+    ("rate_limit:\nrate_limit:\n", "line 2: rate_limit is there a second time; keep one of them"),
+    ("a: b: c", "line 1: not YAML: mapping values are not allowed here"),
+    (
+        "http_server_config: {\n",
+        "line 2: not YAML: while parsing a flow node, expected the node content, but found '<stream end>'",
+    ),
+    ("rate_limit: *x", "line 1: not YAML: found undefined alias 'x'"),
+    ("--- {}\n--- {}\n", "line 2: not YAML: expected a single document in the stream, but found another document"),
+    ("\0", "line 1: not YAML: unacceptable character #x0000: special characters are not allowed"),
+    (b"\xff\xfe\xff", "line 1: not YAML: unacceptable character #x00ff: truncated data"),
+    ("<<: {rate_limit: }", f"line 1: unknown key '<<'; known here: {SECTIONS}"),
+    # Certificate and key.
+    ("tls_server_config: x", f"line 1: expected the keys of tls_server_config: {TLS_KEYS}"),
+    ("tls_server_config:\n- cert_file\n", f"line 2: expected the keys of tls_server_config: {TLS_KEYS}"),
+    ("tls_server_config:\n  cert_path: x\n", f"line 2: unknown key 'cert_path'; known here: {TLS_KEYS}"),
+    (f"{TLS}  key_file: server.key\n", "line 4: key_file is there a second time; keep one of them"),
+    ("tls_server_config:\n  key_file: a\n", "line 2: tls_server_config has no certificate; add cert_file, or cert"),
+    (
+        "tls_server_config:\n  min_version: TLS13\n",
+        "line 2: tls_server_config has no certificate; add cert_file, or cert",
+    ),
+    (
+        "tls_server_config:\n  cert_file: ''\n  key_file: ''\n",
+        "line 2: tls_server_config has no certificate; add cert_file, or cert",
+    ),
+    (
+        "tls_server_config:\n  cert: a\n  key_file:\n",
+        "line 2: tls_server_config has no key for its certificate; add key_file, or key",
+    ),
+    (f"{TLS}  cert: x\n", "line 4: cert_file and cert are both there; keep one of them"),
+    (
+        "tls_server_config:\n  key: x\n  cert_file: y\n  key_file: z\n",
+        "line 4: key_file and key are both there; keep one of them",
+    ),
+    (f"{MUTUAL}  client_ca: x\n", "line 6: client_ca_file and client_ca are both there; keep one of them"),
+    ("tls_server_config:\n  cert_file: [a]\n", f"line 2: cert_file {NO_TEXT}"),
+    ("tls_server_config:\n  cert_file: 7\n", f"line 2: cert_file {NO_TEXT}"),
+    ("tls_server_config:\n  cert_file: yes\n", f"line 2: cert_file {NO_TEXT}"),
+    ("tls_server_config:\n  cert: !!binary eA==\n", f"line 2: cert {NO_TEXT}"),
+    (
+        'tls_server_config:\n  cert_file: "a\\0b"\n',
+        "line 2: cert_file has a character in it that no text has; remove it",
+    ),
+    ('tls_server_config:\n  cert: "\\ud800"\n', "line 2: cert has a character in it that no text has; remove it"),
+    # Clients.
+    (
+        f"{TLS}  client_auth_type: RequestClientCert\n",
+        f"line 4: client_auth_type RequestClientCert {UNVERIFIED}; use VerifyClientCertIfGiven with client_ca_file",
+    ),
+    (
+        f"{TLS}  client_auth_type: RequireAnyClientCert\n",
+        f"line 4: client_auth_type RequireAnyClientCert {UNVERIFIED}; {USE_VERIFIED}",
+    ),
+    (
+        f"{TLS}  client_auth_type: RequireClientCert\n",
+        f"line 4: client_auth_type RequireClientCert {UNVERIFIED}; {USE_VERIFIED}",
+    ),
+    (
+        f"{TLS}  client_auth_type: Verify\n",
+        f"line 4: client_auth_type 'Verify' is none of {', '.join(policy.value for policy in ClientAuth)}",
+    ),
+    (f"{TLS}  client_auth_type: [a]\n", f"line 4: client_auth_type {NO_TEXT}"),
+    (
+        f"{TLS}  client_auth_type: RequireAndVerifyClientCert\n",
+        "line 4: client_auth_type RequireAndVerifyClientCert has nothing to verify by; add client_ca_file",
+    ),
+    (
+        f"{TLS}  client_auth_type: VerifyClientCertIfGiven\n",
+        "line 4: client_auth_type VerifyClientCertIfGiven has nothing to verify by; add client_ca_file",
+    ),
+    (
+        f"{TLS}  client_ca_file: ca.crt\n",
+        f"line 4: client_ca_file is there, but client_auth_type asks for no certificate; {VERIFY}",
+    ),
+    (
+        f"{TLS}  client_auth_type: NoClientCert\n  client_ca: x\n",
+        f"line 5: client_ca is there, but client_auth_type asks for no certificate; {VERIFY}",
+    ),
+    (
+        f"{TLS}  client_allowed_sans: [a]\n",
+        f"line 4: client_allowed_sans lets in clients that have no certificate at all; {VERIFY}",
+    ),
+    (
+        f"{TLS}  client_ca_file: a\n  client_auth_type: VerifyClientCertIfGiven\n  client_allowed_sans: [a]\n",
+        f"line 6: client_allowed_sans lets in clients that have no certificate at all; {VERIFY}",
+    ),
+    (
+        f"{MUTUAL}  client_allowed_sans: []\n",
+        "line 6: client_allowed_sans is empty and lets in nobody; name some, or remove it",
+    ),
+    (f"{MUTUAL}  client_allowed_sans: a\n", "line 6: client_allowed_sans has to be a list"),
+    (f"{MUTUAL}  client_allowed_sans:\n  - a\n  - 1\n", f"line 8: what client_allowed_sans lists {NO_TEXT}"),
+    (
+        f"{MUTUAL}  client_allowed_sans:\n  - a\n  - a\n",
+        "line 8: a is in client_allowed_sans already; keep one of them",
+    ),
+    # Versions, suites, curves.
+    (f"{TLS}  min_version: TLS9\n", "line 4: min_version 'TLS9' is none of TLS10, TLS11, TLS12, TLS13"),
+    (f"{TLS}  max_version: 1.2\n", f"line 4: max_version {NO_TEXT}"),
+    (f"{TLS}  max_version: TLS11\n", "line 4: max_version TLS11 is below min_version TLS12; nobody could speak to it"),
+    (
+        f"{TLS}  max_version: TLS12\n  min_version: TLS13\n",
+        "line 4: max_version TLS12 is below min_version TLS13; nobody could speak to it",
+    ),
+    (f"{TLS}  cipher_suites: {ONE_SUITE}\n", "line 4: cipher_suites has to be a list"),
+    (
+        f"{TLS}  cipher_suites:\n  - {ONE_SUITE}\n  - TLS_NULL\n",
+        f"line 6: cipher_suites 'TLS_NULL' is none of {', '.join([*SUITES, *TLS13_SUITES])}",
+    ),
+    (
+        f"{TLS}  cipher_suites: [{ONE_SUITE}, {ONE_SUITE}]\n",
+        f"line 4: {ONE_SUITE} is in cipher_suites already; keep one of them",
+    ),
+    (
+        f"{TLS}  cipher_suites: [{ONE_SUITE}, TLS_AES_128_GCM_SHA256]\n",
+        (
+            "line 4: cipher_suites cannot choose among those of TLS 1.3, which always has all of them; "
+            f"name none or all: {', '.join(TLS13_SUITES)}"
+        ),
+    ),
+    (
+        f"{TLS}  cipher_suites: [{', '.join(TLS13_SUITES)}]\n",
+        "line 4: cipher_suites has none for TLS 1.2; add one, or min_version: TLS13",
+    ),
+    (f"{TLS}  prefer_server_cipher_suites: 1\n", "line 4: prefer_server_cipher_suites has to be true or false"),
+    (
+        f"{TLS}  prefer_server_cipher_suites: !!bool maybe\n",
+        "line 4: prefer_server_cipher_suites has to be true or false",
+    ),
+    (f"{TLS}  curve_preferences: X25519\n", "line 4: curve_preferences has to be a list"),
+    (
+        f"{TLS}  curve_preferences: [P256]\n",
+        "line 4: curve_preferences 'P256' is none of CurveP256, CurveP384, CurveP521, X25519",
+    ),
+    (
+        f"{TLS}  curve_preferences: [X25519, CurveP256]\n",
+        "line 4: curve_preferences has 2, but Python's ssl can set only one; keep one",
+    ),
+    # HTTP.
+    ("http_server_config: 7", "line 1: expected the keys of http_server_config: headers, http2"),
+    ("http_server_config:\n  http3: true\n", "line 2: unknown key 'http3'; known here: headers, http2"),
+    ("http_server_config:\n  http2: 'true'\n", "line 2: http2 has to be true or false"),
+    ("http_server_config:\n  http2: []\n", "line 2: http2 has to be true or false"),
+    ("http_server_config:\n  headers: [Server]\n", f"line 2: expected the keys of headers: {HEADERS}"),
+    ("http_server_config:\n  headers:\n    Server: x\n", f"line 3: unknown key 'Server'; known here: {HEADERS}"),
+    (
+        "http_server_config:\n  headers:\n    x-frame-options: deny\n",
+        f"line 3: unknown key 'x-frame-options'; known here: {HEADERS}",
+    ),
+    (
+        "http_server_config:\n  headers: {X-Frame-Options: allow}\n",
+        "line 2: X-Frame-Options has to be deny or sameorigin",
+    ),
+    ("http_server_config:\n  headers: {X-Frame-Options: ''}\n", "line 2: X-Frame-Options has to be deny or sameorigin"),
+    (
+        "http_server_config:\n  headers: {X-Content-Type-Options: x}\n",
+        "line 2: X-Content-Type-Options has to be nosniff",
+    ),
+    (
+        "http_server_config:\n  headers: {X-XSS-Protection: [0]}\n",
+        "line 2: expected a name, not a list or a mapping",
+    ),
+    (
+        'http_server_config:\n  headers: {Content-Security-Policy: "a\\r\\nSet-Cookie: b"}\n',
+        "line 2: Content-Security-Policy has to be one line of ASCII, as every header",
+    ),
+    (
+        "http_server_config:\n  headers: {Content-Security-Policy: ä}\n",
+        "line 2: Content-Security-Policy has to be one line of ASCII, as every header",
+    ),
+    # Users.
+    ("basic_auth_users: [alice]", "line 1: expected basic_auth_users to have a hash for each user"),
+    ("basic_auth_users:\n  alice: secret\n", f"line 2: {NO_HASH}"),
+    ("basic_auth_users:\n  alice:\n", f"line 2: {NO_HASH}"),
+    ("basic_auth_users:\n  alice: ''\n", f"line 2: {NO_HASH}"),
+    (f"basic_auth_users:\n  alice: {HASH}x\n", f"line 2: {NO_HASH}"),
+    (f"basic_auth_users:\n  alice: {HASH[:-1]}\n", f"line 2: {NO_HASH}"),
+    (f"basic_auth_users:\n  alice: {HASH[:-1]}H\n", f"line 2: {NO_HASH}"),
+    (f"basic_auth_users:\n  alice: {HASH.replace('.zou', '.zov')}\n", f"line 2: {NO_HASH}"),
+    (f"basic_auth_users:\n  alice: {HASH.replace('$2y$', '$2x$')}\n", f"line 2: {NO_HASH}"),
+    (f"basic_auth_users:\n  alice: {HASH.replace('$10$', '$03$')}\n", f"line 2: {NO_HASH}"),
+    (f"basic_auth_users:\n  alice: {HASH.replace('$10$', '$32$')}\n", f"line 2: {NO_HASH}"),
+    ("basic_auth_users:\n  alice: $argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ\n", f"line 2: {NO_HASH}"),
+    (f"basic_auth_users:\n  {HASH}: alice\n", f"line 2: {NO_HASH}"),
+    ("basic_auth_users:\n  alice: [x]\n", f"line 2: the hash of this user in basic_auth_users {NO_TEXT}"),
+    ("basic_auth_users:\n  alice: 7\n", f"line 2: the hash of this user in basic_auth_users {NO_TEXT}"),
+    (
+        f"basic_auth_users:\n  alice: {HASH}\n  alice: {HASH}\n",
+        "line 3: alice is there a second time; keep one of them",
+    ),
+    (f"basic_auth_users:\n  a:b: {HASH}\n", f"line 2: {NO_USER}"),
+    (f'basic_auth_users:\n  "\\ud800": {HASH}\n', f"line 2: {NO_USER}"),
+    # How often.
+    ("rate_limit: 1s", "line 1: expected the keys of rate_limit: burst, interval"),
+    ("rate_limit:\n  every: 1s\n", "line 2: unknown key 'every'; known here: burst, interval"),
+    ("rate_limit:\n  burst: 5\n", "line 2: rate_limit has no interval; add one such as interval: 1s"),
+    (
+        "rate_limit:\n  burst: 5\n  interval: 5\n",
+        "line 3: interval '5' is not a duration; write one such as 60s, 1m30s or 500ms",
+    ),
+    (
+        "rate_limit:\n  interval: 1 s\n",
+        "line 2: interval '1 s' is not a duration; write one such as 60s, 1m30s or 500ms",
+    ),
+    (
+        "rate_limit:\n  interval: -1s\n",
+        "line 2: interval '-1s' is not a duration; write one such as 60s, 1m30s or 500ms",
+    ),
+    ("rate_limit:\n  interval: [1s]\n", "line 2: expected a name, not a list or a mapping"),
+    (
+        "rate_limit:\n  interval: 9999999h\n",
+        "line 2: interval '9999999h' is longer than 290 years; write one such as 60s, 1m30s or 500ms",
+    ),
+    ("rate_limit:\n  interval: 1s\n", "line 2: rate_limit lets nothing in without a burst; add one such as burst: 5"),
+    (
+        "rate_limit:\n  interval: 1s\n  burst: 0\n",
+        "line 3: rate_limit lets nothing in without a burst; add one such as burst: 5",
+    ),
+    ("rate_limit:\n  interval: 1s\n  burst: -1\n", "line 3: burst has to be a whole number, such as 5"),
+    ("rate_limit:\n  interval: 1s\n  burst: 1.5\n", "line 3: burst has to be a whole number, such as 5"),
+    ("rate_limit:\n  interval: 1s\n  burst: '5'\n", "line 3: burst has to be a whole number, such as 5"),
+    ("rate_limit:\n  interval: 1s\n  burst: 9999999999\n", "line 3: burst has to be a whole number, such as 5"),
+]
+
+
+@pytest.mark.parametrize("case", [*GOOD, *NEWER, *OTHERS])
+def test_a_good_configuration_is_its_value(case: str) -> None:
+    """All of it is there, and nothing else."""
+    text, expected = (GOOD | NEWER | OTHERS)[case]
+    assert parse_web_config(text.encode(), FOLDER) == expected
+
+
+@pytest.mark.parametrize(("text", "message"), BAD)
+def test_a_bad_configuration_says_what_to_write_and_where(text: str | bytes, message: str) -> None:
+    """Whatever is wrong is named with its line; a hash never is."""
+    with pytest.raises(WebConfigError) as caught:
+        parse_web_config(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text, FOLDER)
+    assert str(caught.value) == message
+    assert HASH[7:] not in message
+
+
+def test_no_secret_is_shown_with_the_value() -> None:
+    """Whoever logs a configuration logs neither hash nor key."""
+    shown = repr(
+        parse_web_config(
+            f"tls_server_config: {{cert: c, key: hidden}}\nbasic_auth_users: {{a: {HASH}}}".encode(), FOLDER
+        )
+    )
+    assert "hidden" not in shown
+    assert HASH not in shown
+
+
+def test_the_files_of_a_configuration() -> None:
+    """Those that are read again when they change."""
+    config = parse_web_config(MUTUAL.encode(), FOLDER)
+    assert config.tls is not None
+    assert config.tls.files == (FOLDER / "server.crt", FOLDER / "server.key", FOLDER / "ca.crt")
+    half = OTHERS["half inline"][1].tls
+    assert half is not None
+    assert half.files == (FOLDER / "server.crt",)
+
+
+WORDS = st.sampled_from(
+    [
+        *("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit", "headers", "http2", "interval"),
+        *("cert_file", "key", "client_ca", "client_auth_type", "client_allowed_sans", "min_version", "cipher_suites"),
+        *(": ", "\n", "\n  ", "\n    ", "- ", "[", "]", "{", "}", ", ", "'", '"', "|\n", "&a ", "*a", "!!int ", "? "),
+        *(
+            "TLS12",
+            "RequireAnyClientCert",
+            "1s",
+            "0",
+            "5",
+            "true",
+            "~",
+            HASH,
+            "X-Frame-Options",
+            "\\ud800",
+            "\0",
+            "\x85",
+        ),
+    ]
+)
+
+
+@given(
+    st.binary()
+    | st.text().map(lambda text: text.encode("utf-8", "replace"))
+    | st.lists(WORDS).map("".join).map(str.encode)
+)
+def test_any_bytes_are_a_configuration_or_an_error(content: bytes) -> None:
+    """Nothing else comes out, however broken they are."""
+    try:
+        config = parse_web_config(content, FOLDER)
+    except WebConfigError as error:
+        assert str(error).startswith("line ")  # noqa: PT017 - both ends are right
+    else:
+        assert isinstance(config, WebConfig)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """The files that the configurations name."""
+    made = Certificates(tmp_path_factory.mktemp("certificates"))
+    made.make("ca")
+    made.make("server", signer="ca", sans="DNS:localhost")
+    return made
+
+
+@pytest.mark.parametrize("case", GOOD)
+def test_the_toolkit_of_debian_12_accepts_the_same(certificates: Certificates, case: str) -> None:
+    """Promtool has the exporter toolkit in it."""
+    file = certificates / "web.yml"
+    file.write_text(GOOD[case][0])
+    promtool = monitoring_program("bookworm", "promtool")
+    checked = subprocess.run(
+        [promtool, "check", "web-config", file], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (checked.returncode, checked.stderr) == (0, f"{file} SUCCESS\n")
+
+
+def inline(certificates: Certificates) -> str:
+    """A configuration with everything written into it."""
+    lines = ["tls_server_config:", "  client_auth_type: RequireAndVerifyClientCert"]
+    for key, name in ("cert", "server.crt"), ("key", "server.key"), ("client_ca", "ca.crt"):
+        lines += [f"  {key}: |", *(f"    {line}" for line in (certificates / name).read_text().splitlines())]
+    return "\n".join(lines) + "\n"
+
+
+def log_of(command: list[str]) -> Iterator[str]:
+    """What a program logs, until nobody listens."""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
+        assert process.stderr is not None
+        try:
+            yield from process.stderr
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("case", [*NEWER, "inline"])
+def test_the_newest_toolkit_accepts_the_same(certificates: Certificates, tmp_path: Path, case: str) -> None:
+    """Prometheus itself, started with the file."""
+    file, main = certificates / "web.yml", tmp_path / "prometheus.yml"
+    file.write_text(NEWER[case][0] if case in NEWER else inline(certificates))
+    main.write_text("{}\n")
+    served = "TLS is enabled" if "tls_server_config" in file.read_text() else "TLS is disabled"
+    command = [
+        monitoring_program("sid", "prometheus"),
+        *(f"--config.file={main}", f"--web.config.file={file}", f"--storage.tsdb.path={tmp_path}"),
+        "--web.listen-address=127.0.0.1:0",
+    ]
+    log: list[str] = []
+    for line in log_of(command):
+        log.append(line)
+        if served in line:
+            return
+    pytest.fail("".join(log))

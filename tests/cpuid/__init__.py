@@ -1,0 +1,1 @@
+"""Tests of kvm_exporter.cpuid, module by module."""

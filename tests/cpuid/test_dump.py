@@ -1,0 +1,219 @@
+"""The text format of cpuid -r: read, written, refused, and a dump as a machine to read."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.cpuid.dump import Dump, DumpError, format_dump, parse_dump
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.leaves import BASES, KVM_SIGNATURE, Hypervisor, Kvm, Leaves
+from kvm_exporter.kvm.sample import Sample
+from lab.readers import BASE, ZEROS
+from lab.tree import DUMPS, dump
+from tests.support.tools import program
+
+TWO_CPUS = """\
+CPU 0:
+   0x00000000 0x00: eax=0x0000000d ebx=0x68747541 ecx=0x444d4163 edx=0x69746e65
+   0x00000001 0x00: eax=0x00a00f11 ebx=0x00020800 ecx=0xfffa3203 edx=0x178bfbff
+   0x00000004 0x01: eax=0x00000001 ebx=0x00000002 ecx=0x00000003 edx=0xffffffff
+CPU 10:
+   0x00000001 0x00: eax=0x00a00f11 ebx=0x01020800 ecx=0xfffa3203 edx=0x178bfbff
+"""
+
+LEAF_1 = "   0x00000001 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x80000000 edx=0x00000000\n"
+ROW = "'0x40000001 0x00: eax=0x… ebx=0x… ecx=0x… edx=0x…'"
+
+WORDS = st.integers(0, 2**32 - 1)
+REGISTERS = st.builds(Registers, WORDS, WORDS, WORDS, WORDS)
+ROWS = st.builds(
+    lambda rows, leaf_1: rows | {(1, 0): leaf_1},
+    st.dictionaries(st.tuples(WORDS, WORDS), REGISTERS, max_size=5),
+    REGISTERS,
+)
+NUMBERED = st.builds(Dump, st.dictionaries(st.integers(0, 999_999), ROWS, min_size=1, max_size=3))
+UNNUMBERED = st.builds(lambda rows: Dump({0: rows}, unnumbered=True), ROWS)
+
+LEAVES = st.sampled_from([0, 1, *range(BASE, BASE + 3), BASE + 0x10, 0x4000_0100, 0x4000_0101, 2**32 - 1, 2**32])
+LINES = st.one_of(
+    st.sampled_from(["", "  ", "CPU:", "CPU 0:", "CPU 1:", "CPU 999999:", "CPU 1000000:", "CPU -1:", LEAF_1.strip()]),
+    st.builds(
+        "   {:#010x} {:#04x}: eax={:#010x} ebx={:#010x} ecx={:#010x} edx={:#010x}".format,
+        LEAVES,
+        st.integers(0, 1),
+        st.sampled_from([0, BASE, BASE + 1, BASE + 0x10, 2**32 - 1, 2**32]),
+        st.sampled_from([0, 0x4B4D564B]),
+        st.sampled_from([0, 0x564B4D56, 1 << 31]),
+        st.sampled_from([0, 0x4D]),
+    ),
+    st.text(max_size=20),
+)
+"""Lines of dumps, and some that nearly are."""
+
+
+def test_every_row_of_every_cpu_is_read() -> None:
+    """Leaves and subleaves with their four words, under the CPU's number, and the line of each header."""
+    assert parse_dump(TWO_CPUS.encode()) == Dump(
+        {
+            0: {
+                (0, 0): Registers(0xD, 0x68747541, 0x444D4163, 0x69746E65),
+                (1, 0): Registers(0xA00F11, 0x20800, 0xFFFA3203, 0x178BFBFF),
+                (4, 1): Registers(1, 2, 3, 0xFFFF_FFFF),
+            },
+            10: {(1, 0): Registers(0xA00F11, 0x1020800, 0xFFFA3203, 0x178BFBFF)},
+        }
+    )
+    assert parse_dump(TWO_CPUS.encode()).lines == {0: 1, 10: 5}
+
+
+def test_a_dump_of_one_cpu_may_lack_its_number() -> None:
+    """The output of cpuid -1 -r begins with 'CPU:'."""
+    assert parse_dump(f"CPU:\n{LEAF_1}".encode()) == Dump({0: {(1, 0): Registers(0, 0, 1 << 31, 0)}}, unnumbered=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"CPU 0:\n{LEAF_1}",
+        f"\n\nCPU 0:\n\n{LEAF_1}\n",
+        f"CPU 0:\r\n{LEAF_1.strip()}\r\n",
+        f"  CPU 0:  \n\t{LEAF_1.strip()}",
+        f"CPU 0:\n{LEAF_1.replace('0x80000000', '0X80000000'.lower())}",
+        f"CPU 0:\n{LEAF_1.strip().upper().replace('0X', '0x')}",
+        "CPU 0:\n0x1 0x0: eax=0x0 ebx=0x0 ecx=0x080000000 edx=0x0",
+    ],
+    ids=["plain", "empty lines", "CR LF", "indented", "lower case", "upper case", "other widths"],
+)
+def test_white_space_case_and_width_do_not_matter(text: str) -> None:
+    """A dump that came by mail is a dump."""
+    assert parse_dump(text.encode()) == Dump({0: {(1, 0): Registers(0, 0, 1 << 31, 0)}})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1: no CPU in it; record one with kvm-exporter dump or cpuid -r"),
+        ("\n\n", "line 3: no CPU in it; record one with kvm-exporter dump or cpuid -r"),
+        ("hello", "line 1: expected 'CPU 0:', found 'hello'; is this the output of cpuid -r?"),
+        ("7" * 50, f"line 1: expected 'CPU 0:', found '{'7' * 40}'; is this the output of cpuid -r?"),
+        ("CPU 0:\n", "line 1: CPU 0 has no row for leaf 0x00000001; record the dump again"),
+        (f"CPU 0:\n{LEAF_1}CPU 1:\n", "line 3: CPU 1 has no row for leaf 0x00000001; record the dump again"),
+        (f"CPU 3:\n{LEAF_1}CPU 3:\n", "line 3: CPU 3 is there a second time; keep one of them"),
+        (f"CPU:\n{LEAF_1}CPU 1:\n", "line 3: CPU 1 is there a second time; keep one of them"),
+        (f"CPU 0:\n{LEAF_1}{LEAF_1}", "line 3: leaf 0x00000001 subleaf 0x00 is there a second time; keep one of them"),
+        (f"CPU 0:\n{LEAF_1}   leaf 2\n", f"line 3: expected {ROW}, found 'leaf 2'"),
+        (f"CPU 0:\n{LEAF_1.strip()} !", f"line 2: expected {ROW}, found '0x00000001 0x00: eax=0x00000000 ebx=0x00'"),
+        (f"CPU 0:\n{LEAF_1.replace('=0x8', '=0x18')}", "line 2: 0x180000000 is over 32 bits"),
+        ("CPU 0:\n0x100000001 0x00: eax=0x0 ebx=0x0 ecx=0x0 edx=0x0", "line 2: 0x100000001 is over 32 bits"),
+        (f"CPU 0:\n{LEAF_1.replace('=0x8', '=0x10')}", "line 2: 0x100000000 is over 32 bits"),
+        ("\n\udcff", "line 2: byte 0xff is not UTF-8; is this a text file?"),
+        (f"CPU 0:\n{LEAF_1}\udcff", "line 3: byte 0xff is not UTF-8; is this a text file?"),
+        ("\x1f\udc8b\x08", "line 1: byte 0x8b is not UTF-8; is this a text file?"),
+    ],
+)
+def test_a_malformed_dump_is_refused_with_the_line(text: str, message: str) -> None:
+    """The message says where, what was found, and what to do."""
+    with pytest.raises(DumpError) as caught:
+        parse_dump(text.encode(errors="surrogateescape"))
+    assert str(caught.value) == message
+
+
+def test_a_cpu_without_a_number_after_one_with_is_refused() -> None:
+    """Which of them it is, nobody can tell."""
+    with pytest.raises(DumpError, match=r"^line 3: "):
+        parse_dump(f"CPU 1:\n{LEAF_1}CPU:\n{LEAF_1}".encode())
+
+
+def outcome(data: bytes) -> Sample | DumpError:
+    """What decoding a text ends in."""
+    try:
+        return look(parse_dump(data), Selection(), None)
+    except DumpError as error:
+        return error
+
+
+@given(
+    st.one_of(
+        st.binary(),
+        st.text().map(str.encode),
+        st.text().map(lambda text: f"CPU 0:\n{LEAF_1}{text}".encode()),
+        st.lists(LINES, max_size=8).map("\n".join).map(str.encode),
+        st.lists(LINES, max_size=8).map(lambda lines: "\n".join(["CPU 0:", LEAF_1, *lines]).encode()),
+    )
+)
+def test_any_bytes_end_in_a_value_or_a_dump_error(data: bytes) -> None:
+    """Reading a text and decoding what it says fails in one way only, and says in which line."""
+    result = outcome(data)
+    if isinstance(result, DumpError):
+        assert str(result).startswith("line ")
+    else:
+        assert set(result.sampled) == set(parse_dump(data).cpus)
+
+
+@given(st.one_of(NUMBERED, UNNUMBERED))
+def test_a_dump_survives_its_text(dump: Dump) -> None:
+    """What is written is read again as the same values, in the same order."""
+    again = parse_dump(format_dump(dump).encode())
+    assert again == dump
+    assert {cpu: list(rows) for cpu, rows in again.cpus.items()} == {cpu: list(r) for cpu, r in dump.cpus.items()}
+
+
+@pytest.mark.parametrize("path", DUMPS, ids=lambda path: path.stem)
+def test_a_recorded_dump_is_written_as_it_was_read(path: Path) -> None:
+    """Byte for byte, for every dump that tests have."""
+    assert format_dump(parse_dump(path.read_bytes())).encode() == path.read_bytes()
+
+
+@pytest.mark.parametrize("flags", [["-r"], ["-1", "-r"]], ids=" ".join)
+def test_the_output_of_cpuid_is_written_as_it_was_read(flags: list[str]) -> None:
+    """Byte for byte, whatever machine this is."""
+    output = subprocess.run([program("cpuid"), *flags], check=True, capture_output=True).stdout
+    assert format_dump(parse_dump(output)).encode() == output
+
+
+def test_a_dump_is_a_machine() -> None:
+    """Its CPUs are online, none is isolated, and the first is where an unpinned thread runs."""
+    dump = parse_dump(f"CPU 12:\n{LEAF_1}{LEAF_1.replace('0x00000001', '0x00000007')}CPU 3:\n{LEAF_1}".encode())
+    assert (dump.online(), dump.isolated()) == ((3, 12), frozenset())
+    assert dump.anywhere(1, 0) == Registers(0, 0, 1 << 31, 0)
+    assert dump.on(12)(7, 0) == Registers(0, 0, 1 << 31, 0)
+    with pytest.raises(DumpError):
+        dump.anywhere(7, 0)
+
+
+@pytest.mark.parametrize("base", [BASES[0], BASES[1], BASES[-1]], ids=hex)
+def test_a_base_without_a_row_is_unused(base: int) -> None:
+    """Dumps need not hold 256 rows of zeros."""
+    assert parse_dump(f"CPU 0:\n{LEAF_1}".encode()).on(0)(base, 0) == ZEROS
+
+
+def test_a_dump_that_was_not_read_has_one_line() -> None:
+    """As of one that was recorded just now."""
+    with pytest.raises(DumpError, match=r"^line 1: CPU 0 has no row for leaf 0x00000001: "):
+        Dump({0: {}}).on(0)(1, 0)
+
+
+def test_a_missing_leaf_names_the_line_of_its_cpu() -> None:
+    """A truncated dump is not taken for a machine that offers nothing."""
+    signature = "   0x40000000 0x00: eax=0x40000001 ebx=0x4b4d564b ecx=0x564b4d56 edx=0x0000004d\n"
+    feature = "   0x40000001 0x00: eax=0x0100007b ebx=0x00000000 ecx=0x00000000 edx=0x00000000\n"
+    text = f"CPU 0:\n{LEAF_1}{signature}{feature}CPU 1:\n{LEAF_1}{signature}"
+    assert str(outcome(text.encode())) == (
+        "line 5: CPU 1 has no row for leaf 0x40000001: the dump is truncated; record it again"
+    )
+
+
+def test_a_dump_is_decoded_like_a_machine() -> None:
+    """KVM's leaves come out of a text as they come out of a CPU."""
+    path = dump("firecracker-amd-milan-2cpu")
+    sample = look(parse_dump(path.read_bytes()), Selection(), None)
+    leaves = Leaves(
+        hypervisor_bit=True,
+        hypervisors=(Hypervisor(BASE, KVM_SIGNATURE, BASE + 1),),
+        kvm=Kvm(BASE, 0x01007EFB, 0),
+    )
+    assert (dict(sample.sampled), sample.anywhere) == ({0: leaves, 1: leaves}, leaves)

@@ -1,0 +1,154 @@
+"""What a machine is held against: which CPUs do not offer what is declared, and a baseline of a machine itself."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.config.baseline import parse_baseline
+from kvm_exporter.cpuid.dump import parse_dump
+from kvm_exporter.kvm.baseline import Baseline, format_baseline, violations
+from kvm_exporter.kvm.features import feature_named, features_of
+from kvm_exporter.kvm.leaves import Leaves
+from kvm_exporter.kvm.sample import Sample
+from lab.readers import guest, sample_of
+from lab.tree import DUMPS
+
+STEAL, CLOCK, HINT, NOBODYS = (
+    feature_named(name) for name in ("steal_time", "clocksource2", "hints_realtime", "eax_bit_18")
+)
+WANTED = Baseline(required=(STEAL, CLOCK), forbidden=(HINT, NOBODYS))
+
+GOOD = guest(0x0000_0028)
+NO_STEAL = guest(0x0000_0008)
+HINTED = guest(0x0000_0028, 1)
+ODD = guest(0x0004_0028)
+NO_KVM = Leaves(hypervisor_bit=True)
+
+NO_STEAL_LINE = "steal_time (eax bit 5): required, but not offered on "
+HINT_LINE = "hints_realtime (edx bit 0): forbidden, but offered on "
+
+WORDS = st.integers(0, 2**32 - 1)
+SAMPLES = st.dictionaries(st.integers(0, 99), st.builds(guest, WORDS, WORDS), min_size=1, max_size=5).map(sample_of)
+
+
+@pytest.mark.parametrize(
+    ("sample", "expected"),
+    [
+        (sample_of({0: GOOD, 1: GOOD}), []),
+        (sample_of({0: guest(0xFFFB_FFFF, 0xFFFF_FFFE)}), []),
+        (sample_of({0: NO_STEAL}), [f"{NO_STEAL_LINE}every CPU"]),
+        (sample_of({0: GOOD, 1: NO_STEAL, 2: GOOD, 3: NO_STEAL}), [f"{NO_STEAL_LINE}CPU 1,3"]),
+        (sample_of({0: GOOD, 1: NO_STEAL, 2: NO_STEAL, 3: NO_STEAL}), [f"{NO_STEAL_LINE}CPU 1-3"]),
+        (sample_of({0: GOOD}, retained={4: NO_STEAL}), [f"{NO_STEAL_LINE}CPU 4"]),
+        (sample_of(dict.fromkeys(range(300), NO_STEAL)), [f"{NO_STEAL_LINE}every CPU"]),
+        (sample_of({3: NO_STEAL}, retained={4: NO_STEAL}), [f"{NO_STEAL_LINE}every CPU"]),
+        (sample_of({0: GOOD}, skipped=[1], failed={2: "held"}), []),
+        (sample_of({0: NO_STEAL}, skipped=[1], failed={2: "held"}), [f"{NO_STEAL_LINE}every CPU"]),
+        (sample_of({0: HINTED, 1: NO_STEAL}), [f"{NO_STEAL_LINE}CPU 1", f"{HINT_LINE}CPU 0"]),
+        (sample_of({0: ODD, 1: GOOD}), ["eax_bit_18 (eax bit 18): forbidden, but offered on CPU 0"]),
+        (
+            sample_of({0: NO_KVM}),
+            [f"{NO_STEAL_LINE}every CPU", "clocksource2 (eax bit 3): required, but not offered on every CPU"],
+        ),
+        (sample_of({}, anywhere=GOOD, failed={0: "refused"}), []),
+        (sample_of({}, anywhere=NO_STEAL, failed={0: "refused"}), [f"{NO_STEAL_LINE}every CPU"]),
+    ],
+    ids=[
+        *("as declared", "more than declared", "all CPUs", "some CPUs", "a range of CPUs", "retained", "all of many"),
+        *(
+            "all known",
+            "not known",
+            "not known and missing",
+            "two features",
+            "unassigned",
+            "no KVM",
+            "only unpinned",
+            "not there",
+        ),
+    ],
+)
+def test_violations(sample: Sample, expected: list[str]) -> None:
+    """A line for each feature, required ones first, with the CPUs: those that could be read count, and only those."""
+    assert violations(WANTED, sample) == expected
+
+
+@given(SAMPLES)
+def test_an_empty_baseline_is_kept_by_every_machine(sample: Sample) -> None:
+    """What is not mentioned may be either way."""
+    assert violations(Baseline(), sample) == []
+
+
+@given(SAMPLES)
+def test_each_bit_is_either_required_or_forbidden_in_vain(sample: Sample) -> None:
+    """A bit that all known CPUs agree on violates one of the two baselines, one that they do not agree on both."""
+    for feature in features_of(0xFFFF_FFFF, 0xFFFF_FFFF):
+        offers = {leaves.offers(feature) for leaves in sample.known.values()}
+        assert bool(violations(Baseline(required=(feature,)), sample)) == (False in offers)
+        assert bool(violations(Baseline(forbidden=(feature,)), sample)) == (True in offers)
+
+
+EXPECTED = """\
+# KVM at 0x40000000, features EAX 0x01040020, EDX 0x00000001, fingerprint a0a0b0589eb02654
+# Remove what this machine may do without, and name what it must not have. Then serve with
+# --baseline.file=THIS, or compare now with: kvm-exporter check --baseline THIS
+features:
+  required:
+    - steal_time  # eax bit 5: steal time can be enabled
+    - eax_bit_18  # eax bit 18: not assigned by the mainline kernel
+    - clocksource_stable_bit  # eax bit 24: kvmclock does not warp between vCPUs
+    - hints_realtime  # edx bit 0: vCPUs are never preempted for an unlimited time
+  forbidden: []
+"""
+
+
+def test_a_baseline_of_this_machine_is_a_file_to_edit() -> None:
+    """Every feature that most CPUs offer, with its place and meaning; it says itself what to do with it."""
+    offered = guest(0x0104_0020, 1)
+    assert format_baseline(sample_of({0: offered, 1: guest(0xFFFF_FFFF), 2: offered})) == EXPECTED
+
+
+@pytest.mark.parametrize("leaves", [NO_KVM, guest(0), Leaves(hypervisor_bit=False)])
+def test_a_baseline_of_a_machine_that_offers_nothing_requires_nothing(leaves: Leaves) -> None:
+    """It is whole all the same."""
+    text = format_baseline(sample_of({0: leaves}))
+    assert text.splitlines()[-3:] == ["features:", "  required: []", "  forbidden: []"]
+    assert parse_baseline(text.encode()) == Baseline()
+
+
+@given(SAMPLES)
+def test_a_formatted_baseline_parses_back(sample: Sample) -> None:
+    """It requires exactly the bits that most CPUs offer, in order, and forbids none."""
+    offered = tuple(feature for feature in features_of(0xFFFF_FFFF, 0xFFFF_FFFF) if sample.common.offers(feature))
+    assert parse_baseline(format_baseline(sample).encode()) == Baseline(required=offered)
+
+
+@pytest.mark.parametrize("dump", DUMPS, ids=lambda dump: dump.stem)
+def test_a_machine_keeps_its_own_baseline(dump: Path) -> None:
+    """Every recorded machine, without the CPUs that differ from most."""
+    sample = look(parse_dump(dump.read_bytes()), Selection(), None)
+    own = parse_baseline(format_baseline(sample).encode())
+    alike = {cpu: leaves for cpu, leaves in sample.sampled.items() if cpu not in sample.divergent}
+    assert violations(own, replace(sample, sampled=alike)) == []
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The program as a user runs it."""
+    command = [sys.executable, "-m", "kvm_exporter", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_this_machine_keeps_its_own_baseline(tmp_path: Path) -> None:
+    """On real CPUs: what is printed is a baseline that the check finds kept."""
+    path = tmp_path / "baseline.yml"
+    printed = run("baseline")
+    assert (printed.returncode, printed.stderr) == (0, "")
+    path.write_text(printed.stdout)
+    checked = run("check", "--baseline", os.fspath(path))
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "as the baseline says\n", "")

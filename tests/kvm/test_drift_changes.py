@@ -1,0 +1,207 @@
+"""What became of an offer: lost, gained, moved; which of it is serious; and on which CPUs it was seen."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvm_exporter.kvm.drift import Difference, changes, compatible, difference
+from kvm_exporter.kvm.features import Feature, feature_at, feature_named
+from kvm_exporter.kvm.leaves import BASES, KVM_SIGNATURE, Hypervisor, Kvm, Leaves, Timing
+from kvm_exporter.kvm.sample import Sample
+from lab.readers import guest, kvm_of, sample_of
+
+ALL = guest(0x01007EFB)
+DEFAULT = guest(0x0100007B)
+NOTHING = guest(0)
+MOVED = guest(0x01007EFB, base=0x4000_0100)
+NO_SIGNATURE = Leaves(hypervisor_bit=True)
+BARE_METAL = Leaves(hypervisor_bit=False)
+
+HYPER_V = Hypervisor(0x4000_0000, b"Microsoft Hv", 0x4000_0005)
+BESIDE_HYPER_V = Leaves(
+    hypervisor_bit=True, hypervisors=(HYPER_V, *MOVED.hypervisors), kvm=Kvm(0x4000_0100, 0x01007EFB, 0)
+)
+
+WORDS = st.integers(0, 2**32 - 1)
+OFFERS = st.builds(guest, WORDS, WORDS)
+ANYTHING = st.one_of(
+    st.builds(guest, WORDS, WORDS, base=st.sampled_from(BASES)),
+    st.sampled_from([NO_SIGNATURE, BARE_METAL, BESIDE_HYPER_V]),
+)
+
+
+def features(*names: str) -> tuple[Feature, ...]:
+    """Features by their names."""
+    return tuple(feature_named(name) for name in names)
+
+
+#: What the word of every feature that mainline KVM offers has beyond QEMU's default.
+BEYOND_DEFAULT = features(
+    *("pv_unhalt", "pv_tlb_flush", "async_pf_vmexit", "pv_send_ipi"),
+    *("poll_control", "pv_sched_yield", "async_pf_int"),
+)
+EVERYTHING = features(
+    *("clocksource", "nop_io_delay", "clocksource2", "async_pf", "steal_time", "pv_eoi", "pv_unhalt", "pv_tlb_flush"),
+    *("async_pf_vmexit", "pv_send_ipi", "poll_control", "pv_sched_yield", "async_pf_int", "clocksource_stable_bit"),
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected", "serious"),
+    [
+        (ALL, ALL, Difference(), False),
+        (ALL, DEFAULT, Difference(lost=BEYOND_DEFAULT), True),
+        (DEFAULT, ALL, Difference(gained=BEYOND_DEFAULT), False),
+        (guest(0x20), guest(0x08), Difference(features("steal_time"), features("clocksource2")), True),
+        (guest(0, 0), guest(0, 1), Difference(gained=features("hints_realtime")), False),
+        (guest(0, 1), guest(0, 0), Difference(lost=features("hints_realtime")), True),
+        (
+            guest(0x8004_0000, 0x20),
+            NOTHING,
+            Difference(lost=features("eax_bit_18", "eax_bit_31", "edx_bit_5")),
+            True,
+        ),
+        (ALL, MOVED, Difference(identity=True), True),
+        (MOVED, BESIDE_HYPER_V, Difference(identity=True), True),
+        (ALL, NO_SIGNATURE, Difference(lost=EVERYTHING, identity=True), True),
+        (NO_SIGNATURE, ALL, Difference(gained=EVERYTHING, identity=True), True),
+        (NO_SIGNATURE, BARE_METAL, Difference(identity=True), True),
+        (BARE_METAL, NOTHING, Difference(identity=True), True),
+    ],
+    ids=[
+        *("same", "lost", "gained", "both", "hint gained", "hint lost", "unassigned lost", "moved", "Hyper-V came"),
+        *("vanished", "appeared", "no hypervisor any more", "appeared without a feature"),
+    ],
+)
+def test_difference(before: Leaves, after: Leaves, expected: Difference, serious: bool) -> None:  # noqa: FBT001 - a table
+    """Features by register and bit; whether KVM is where it was; and whether a running kernel misses something."""
+    found = difference(before, after)
+    assert found == expected
+    assert (bool(found), found.serious, compatible(before, after)) == (expected != Difference(), serious, not serious)
+
+
+@given(OFFERS, OFFERS)
+def test_lost_and_gained_are_exactly_the_bits_that_differ(before: Leaves, after: Leaves) -> None:
+    """Each bit of both words, assigned or not, is in at most one of them, ascending, and none is left out."""
+    found = difference(before, after)
+    old, new = kvm_of(before), kvm_of(after)
+    bits = [feature_at("eax", bit) for bit in range(32)] + [feature_at("edx", bit) for bit in range(32)]
+    assert found.lost == tuple(bit for bit in bits if old.offers(bit) and not new.offers(bit))
+    assert found.gained == tuple(bit for bit in bits if new.offers(bit) and not old.offers(bit))
+    assert not found.identity
+
+
+@given(WORDS, WORDS, WORDS, WORDS)
+def test_a_guest_may_move_where_its_words_are_a_subset(eax: int, edx: int, more_eax: int, more_edx: int) -> None:
+    """Where KVM stands at the same place, the rule is the bitwise subset of Cloud Hypervisor's migration check."""
+    source, target = guest(eax, edx), guest(more_eax, more_edx)
+    assert compatible(source, target) == (eax & ~more_eax == 0 and edx & ~more_edx == 0)
+    assert compatible(source, guest(eax | more_eax, edx | more_edx))
+
+
+@given(WORDS, WORDS, st.sampled_from(BASES[1:]))
+def test_no_offer_makes_up_for_another_base(eax: int, edx: int, base: int) -> None:
+    """A kernel that has found the leaves once does not look for them elsewhere."""
+    assert not compatible(guest(eax, edx), guest(0xFFFF_FFFF, 0xFFFF_FFFF, base=base))
+
+
+@given(ANYTHING, ANYTHING)
+def test_the_way_back_is_the_other_way_round(before: Leaves, after: Leaves) -> None:
+    """What is lost one way is gained the other; identity and timing differ both ways or neither."""
+    there, back = difference(before, after), difference(after, before)
+    assert (there.lost, there.gained) == (back.gained, back.lost)
+    assert (there.identity, there.timing) == (back.identity, back.timing)
+
+
+@given(ANYTHING, ANYTHING)
+def test_leaves_differ_where_they_are_not_equal(before: Leaves, after: Leaves) -> None:
+    """Samples are compared by equality and announced by difference, and no change is known to one of them alone."""
+    assert bool(difference(before, after)) == (before != after)
+
+
+def with_timing(timing: Timing | None) -> Leaves:
+    """KVM with all features and such a clock."""
+    return replace(ALL, kvm=replace(kvm_of(ALL), timing=timing))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "timing"),
+    [
+        (None, None, False),
+        (Timing(2_600_000, 1_000_000), Timing(2_600_000, 1_000_000), False),
+        (Timing(2_600_000, 1_000_000), Timing(2_100_000, 1_000_000), True),
+        (Timing(2_600_000, 1_000_000), Timing(2_600_000, 200_000), True),
+        (Timing(2_600_000, 1_000_000), None, True),
+        (None, Timing(2_600_000, 1_000_000), True),
+    ],
+)
+def test_another_clock_is_noted_and_is_no_change(before: Timing | None, after: Timing | None, timing: bool) -> None:  # noqa: FBT001 - a table
+    """The frequencies of leaf base + 0x10 are no offer: a host with another clock has the same features."""
+    found = difference(with_timing(before), with_timing(after))
+    assert found == Difference(timing=timing)
+    assert (bool(found), found.serious, compatible(with_timing(before), with_timing(after))) == (False, False, True)
+
+
+def test_the_highest_leaf_is_no_change() -> None:
+    """It may rise without any offer changing."""
+    assert difference(guest(1), guest(1, max_leaf=0x4000_000F)) == Difference()
+    assert difference(guest(1), guest(1, max_leaf=0)) == Difference()
+
+
+def test_another_signature_at_the_same_base_is_another_identity() -> None:
+    """Whoever says so may mean other things by the bits."""
+    other = Leaves(hypervisor_bit=True, hypervisors=(Hypervisor(0x4000_0000, b"TCGTCGTCGTCG", 0x4000_0001),))
+    assert NOTHING.hypervisors[0].signature == KVM_SIGNATURE
+    assert difference(NOTHING, other) == Difference(identity=True)
+
+
+LOST = difference(ALL, DEFAULT)
+GAINED = difference(DEFAULT, ALL)
+GONE = difference(ALL, NO_SIGNATURE)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "expected"),
+    [
+        (sample_of({0: ALL, 1: ALL}), sample_of({0: ALL, 1: ALL}), {}),
+        (sample_of({0: ALL, 1: ALL, 2: ALL}), sample_of({2: DEFAULT, 1: ALL, 0: DEFAULT}), {LOST: (0, 2)}),
+        (sample_of({0: ALL, 1: ALL}), sample_of({0: DEFAULT, 1: DEFAULT}), {LOST: (0, 1)}),
+        (
+            sample_of({0: ALL, 1: ALL, 2: DEFAULT, 3: ALL}),
+            sample_of({0: DEFAULT, 1: NO_SIGNATURE, 2: ALL, 3: ALL}),
+            {LOST: (0,), GONE: (1,), GAINED: (2,)},
+        ),
+        (sample_of({0: ALL, 1: DEFAULT, 2: DEFAULT}), sample_of({0: ALL}), {GAINED: ()}),
+        (sample_of({0: ALL}), sample_of({0: ALL, 1: DEFAULT, 2: DEFAULT}), {LOST: ()}),
+        (sample_of({0: ALL}), sample_of({1: DEFAULT}), {LOST: ()}),
+        (sample_of({0: ALL}), sample_of({1: ALL}), {}),
+        (sample_of({0: ALL}), sample_of({}, anywhere=DEFAULT, failed={0: "held"}), {LOST: ()}),
+        (sample_of({0: ALL}, retained={1: ALL}), sample_of({0: ALL}, retained={1: DEFAULT}), {}),
+        (sample_of({0: ALL}, retained={1: ALL}), sample_of({0: ALL, 1: DEFAULT}), {}),
+        (sample_of({0: ALL}, anywhere=ALL), sample_of({0: ALL}, anywhere=DEFAULT), {}),
+    ],
+    ids=[
+        *("none", "two CPUs of three", "all", "three ways", "CPUs left", "CPUs came", "other CPUs", "others, the same"),
+        *("only unpinned", "retained", "visited again", "elsewhere unpinned"),
+    ],
+)
+def test_changes(earlier: Sample, later: Sample, expected: Mapping[Difference, tuple[int, ...]]) -> None:
+    """Each way in which CPUs changed that both samples read, with those CPUs; else what became of the common leaves."""
+    assert changes(earlier, later) == expected
+
+
+@given(st.dictionaries(st.integers(0, 300), st.tuples(ANYTHING, ANYTHING), min_size=1, max_size=8))
+def test_changes_name_every_cpu_that_differs_once(cpus: Mapping[int, tuple[Leaves, Leaves]]) -> None:
+    """All CPUs that read otherwise than before are named, each under its own difference, in ascending order."""
+    earlier = sample_of({cpu: before for cpu, (before, _) in cpus.items()})
+    later = sample_of({cpu: after for cpu, (_, after) in cpus.items()})
+    found = changes(earlier, later)
+    assert sorted(cpu for group in found.values() for cpu in group) == sorted(
+        cpu for cpu, (before, after) in cpus.items() if before != after
+    )
+    for change, group in found.items():
+        assert group == tuple(sorted(group))
+        assert all(difference(*cpus[cpu]) == change for cpu in group)

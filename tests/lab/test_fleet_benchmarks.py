@@ -1,0 +1,88 @@
+"""Fleets that are too large to be had: the story of the roll-out, told fast, and a small one that is measured."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks.fleet.rollout import simulate
+from benchmarks.fleet.rollout import table as table_of_messages
+from benchmarks.fleet.scale import IN_A_THOUSAND, Times, kind_of, measure
+from benchmarks.fleet.scale import table as table_of_costs
+from benchmarks.fleet.story import MINUTES, WAVES, Rollout, State
+from tests.support.tools import monitoring_program
+
+GUESTS = 200
+
+TENS = 100
+"""More messages than that nobody reads."""
+
+
+def states(guests: int, minute: float) -> Counter[State]:
+    """How many guests are in which state."""
+    rollout = Rollout(guests)
+    return Counter(rollout.state(guest, minute) for guest in range(guests))
+
+
+def test_the_story_begins_with_everybody_on_the_old_kernel() -> None:
+    """Until the first wave."""
+    assert states(10_000, WAVES[0].begin - 1) == {State.OLD: 10_000}
+
+
+def test_the_story_has_its_first_few_on_their_own_for_more_than_an_hour() -> None:
+    """A hundred of ten thousand, one of which was never moved."""
+    assert states(10_000, WAVES[1].begin - 1) == {State.OLD: 9_901, State.MOVED: 99}
+    assert WAVES[1].begin - WAVES[0].end > 60
+
+
+def test_the_story_ends_with_nearly_all_on_the_new_kernel() -> None:
+    """Except for those that were forgotten; all can be scraped, and some have lost a feature."""
+    assert states(10_000, MINUTES) == {State.OLD: 100, State.MOVED: 9_700, State.WORSE: 200}
+
+
+def test_guests_move_once() -> None:
+    """From the old kernel to the new one, silent between or not, and never back."""
+    rollout = Rollout(GUESTS)
+    for guest in range(GUESTS):
+        told = [rollout.state(guest, minute) for minute in range(MINUTES)]
+        order = [state for state, before in zip(told, [None, *told], strict=False) if state is not before]
+        assert order[0] is State.OLD
+        assert order[1:] in ([], [State.MOVED], [State.WORSE], [State.SILENT, State.MOVED], [State.SILENT, State.WORSE])
+
+
+def test_a_guest_that_is_not_of_the_fleet_has_no_state() -> None:
+    """There are so many."""
+    with pytest.raises(ValueError, match="guest 200 is none of 200"):
+        Rollout(GUESTS).state(GUESTS, 0)
+
+
+def test_a_rollout_is_told_of_in_few_messages(tmp_path: Path) -> None:
+    """Everything that is to be known of it, and not of each guest by itself."""
+    monitoring_program("bookworm", "prometheus")
+    counts = simulate(GUESTS, 600, tmp_path, "bookworm")
+    expected = {"KvmFeatureGained", "KvmFeatureLost", "KvmClockUnstable", "KvmFingerprintRare", "KvmFleetMixed"}
+    assert counts.keys() - {"KvmExporterDown"} == expected
+    assert counts["KvmFeatureLost"].alerts == states(GUESTS, MINUTES)[State.WORSE]
+    assert counts["KvmClockUnstable"].messages == 0
+    assert sum(count.messages for count in counts.values()) < TENS
+    assert table_of_messages(GUESTS, counts).count("\n") == len(counts) + 3
+
+
+def test_a_fleet_has_machines_of_every_kind() -> None:
+    """In the shares that are said."""
+    counts = Counter(kind_of(machine) for machine in range(10_000))
+    assert counts == {kind: 10 * count for kind, count in IN_A_THOUSAND.items()} | {
+        "usual": 10_000 - 10 * sum(IN_A_THOUSAND.values())
+    }
+
+
+def test_a_fleet_is_measured(tmp_path: Path) -> None:
+    """Every series of every machine is there, the rules and the queries take some time, and the table says so."""
+    monitoring_program("bookworm", "prometheus")
+    cost = measure(30, tmp_path / "fleet", "bookworm", Times(scrape=1, evaluate=1))
+    assert cost.machines == 30
+    assert 80 < cost.series / cost.machines < 120
+    assert min(cost.rules) > 0
+    assert min(cost.queries.values()) > 0
+    assert re.search(r"^ +30 +\d+ ", table_of_costs([cost]), re.MULTILINE)

@@ -1,0 +1,223 @@
+"""What an observation says beyond its sample, and what a baseline declares: values and absences."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.core import Metric
+
+from kvm_exporter.collector.boot import Reference
+from kvm_exporter.collector.observer import Observation
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.drift_metrics import expected_families, observed_families
+from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.kvm.features import Feature, feature_named
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Leaves, Timing
+from kvm_exporter.metrics.exposition import render
+from kvm_exporter.metrics.machine import machine_families
+from kvm_exporter.metrics.negotiation import Format
+from lab.readers import guest, kvm_of, sample_of
+from lab.scrape import Scrape
+
+ALL = guest(0x01007EFB)
+STOLEN = guest(0x01007EDB)
+MOVED = guest(0x01007EFB, base=0x4000_0100)
+NO_KVM = Leaves(hypervisor_bit=True)
+BARE_METAL = Leaves(hypervisor_bit=False)
+BESIDE_HYPER_V = replace(MOVED, hypervisors=(Hypervisor(0x4000_0000, b"Microsoft Hv", 0), *MOVED.hypervisors))
+ANOTHER_CLOCK = replace(ALL, kvm=replace(kvm_of(ALL), timing=Timing(2_600_000, 1_000_000)))
+
+FEATURE = ("feature", "register", "bit", "signature")
+BIT = ("feature", "register", "bit")
+
+WORDS = st.integers(0, 2**32 - 1)
+
+
+def scrape(observation: Observation) -> Scrape:
+    """The machine's families and those beyond, as a scrape has them."""
+    reference = observation.reference.leaves if observation.reference is not None else None
+    return text_of(*machine_families(observation.sample, reference), *observed_families(observation))
+
+
+def text_of(*families: Metric) -> Scrape:
+    """Families as text, and parsed."""
+    return Scrape(render(families, Format.TEXT_0_0_4).decode())
+
+
+def drifted(boot: Leaves, now: Leaves) -> Scrape:
+    """A machine whose leaves are others than at the boot."""
+    return scrape(Observation(sample_of({0: now}), Reference(boot, 1704000000.5)))
+
+
+def by_place(scrape: Scrape, name: str) -> dict[str, float]:
+    """The values of a family of features, by name; signature, register and bit have to be the feature's."""
+    values = {}
+    for labels, value in scrape.values(name, *FEATURE).items():
+        feature = feature_named(labels[0])
+        assert labels == (feature.name, feature.register, str(feature.bit), "KVMKVMKVM")
+        values[feature.name] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("boot", "now", "changed", "signature_changed"),
+    [
+        (ALL, ALL, {}, 0),
+        (ALL, ANOTHER_CLOCK, {}, 0),
+        (ALL, guest(0x01007EFB, max_leaf=0), {}, 0),
+        (ALL, STOLEN, {"steal_time": -1}, 0),
+        (STOLEN, ALL, {"steal_time": 1}, 0),
+        (guest(0x28), guest(0x0004_0008, 1), {"steal_time": -1, "eax_bit_18": 1, "hints_realtime": 1}, 0),
+        (guest(0x8000_0000, 0x20), guest(0), {"eax_bit_31": -1, "edx_bit_5": -1}, 0),
+        (ALL, MOVED, {}, 1),
+        (MOVED, BESIDE_HYPER_V, {}, 1),
+        (guest(0x28), NO_KVM, {"steal_time": -1, "clocksource2": -1}, 1),
+        (NO_KVM, guest(0x28), {"steal_time": 1, "clocksource2": 1}, 1),
+        (guest(0), BARE_METAL, {}, 1),
+        (NO_KVM, BARE_METAL, {}, 1),
+        (BARE_METAL, BARE_METAL, {}, 0),
+    ],
+    ids=[
+        *("same", "another clock", "another highest leaf", "lost", "gained", "both", "unassigned", "moved"),
+        *("Hyper-V came", "vanished", "appeared", "vanished without a feature", "no hypervisor any more", "bare metal"),
+    ],
+)
+def test_drift_since_the_boot(boot: Leaves, now: Leaves, changed: Mapping[str, int], signature_changed: int) -> None:
+    """The counts are always there, -1 and 1 only for bits that differ, and the signature's flag says 0 or 1."""
+    found = drifted(boot, now)
+    lost, gained = (sum(value == sign for value in changed.values()) for sign in (-1, 1))
+    assert found.values("kvm_boot_feature_changes", "change") == {("lost",): lost, ("gained",): gained}
+    assert by_place(found, "kvm_boot_feature_changed") == changed
+    assert found.values("kvm_boot_signature_changed") == {(): signature_changed}
+    assert found.values("kvm_boot_reference_timestamp_seconds") == {(): 1704000000.5}
+
+
+@given(WORDS, WORDS, WORDS, WORDS)
+def test_what_is_lost_or_gained_adds_up(eax: int, edx: int, now_eax: int, now_edx: int) -> None:
+    """The series of bits that differ are as many as the counts say, and each has one that says what is now."""
+    found = drifted(guest(eax, edx), guest(now_eax, now_edx))
+    changed = by_place(found, "kvm_boot_feature_changed")
+    assert (
+        found.value("kvm_boot_feature_changes", change="lost")
+        == (eax & ~now_eax).bit_count() + (edx & ~now_edx).bit_count()
+    )
+    assert sum(value == -1 for value in changed.values()) == found.value("kvm_boot_feature_changes", change="lost")
+    assert sum(value == 1 for value in changed.values()) == found.value("kvm_boot_feature_changes", change="gained")
+    offered = by_place(found, "kvm_feature_offered")
+    assert {name: offered[name] for name in changed} == {name: value == 1 for name, value in changed.items()}
+
+
+def test_the_bits_of_the_boot_stay_as_0_when_kvm_vanishes() -> None:
+    """Only those that were set then: an alert that looks at one of them does not lose sight of it."""
+    found = drifted(guest(0x0004_0028, 1), NO_KVM)
+    gone = {"clocksource2": 0, "steal_time": 0, "eax_bit_18": 0, "hints_realtime": 0}
+    assert found.value("kvm_present") == 0
+    assert by_place(found, "kvm_feature_offered") == gone
+    assert by_place(found, "kvm_feature_offered_cpus") == gone
+
+
+def test_bits_that_came_with_kvm_are_the_samples() -> None:
+    """All assigned ones are shown where KVM appears after the boot."""
+    found = drifted(NO_KVM, guest(0x20))
+    assert found.value("kvm_feature_offered", feature="steal_time") == 1
+    assert len(found.values("kvm_feature_offered", *FEATURE)) == 19
+
+
+def test_only_what_most_cpus_offer_drifts() -> None:
+    """A CPU that differs is counted elsewhere."""
+    observation = Observation(sample_of({0: ALL, 1: ALL, 2: STOLEN}), Reference(ALL, 1.0))
+    found = scrape(observation)
+    assert found.values("kvm_boot_feature_changed", *FEATURE) == {}
+    assert found.value("kvm_cpus_divergent") == 1
+
+
+def test_without_a_reference_nothing_is_said_of_the_boot() -> None:
+    """As for a dump."""
+    assert not [name for name in scrape(Observation(sample_of({0: ALL}))).names if name.startswith("kvm_boot")]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "expected"),
+    [
+        (Baseline(), {}),
+        (
+            Baseline(
+                required=(feature_named("steal_time"), feature_named("eax_bit_18")),
+                forbidden=(feature_named("hints_realtime"),),
+            ),
+            {
+                ("steal_time", "eax", "5"): 1,
+                ("eax_bit_18", "eax", "18"): 1,
+                ("hints_realtime", "edx", "0"): 0,
+            },
+        ),
+        (
+            Baseline(forbidden=(feature_named("eax_bit_24"),)),
+            {("clocksource_stable_bit", "eax", "24"): 0},
+        ),
+    ],
+    ids=["empty", "both", "by its place"],
+)
+def test_what_is_expected(baseline: Baseline, expected: Mapping[tuple[str, ...], int]) -> None:
+    """1 required, 0 forbidden, absent where nothing is declared; the feature's name is the one it has everywhere."""
+    assert text_of(*expected_families(baseline)).values("kvm_feature_expected", *BIT) == expected
+
+
+@pytest.mark.parametrize(
+    ("used", "expected"),
+    [
+        ({}, {}),
+        (
+            {feature_named("steal_time"): True, feature_named("pv_unhalt"): False},
+            {("steal_time", "eax", "5"): 1, ("pv_unhalt", "eax", "7"): 0},
+        ),
+    ],
+    ids=["nothing known", "known"],
+)
+def test_what_is_in_use(used: Mapping[Feature, bool], expected: Mapping[tuple[str, ...], int]) -> None:
+    """1 in use, 0 forbidden by a switch, absent where nobody knows."""
+    observation = Observation(sample_of({0: ALL}), in_use=used)
+    assert scrape(observation).values("kvm_feature_in_use", *BIT) == expected
+
+
+@pytest.mark.parametrize(("current", "expected"), [(True, {(): 1}), (False, {(): 0}), (None, {})])
+def test_where_the_kernels_time_comes_from(current: bool | None, expected: Mapping[tuple[()], int]) -> None:  # noqa: FBT001 - a table
+    """1 from kvmclock, 0 from another, absent where the kernel does not say."""
+    observation = Observation(sample_of({0: ALL}), kvmclock_is_current=current)
+    assert scrape(observation).values("kvm_clocksource_current_is_kvmclock") == expected
+
+
+OFFERED_BY_KVM = {0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 24}
+
+
+@pytest.mark.parametrize(
+    ("eax", "more"),
+    [
+        (0, set()),
+        (0x01007AFB, set()),
+        (0x0103_FEFB, set()),
+        (0x8104_7EFB, {18, 31}),
+        (0xFFFF_FFFF, {8, 18, 19, 20, 21, 22, 23, *range(25, 32)}),
+    ],
+    ids=["nothing", "an older kernel", "what a VMM sets", "unassigned", "all ones"],
+)
+def test_what_the_host_supports(eax: int, more: set[int]) -> None:
+    """1 or 0 for each bit that KVM itself may offer, and for unassigned ones that it does; never 15 to 17, no hint."""
+    found = scrape(Observation(sample_of({0: ALL}), host=Registers(eax, 0, 0, 0xFFFF_FFFF)))
+    values = found.values("kvm_host_feature_supported", "register", "bit")
+    assert values == {("eax", str(bit)): eax >> bit & 1 for bit in OFFERED_BY_KVM | more}
+
+
+def test_no_host_no_series() -> None:
+    """Where nobody could be asked, as in most guests."""
+    assert scrape(Observation(sample_of({0: ALL}))).values("kvm_host_feature_supported", *BIT) == {}
+
+
+def test_the_signature_is_kvms_own() -> None:
+    """Also beside Hyper-V: bits are bits of KVM's leaf."""
+    found = drifted(BESIDE_HYPER_V, BESIDE_HYPER_V)
+    assert {labels[3] for labels in found.values("kvm_feature_offered", *FEATURE)} == {
+        KVM_SIGNATURE.rstrip(b"\0").decode()
+    }

@@ -1,0 +1,240 @@
+"""Bodies of a scrape in every format and coding, read by the parsers and decompressors that clients have."""
+
+import gzip
+import re
+import subprocess
+import zlib
+from collections.abc import Iterable
+from functools import reduce
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from kvm_exporter.collector.sampler import Record
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.metrics.exporter import build_families, counter_families, sample_families, settings_families
+from kvm_exporter.metrics.exposition import Body, Kept, render
+from kvm_exporter.metrics.machine import machine_families
+from kvm_exporter.metrics.negotiation import Format
+from lab.readers import Machine, intel_reader, kvm_rows, reader, sample_of
+from tests.support.tools import program
+
+TEXT, TEXT_1, OPENMETRICS = Format.TEXT_0_0_4, Format.TEXT_1_0_0, Format.OPENMETRICS_1_0_0
+FORMATS = pytest.mark.parametrize("form", Format, ids=lambda form: form.name)
+
+Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+class Parts(NamedTuple):
+    """The two parts of a body."""
+
+    fixed: tuple[Metric, ...]
+    live: tuple[Metric, ...]
+
+
+def scrape() -> Parts:
+    """All families of a machine with every optional leaf, an unassigned bit and a CPU that differs."""
+    rows = kvm_rows(0x81007EFB, 1, timing=Registers(2_600_000, 1_000_000, 0, 0))
+    sample = look(Machine({0: reader(rows), 1: reader(rows), 2: intel_reader(kvm_rows(0x01007EFB))}), Selection(), None)
+    fixed = (*machine_families(sample, per_cpu_features=True), *build_families())
+    process = (*ProcessCollector(registry=None).collect(), *PlatformCollector(registry=None).collect())
+    own = (*sample_families(sample, success=True), *settings_families(60.0), *counter_families(Record()))
+    return Parts(fixed, (*own, *process))
+
+
+SCRAPE = scrape()
+BODY = Body(SCRAPE.fixed).then(SCRAPE.live)
+NOW = b"# TYPE now gauge\nnow 1.0\n"
+"""A text of the moment."""
+
+
+def series(families: Iterable[Metric]) -> Series:
+    """The value of each series by its name and labels; none is there twice."""
+    samples = [sample for family in families for sample in family.samples]
+    found = {(sample.name, frozenset(sample.labels.items())): float(sample.value) for sample in samples}
+    assert len(found) == len(samples)
+    return found
+
+
+def parsed(body: bytes, form: Format) -> tuple[Metric, ...]:
+    """The families in a body, by prometheus_client's parser; that of OpenMetrics is strict."""
+    if form is OPENMETRICS:
+        return tuple(parse_openmetrics(body.decode()))  # type: ignore[no-untyped-call]
+    return tuple(parse_text(body.decode()))
+
+
+@FORMATS
+def test_a_body_holds_the_series_of_both_parts(form: Format) -> None:
+    """What a parser finds in it is what the families had."""
+    body = BODY.identity(form)
+    assert series(parsed(body, form)) == series(SCRAPE.fixed + SCRAPE.live)
+
+
+def test_openmetrics_ends_with_its_marker_once() -> None:
+    """After both parts; text has no such thing."""
+    for body in (BODY, BODY.then([gauge("more", "a", 1)])):
+        lines = body.identity(OPENMETRICS, NOW).splitlines()
+        assert (lines[-1], lines.count(b"# EOF")) == (b"# EOF", 1)
+        assert b"# EOF" not in body.identity(TEXT, NOW)
+
+
+def test_both_versions_of_text_have_the_same_body() -> None:
+    """They differ in names that ours are not."""
+    assert BODY.identity(TEXT_1, NOW) == BODY.identity(TEXT, NOW)
+
+
+@FORMATS
+def test_no_series_tells_when_a_counter_was_created(form: Format) -> None:
+    """It would be there in one format and not in another."""
+    assert b"_created" not in BODY.identity(form)
+
+
+def test_a_unit_is_given_only_where_the_name_ends_in_it() -> None:
+    """OpenMetrics forbids it elsewhere."""
+    body = BODY.identity(OPENMETRICS).decode()
+    units = dict(re.findall(r"^# UNIT (\S+) (\S+)$", body, re.MULTILINE))
+    assert {name: unit for name, unit in units.items() if name.startswith("kvm_")} == {
+        "kvm_tsc_frequency_hertz": "hertz",
+        "kvm_bus_frequency_hertz": "hertz",
+        "kvm_exporter_sample_timestamp_seconds": "seconds",
+        "kvm_exporter_sample_duration_seconds": "seconds",
+        "kvm_exporter_sample_max_age_seconds": "seconds",
+    }
+    assert all(name.endswith(f"_{unit}") for name, unit in units.items())
+
+
+def test_openmetrics_names_families_without_their_suffixes() -> None:
+    """Information without _info, counters without _total; the series have them."""
+    families = {family.name: family.type for family in parsed(BODY.identity(OPENMETRICS), OPENMETRICS)}
+    assert families["kvm_signature"] == "info"
+    assert families["kvm_exporter_samples"] == "counter"
+    assert not [name for name in families if name.startswith("kvm_") and name.endswith(("_info", "_total"))]
+
+
+@FORMATS
+def test_gzip_is_the_same_body_in_one_member(form: Format) -> None:
+    """Decompressors that stop after the first member lose nothing."""
+    compressed, plain = BODY.gzip(form, NOW), BODY.identity(form, NOW)
+    stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    assert stream.decompress(compressed) == plain
+    assert (stream.eof, stream.unused_data) == (True, b"")
+    assert gzip.decompress(compressed) == plain
+    assert len(compressed) < len(plain) / 4
+
+
+@FORMATS
+def test_gzip_is_what_the_program_of_that_name_reads(form: Format) -> None:
+    """Without a warning: it checks length and sum."""
+    result = subprocess.run([program("gzip"), "-dc"], input=BODY.gzip(form, NOW), check=True, capture_output=True)
+    assert (result.stdout, result.stderr) == (BODY.identity(form, NOW), b"")
+
+
+def gauge(name: str, text: str, value: float) -> Metric:
+    """A family with any text in its label and documentation."""
+    family = GaugeMetricFamily(name, f"Of {text}.", labels=("label",))
+    family.add_metric((text,), value)
+    return family
+
+
+TEXTS = st.text(st.characters(codec="utf-8"))
+FAMILIES = st.lists(st.tuples(TEXTS, st.floats()), max_size=4).map(
+    lambda pairs: [gauge(f"family_{number}", *pair) for number, pair in enumerate(pairs)]
+)
+
+
+@given(st.lists(FAMILIES, min_size=1, max_size=4), st.binary(), st.sampled_from(Format))
+def test_any_parts_are_one_body(parts: list[list[Metric]], now: bytes, form: Format) -> None:
+    """Rendered apart, joined, compressed: also where one of them is empty."""
+    body = reduce(Body.then, parts[1:], Body(parts[0]))
+    end = b"# EOF\n" if form is OPENMETRICS else b""
+    plain = body.identity(form, now)
+    assert plain == b"".join([*(render(part, form) for part in parts), now, end])
+    stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    assert stream.decompress(body.gzip(form, now)) == plain
+    assert (stream.eof, stream.unused_data) == (True, b"")
+
+
+@given(TEXTS)
+def test_any_label_survives_the_text(text: str) -> None:
+    """Backslashes, quotes and line ends are escaped."""
+    assert series(parsed(render([gauge("family", text, 1)], TEXT), TEXT)) == {
+        ("family", frozenset({("label", text)})): 1
+    }
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFF - 6, 0xFFFF, 0x10000, 0x20000, 1 << 20])
+def test_a_text_of_the_moment_may_have_any_length(size: int) -> None:
+    """Also where it takes several blocks that are not compressed."""
+    now = bytes(number % 251 for number in range(size))
+    assert gzip.decompress(BODY.gzip(OPENMETRICS, now)) == BODY.identity(OPENMETRICS, now)
+
+
+@FORMATS
+def test_an_empty_body_is_a_body(form: Format) -> None:
+    """A machine may have nothing to say."""
+    end = b"# EOF\n" if form is OPENMETRICS else b""
+    assert Body(()).identity(form) == end
+    assert gzip.decompress(Body(()).gzip(form)) == end
+
+
+@FORMATS
+def test_families_are_rendered_once(form: Format) -> None:
+    """Later changes of them do not show, in bodies that go on either; the text of the moment does."""
+    family = gauge("fixed", "before", 1)
+    body = Body(iter([family]))
+    first = body.identity(form, b"now 1.0\n")
+    family.add_sample("fixed", {"label": "after"}, 2)
+    second = body.then([gauge("live", "b", 2)]).identity(form, b"now 2.0\n")
+    assert b"after" not in second
+    assert second.startswith(first.partition(b"now")[0])
+    assert second.endswith(b"now 2.0\n" + (b"# EOF\n" if form is OPENMETRICS else b""))
+
+
+def test_a_body_is_kept_while_its_parts_are_equal() -> None:
+    """Made again for others, and for the first ones again when they come back."""
+    kept, made = Kept(), iter(range(9))
+
+    def make() -> Body:
+        next(made)
+        return Body(())
+
+    first = kept.of((1, "a"), make)
+    assert kept.of((1.0, "a"), make) is first
+    assert kept.of((2, "a"), make) is not first
+    assert kept.of((1, "a"), make) is not first
+    assert next(made) == 3
+
+
+@FORMATS
+@pytest.mark.parametrize(
+    ("fixed", "live"),
+    [
+        ([gauge("twice", "a", 1), gauge("twice", "b", 1)], []),
+        ([], [gauge("twice", "a", 1), gauge("twice", "b", 1)]),
+        ([InfoMetricFamily("twice", "", {}), GaugeMetricFamily("twice_info", "", 1)], []),
+        ([], [CounterMetricFamily("twice", "", 1), GaugeMetricFamily("twice_total", "", 1)]),
+    ],
+    ids=["fixed", "live", "info", "counter"],
+)
+def test_a_name_that_is_there_twice_is_an_error(form: Format, fixed: list[Metric], live: list[Metric]) -> None:
+    """Prometheus would refuse the whole scrape."""
+    with pytest.raises(ValueError, match="twice"):
+        Body(fixed).then(live).identity(form)
+
+
+def test_words_of_32_bits_are_exact() -> None:
+    """The largest register comes through the number's text unchanged."""
+    sample = sample_of({0: look(Machine({0: reader(kvm_rows(0xFFFF_FFFF, 0xFFFF_FFFE))}), Selection(), None).common})
+    for form in Format:
+        values = series(parsed(Body(machine_families(sample)).identity(form), form))
+        registers = {
+            dict(labels)["register"]: value for (name, labels), value in values.items() if name == "kvm_cpu_register"
+        }
+        assert registers == {"eax": 0xFFFF_FFFF, "edx": 0xFFFF_FFFE}

@@ -1,0 +1,321 @@
+"""The contract: names, labels and values of everything that a sample says, and how many series that is."""
+
+from collections.abc import Iterable, Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.core import Metric
+
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.features import FEATURES
+from kvm_exporter.kvm.leaves import Hypervisor, Leaves
+from kvm_exporter.kvm.sample import Sample
+from kvm_exporter.metrics.exposition import render
+from kvm_exporter.metrics.machine import machine_families
+from kvm_exporter.metrics.negotiation import Format
+from lab.readers import Machine, guest, kvm_rows, reader, sample_of
+from lab.scrape import Scrape
+
+DEFAULT, ALL = guest(0x0100007B), guest(0x01007EFB)
+NO_KVM = Leaves(hypervisor_bit=True)
+WORDS = st.integers(0, 2**32 - 1)
+
+BIT_LABELS = ("register", "bit", "feature")
+CATALOGUE = {
+    "kvm_present": ("gauge", set()),
+    "kvm_signature": ("info", {"signature", "base", "max_leaf"}),
+    "kvm_feature_offered": ("gauge", {"feature", "register", "bit", "signature"}),
+    "kvm_feature_offered_cpus": ("gauge", {"feature", "register", "bit", "signature"}),
+    "kvm_fingerprint": ("info", {"fingerprint"}),
+    "kvm_tsc_frequency_hertz": ("gauge", set()),
+    "kvm_bus_frequency_hertz": ("gauge", set()),
+    "kvm_cpu_register": ("gauge", {"cpu", "leaf", "register"}),
+    "kvm_cpu_feature_offered": ("gauge", {"cpu", "feature", "register", "bit"}),
+    "kvm_cpus_online": ("gauge", set()),
+    "kvm_cpus": ("gauge", {"state"}),
+    "kvm_cpus_divergent": ("gauge", set()),
+}
+"""The type and the labels of what a machine shows that has everything."""
+
+FROM_LEAVES = CATALOGUE.keys() - {"kvm_cpus_online", "kvm_cpus"}
+
+
+def scrape(sample: Sample, reference: Leaves | None = None, *, per_cpu_features: bool = False) -> Scrape:
+    """The machine's families as a scraper finds them."""
+    families = machine_families(sample, reference, per_cpu_features=per_cpu_features)
+    return Scrape(render(families, Format.TEXT_0_0_4).decode())
+
+
+def number_of_series(families: Iterable[Metric]) -> int:
+    """All of them."""
+    return sum(len(family.samples) for family in families)
+
+
+def offered(found: Scrape) -> dict[tuple[str, ...], float]:
+    """What the machine offers, by register, bit and name."""
+    return found.values("kvm_feature_offered", *BIT_LABELS)
+
+
+def complete() -> Sample:
+    """A machine that has everything: a timing leaf, and a bit that nobody has assigned."""
+    rows = kvm_rows(0x81007EFB, 1, timing=Registers(2_599_997, 1_000_000, 0, 0))
+    return look(Machine({0: reader(rows), 1: reader(rows)}), Selection(), None)
+
+
+COMPLETE = tuple(machine_families(complete(), per_cpu_features=True))
+
+
+def test_every_metric_has_its_type_and_labels() -> None:
+    """Names, kinds and labels are what rules and dashboards rely on."""
+    families = {family.name: (family.type, set(family.samples[0].labels)) for family in COMPLETE}
+    assert families == CATALOGUE
+    for family in COMPLETE:
+        assert {frozenset(sample.labels) for sample in family.samples} == {frozenset(CATALOGUE[family.name][1])}
+
+
+@pytest.mark.parametrize("family", COMPLETE, ids=lambda family: str(family.name))
+def test_help_says_where_the_value_comes_from(family: Metric) -> None:
+    """The leaf and the register of what CPUID says, else the file; in one line."""
+    assert family.documentation.isprintable()
+    if family.name in FROM_LEAVES:
+        assert "CPUID leaf" in family.documentation or "CPUID leaves" in family.documentation
+        assert any(register in family.documentation for register in ("EAX", "EBX", "EDX"))
+    else:
+        assert "sys/devices/system/cpu/online" in family.documentation or "sample" in family.documentation
+
+
+def test_help_of_the_features_says_how_late_a_change_may_show() -> None:
+    """A live migration has no event."""
+    [family] = [family for family in COMPLETE if family.name == "kvm_feature_offered"]
+    assert "maximum age and a scrape interval" in family.documentation
+
+
+@pytest.mark.parametrize(
+    ("leaves", "expected"), [(ALL, 1), (guest(0), 1), (NO_KVM, 0), (Leaves(hypervisor_bit=False), 0)]
+)
+def test_presence_is_the_signature(leaves: Leaves, expected: int) -> None:
+    """KVM without a feature is there; without its signature it is not, and that is no error."""
+    assert scrape(sample_of({0: leaves})).value("kvm_present") == expected
+
+
+@pytest.mark.parametrize(
+    ("hypervisors", "expected"),
+    [
+        ((), set()),
+        (
+            (Hypervisor(0x4000_0000, b"Microsoft Hv", 0x4000_0005), Hypervisor(0x4000_0100, b"KVMKVMKVM\0\0\0", 0)),
+            {("Microsoft Hv", "0x40000000", "0x40000005"), ("KVMKVMKVM", "0x40000100", "0x00000000")},
+        ),
+        (
+            (Hypervisor(0x4000_FF00, b' "\\\n\0\xff~\x7f lr\0', 0x4000_FF00),),
+            {(' "\\x5c\\x0a\\x00\\xff~\\x7f lr', "0x4000ff00", "0x4000ff00")},
+        ),
+    ],
+    ids=["none", "two", "odd bytes"],
+)
+def test_every_signature_is_shown(hypervisors: tuple[Hypervisor, ...], expected: set[tuple[str, ...]]) -> None:
+    r"""With its base and its highest leaf as hexadecimal; what is not printable, and a backslash, as ``\xNN``."""
+    found = scrape(sample_of({0: Leaves(hypervisor_bit=True, hypervisors=hypervisors)}))
+    assert found.values("kvm_signature_info", "signature", "base", "max_leaf") == dict.fromkeys(expected, 1)
+
+
+def test_each_assigned_bit_is_a_gauge() -> None:
+    """1 where it is set, 0 where it is not, the hint included."""
+    expected = {
+        ("eax", "0", "clocksource"): 1,
+        ("eax", "1", "nop_io_delay"): 1,
+        ("eax", "2", "mmu_op"): 0,
+        ("eax", "3", "clocksource2"): 1,
+        ("eax", "4", "async_pf"): 1,
+        ("eax", "5", "steal_time"): 1,
+        ("eax", "6", "pv_eoi"): 1,
+        ("eax", "7", "pv_unhalt"): 0,
+        ("eax", "9", "pv_tlb_flush"): 0,
+        ("eax", "10", "async_pf_vmexit"): 0,
+        ("eax", "11", "pv_send_ipi"): 0,
+        ("eax", "12", "poll_control"): 0,
+        ("eax", "13", "pv_sched_yield"): 0,
+        ("eax", "14", "async_pf_int"): 0,
+        ("eax", "15", "msi_ext_dest_id"): 0,
+        ("eax", "16", "hc_map_gpa_range"): 0,
+        ("eax", "17", "migration_control"): 0,
+        ("eax", "24", "clocksource_stable_bit"): 1,
+        ("edx", "0", "hints_realtime"): 1,
+    }
+    assert offered(scrape(sample_of({0: guest(0x0100007B, 1)}))) == expected
+
+
+def test_an_unassigned_bit_is_a_gauge_while_it_is_set() -> None:
+    """By number; where only a CPU that differs has it, it is not offered by the machine."""
+    found = scrape(sample_of({0: guest(0x80040000), 1: guest(0x80040000), 2: guest(0x80000000, 0x20)}))
+    assert {key: value for key, value in offered(found).items() if "_bit_" in key[2] and key[1] != "24"} == {
+        ("eax", "18", "eax_bit_18"): 1,
+        ("eax", "31", "eax_bit_31"): 1,
+        ("edx", "5", "edx_bit_5"): 0,
+    }
+    cpus = found.values("kvm_feature_offered_cpus", *BIT_LABELS)
+    assert {key: value for key, value in cpus.items() if value} == {
+        ("eax", "18", "eax_bit_18"): 2,
+        ("eax", "31", "eax_bit_31"): 3,
+        ("edx", "5", "edx_bit_5"): 1,
+    }
+
+
+@pytest.mark.parametrize("name", ["kvm_feature_offered", "kvm_feature_offered_cpus"])
+def test_the_signature_is_a_label_of_each_feature(name: str) -> None:
+    """It decides what the bits mean; without the NULs at its end."""
+    assert {signature for (signature, _, _) in scrape(complete()).values(name, "signature", "register", "bit")} == {
+        "KVMKVMKVM"
+    }
+
+
+def test_cpus_are_counted_for_each_feature() -> None:
+    """Those sampled and retained; the machine offers what most of the sampled do."""
+    found = scrape(
+        sample_of({0: DEFAULT, 1: ALL, 2: ALL, 3: NO_KVM}, retained={4: ALL}, failed={5: "held"}, skipped=[6])
+    )
+    assert found.value("kvm_feature_offered", feature="steal_time") == 1
+    assert found.value("kvm_feature_offered_cpus", feature="steal_time") == 4
+    assert found.value("kvm_feature_offered_cpus", feature="pv_unhalt") == 3
+    assert found.value("kvm_feature_offered_cpus", feature="mmu_op") == 0
+
+
+def test_a_signature_without_a_feature_leaf_offers_nothing() -> None:
+    """All features are there, as 0; the CPU has no register to show."""
+    found = scrape(sample_of({0: guest(0xFFFF_FFFF, max_leaf=1)}), per_cpu_features=True)
+    assert offered(found) == {(feature.register, str(feature.bit), feature.name): 0 for feature in FEATURES}
+    assert not found.names & {"kvm_cpu_register", "kvm_cpu_feature_offered"}
+
+
+@pytest.mark.parametrize("leaves", [NO_KVM, Leaves(hypervisor_bit=False)], ids=["hypervisor", "bare metal"])
+def test_without_kvm_there_is_no_feature(leaves: Leaves) -> None:
+    """Only that it is not there, and the CPUs."""
+    found = scrape(sample_of({0: leaves, 1: leaves}), per_cpu_features=True)
+    assert found.names == {"kvm_present", "kvm_cpus_online", "kvm_cpus", "kvm_cpus_divergent"}
+    assert "kvm_feature_offered" not in found.text
+
+
+def test_a_cpu_that_lacks_kvm_has_no_register() -> None:
+    """A 0 would say that it has the leaf."""
+    found = scrape(sample_of({0: ALL, 1: ALL, 2: NO_KVM}), per_cpu_features=True)
+    assert {cpu for (cpu, _) in found.values("kvm_cpu_register", "cpu", "register")} == {"0", "1"}
+    assert {cpu for (cpu, *_) in found.values("kvm_cpu_feature_offered", "cpu", *BIT_LABELS)} == {"0", "1"}
+
+
+def test_registers_are_shown_for_every_cpu_that_is_known() -> None:
+    """Both words as numbers, under the leaf that they were read from."""
+    found = scrape(
+        sample_of({0: guest(0x0100007B, 1, base=0x4000_0100)}, retained={7: guest(0xFFFF_FFFF, base=0x4000_0100)})
+    )
+    assert found.values("kvm_cpu_register", "cpu", "leaf", "register") == {
+        ("0", "0x40000101", "eax"): 0x0100007B,
+        ("0", "0x40000101", "edx"): 1,
+        ("7", "0x40000101", "eax"): 0xFFFF_FFFF,
+        ("7", "0x40000101", "edx"): 0,
+    }
+
+
+def test_features_of_each_cpu_are_shown_only_when_asked_for() -> None:
+    """They are 19 series a CPU and more; an unassigned bit shows on the CPU that has it."""
+    sample = sample_of({0: DEFAULT, 1: guest(0x0104007B)})
+    assert "kvm_cpu_feature_offered" not in scrape(sample).text
+    found = scrape(sample, per_cpu_features=True).values("kvm_cpu_feature_offered", "cpu", *BIT_LABELS)
+    default = {0, 1, 3, 4, 5, 6, 24}
+    assert {key[:3] for key, value in found.items() if value} == {
+        *(("0", "eax", str(bit)) for bit in default),
+        *(("1", "eax", str(bit)) for bit in default | {18}),
+    }
+    assert [cpu for (cpu, *_) in found] == ["0"] * 19 + ["1"] * 20
+
+
+@pytest.mark.parametrize(
+    ("sample", "expected"),
+    [
+        (sample_of({0: ALL}), {"sampled": 1, "retained": 0, "skipped": 0, "failed": 0}),
+        (
+            sample_of(
+                {0: ALL, 1: ALL, 2: ALL}, retained={3: ALL, 4: ALL}, skipped=[5], failed=dict.fromkeys(range(6, 10), "")
+            ),
+            {"sampled": 3, "retained": 2, "skipped": 1, "failed": 4},
+        ),
+    ],
+)
+def test_cpus_have_one_state_each(sample: Sample, expected: Mapping[str, int]) -> None:
+    """All four are always there, and sum to the online CPUs."""
+    found = scrape(sample)
+    assert found.values("kvm_cpus", "state") == {(state,): count for state, count in expected.items()}
+    assert found.value("kvm_cpus_online") == sum(expected.values())
+
+
+@pytest.mark.parametrize(("sampled", "expected"), [({0: ALL}, 0), ({0: ALL, 1: DEFAULT, 2: ALL, 3: NO_KVM}, 2)])
+def test_divergent_cpus_are_counted(sampled: Mapping[int, Leaves], expected: int) -> None:
+    """Those that differ from the most, whether they offer less or are not under KVM."""
+    assert scrape(sample_of(sampled, retained={9: DEFAULT})).value("kvm_cpus_divergent") == expected
+
+
+def test_the_fingerprint_is_that_of_the_common_leaves() -> None:
+    """One series, equal on machines that offer the same."""
+    found = scrape(sample_of({0: DEFAULT, 1: ALL, 2: ALL}))
+    assert found.values("kvm_fingerprint_info", "fingerprint") == {("a56f971aee6ec7ef",): 1}
+
+
+@pytest.mark.parametrize(
+    ("timing", "expected"),
+    [
+        (
+            Registers(2_599_997, 1_000_000, 0, 0),
+            {"kvm_tsc_frequency_hertz": 2_599_997_000, "kvm_bus_frequency_hertz": 10**9},
+        ),
+        (Registers(0, 0, 0, 0), {"kvm_tsc_frequency_hertz": 0, "kvm_bus_frequency_hertz": 0}),
+        (None, {}),
+    ],
+    ids=["QEMU", "zeros", "no leaf"],
+)
+def test_frequencies_are_in_hertz(timing: Registers | None, expected: Mapping[str, int]) -> None:
+    """From a leaf in kHz; without that leaf they are absent."""
+    found = scrape(look(Machine({0: reader(kvm_rows(1, timing=timing))}), Selection(), None))
+    assert {name: found.value(name) for name in found.names if name.endswith("_hertz")} == expected
+
+
+@pytest.mark.parametrize(
+    ("now", "kept"),
+    [
+        (guest(0x0100_0008, 1), {("eax", "4"): 0, ("eax", "18"): 0, ("edx", "5"): 0}),
+        (NO_KVM, {("eax", "3"): 0, ("eax", "4"): 0, ("eax", "18"): 0, ("edx", "5"): 0}),
+        (guest(0x0004_0018, 0x20), {("eax", "3"): 1, ("eax", "4"): 1, ("eax", "18"): 1, ("edx", "5"): 1}),
+    ],
+    ids=["lost", "KVM gone", "as before"],
+)
+def test_a_bit_of_the_boot_reference_stays(now: Leaves, kept: Mapping[tuple[str, str], int]) -> None:
+    """As 0 when it is lost, an unassigned one too, and even if KVM vanishes: a series that ends alerts nobody."""
+    found = scrape(sample_of({0: now}), reference=guest(0x0004_0018, 0x20))
+    for (register, bit), value in kept.items():
+        assert found.value("kvm_feature_offered", register=register, bit=bit, signature="KVMKVMKVM") == value
+        assert found.value("kvm_feature_offered_cpus", register=register, bit=bit, signature="KVMKVMKVM") == value
+    shown = {(feature.register, str(feature.bit)) for feature in FEATURES} if now.kvm else set()
+    assert {key[:2] for key in offered(found)} == shown | kept.keys()
+
+
+@given(WORDS, WORDS, st.one_of(st.none(), st.builds(guest, WORDS, WORDS)), st.booleans())
+def test_a_bit_has_one_series_in_each_family(eax: int, edx: int, boot: Leaves | None, present: bool) -> None:  # noqa: FBT001
+    """Of a register and bit, and of a feature's name, whatever is offered now and was at boot."""
+    sample = sample_of({0: guest(eax, edx) if present else NO_KVM, 1: guest(edx, eax)})
+    for family in machine_families(sample, boot, per_cpu_features=True):
+        if "feature" in CATALOGUE[family.name][1]:
+            by_place = [(s.labels.get("cpu"), s.labels["register"], s.labels["bit"]) for s in family.samples]
+            by_name = [(s.labels.get("cpu"), s.labels["feature"]) for s in family.samples]
+            assert len(set(by_place)) == len(set(by_name)) == len(family.samples)
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 64, 4096])
+@pytest.mark.parametrize(
+    ("eax", "unassigned"), [(0x01007EFB, 0), (0x81047EFB, 2)], ids=["mainline", "two unassigned bits"]
+)
+def test_a_machine_has_47_series_and_two_a_cpu(cpus: int, eax: int, unassigned: int) -> None:
+    """And two for each unassigned bit; nineteen a CPU more where they are asked for."""
+    sample = sample_of(dict.fromkeys(range(cpus), guest(eax)))
+    assert number_of_series(machine_families(sample)) == 47 + 2 * unassigned + 2 * cpus
+    per_cpu = number_of_series(machine_families(sample, per_cpu_features=True))
+    assert per_cpu == 47 + 2 * unassigned + (2 + 19 + unassigned) * cpus

@@ -1,0 +1,79 @@
+"""The gauges for node_exporter: what is in the file, and what is not."""
+
+import subprocess
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from kvm_exporter.collector.boot import Reference
+from kvm_exporter.collector.observer import Collected, Observation
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.features import feature_named
+from kvm_exporter.textfile import textfile_body
+from lab.readers import guest, sample_of
+from lab.scrape import Scrape
+from tests.support.tools import monitoring_program
+
+OBSERVATION = Observation(
+    sample=sample_of({0: guest(0x0100007B), 1: guest(0x0100007B)}),
+    reference=Reference(guest(0x01047EFB), 1704067100.0),
+    in_use={feature_named("steal_time"): True},
+    kvmclock_is_current=False,
+    host=Registers(0x01007AFB, 0, 0, 0),
+    collectors={"guest": Collected(success=True, duration=0.1), "host": Collected(success=True, duration=0.2)},
+)
+
+
+def test_all_gauges_are_in_the_file() -> None:
+    """Those of the machine, of what else was seen of it, and of the sample."""
+    assert Scrape(textfile_body(OBSERVATION).decode()).names == {
+        "kvm_present",
+        "kvm_signature_info",
+        "kvm_feature_offered",
+        "kvm_feature_offered_cpus",
+        "kvm_fingerprint_info",
+        "kvm_cpu_register",
+        "kvm_cpus_online",
+        "kvm_cpus",
+        "kvm_cpus_divergent",
+        "kvm_boot_reference_timestamp_seconds",
+        "kvm_boot_feature_changes",
+        "kvm_boot_feature_changed",
+        "kvm_boot_signature_changed",
+        "kvm_feature_in_use",
+        "kvm_clocksource_current_is_kvmclock",
+        "kvm_host_feature_supported",
+        "kvm_exporter_build_info",
+        "kvm_exporter_sample_success",
+        "kvm_exporter_sample_timestamp_seconds",
+        "kvm_exporter_sample_duration_seconds",
+        "kvm_exporter_collector_success",
+        "kvm_exporter_collector_duration_seconds",
+    }
+
+
+def test_nothing_is_counted() -> None:
+    """The process that counts is gone when the file is read."""
+    families = list(text_string_to_metric_families(textfile_body(OBSERVATION).decode()))
+    assert {family.type for family in families} == {"gauge"}
+
+
+def test_a_bit_that_was_lost_since_the_boot_is_in_the_file() -> None:
+    """As 0, although nobody has assigned it, beside the series that says that it was lost."""
+    found = Scrape(textfile_body(OBSERVATION).decode())
+    assert found.value("kvm_feature_offered", feature="eax_bit_18") == 0
+    assert found.value("kvm_boot_feature_changed", feature="eax_bit_18") == -1
+    assert found.value("kvm_exporter_sample_success") == 1
+
+
+def test_a_sample_alone_is_enough() -> None:
+    """Where there is neither a reference nor evidence nor a host."""
+    found = Scrape(textfile_body(Observation(sample_of({0: guest(0x0100007B)}))).decode())
+    assert found.value("kvm_present") == 1
+    assert not [name for name in found.names if name.startswith(("kvm_boot", "kvm_host"))]
+
+
+def test_promtool_has_nothing_to_say() -> None:
+    """Names, units, types and help are as they should be."""
+    promtool = [monitoring_program("bookworm", "promtool"), "check", "metrics"]
+    result = subprocess.run(promtool, input=textfile_body(OBSERVATION), capture_output=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")

@@ -1,0 +1,509 @@
+"""What each alert says and when: it fires, it stays silent, it outlives a restart, it does not take silence for a no.
+
+Each scene has a fleet in a state that one alert is about, and a time that looks much like it. promtool evaluates the
+committed rules minute by minute; of all alerts, no other than what a scene tells may fire.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.monitoring.fleet import (
+    Ago,
+    Expected,
+    Firing,
+    Fleet,
+    Machine,
+    Phase,
+    alert_rules,
+    input_series,
+    minutes,
+    promtool_says,
+    promtool_tests,
+    series,
+    without,
+)
+
+GUEST = "guest-1:10401"
+
+STEAL_TIME = {"feature": "steal_time", "register": "eax", "bit": "5"}
+STABLE = {"feature": "clocksource_stable_bit", "register": "eax", "bit": "24"}
+YIELD = {"feature": "pv_sched_yield", "register": "eax", "bit": "13"}
+REALTIME = {"feature": "hints_realtime", "register": "edx", "bit": "0"}
+SIGNED = {"signature": "KVMKVMKVM"}
+
+
+def offered(feature: dict[str, str], value: int) -> Machine:
+    """Whether a feature is offered."""
+    return {series("kvm_feature_offered", **feature, **SIGNED): value}
+
+
+def drifted(feature: dict[str, str], value: int) -> Machine:
+    """A feature that was lost, -1, or gained, 1, and how many were."""
+    change = "lost" if value < 0 else "gained"
+    return {
+        **offered(feature, int(value > 0)),
+        series("kvm_boot_feature_changed", **feature, **SIGNED): value,
+        series("kvm_boot_feature_changes", change=change): 1,
+    }
+
+
+def shows(fingerprint: str) -> Machine:
+    """A guest of which no more matters."""
+    return {"up": 1, "kvm_present": 1, series("kvm_fingerprint_info", fingerprint=fingerprint): 1}
+
+
+HEALTHY: Machine = {
+    "up": 1,
+    "kvm_present": 1,
+    series("kvm_signature_info", signature="Microsoft Hv", base="0x40000000", max_leaf="0x4000000c"): 1,
+    series("kvm_signature_info", signature="KVMKVMKVM", base="0x40000100", max_leaf="0x40000101"): 1,
+    **shows("a56f971aee6ec7ef"),
+    **offered(STEAL_TIME, 1),
+    **offered(STABLE, 1),
+    **offered(YIELD, 0),
+    **offered(REALTIME, 0),
+    "kvm_cpus_divergent": 0,
+    series("kvm_boot_feature_changes", change="lost"): 0,
+    series("kvm_boot_feature_changes", change="gained"): 0,
+    "kvm_boot_signature_changed": 0,
+    series("kvm_feature_expected", **STEAL_TIME): 1,
+    series("kvm_feature_expected", **REALTIME): 0,
+    series("kvm_feature_in_use", **STEAL_TIME): 1,
+    "kvm_clocksource_current_is_kvmclock": 1,
+    "kvm_exporter_sample_success": 1,
+    "kvm_exporter_sample_timestamp_seconds": Ago(30),
+    "kvm_exporter_sample_max_age_seconds": 60,
+    "kvm_exporter_web_config_last_reload_successful": 1,
+    series("kvm_exporter_collector_success", collector="baseline"): 1,
+}
+"""A guest that Hyper-V's signature is shown to as well, with a baseline and with every evidence."""
+
+DOWN: Machine = {"up": 0}
+
+UNSAMPLED: Machine = {
+    "up": 1,
+    "kvm_exporter_sample_success": 0,
+    "kvm_exporter_sample_max_age_seconds": 60,
+    series("kvm_feature_expected", **STEAL_TIME): 1,
+    series("kvm_feature_expected", **REALTIME): 0,
+}
+"""What an exporter serves that could never sample."""
+
+BARE: Machine = without(
+    HEALTHY, "kvm_signature_info", "kvm_fingerprint_info", "kvm_feature_offered", "kvm_feature_expected"
+) | {
+    "kvm_present": 0,
+    "kvm_clocksource_current_is_kvmclock": 0,
+}
+
+
+def one(machine: Machine) -> Fleet:
+    """A fleet of a single guest."""
+    return {GUEST: machine}
+
+
+def several(*counts: tuple[int, Machine]) -> Fleet:
+    """So many guests of each kind, numbered from 1."""
+    machines = [machine for count, machine in counts for _ in range(count)]
+    return {f"guest-{number}:10401": machine for number, machine in enumerate(machines, 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A fleet that an alert is about, its text, what else fires then; and what is near, and what else fires there."""
+
+    fault: Fleet
+    labels: dict[str, str]
+    summary: str
+    description: str
+    near: Sequence[Phase]
+    also: frozenset[str] = frozenset()
+    nearby: frozenset[str] = frozenset()
+
+    @property
+    def text(self) -> Sequence[Expected]:
+        """What is to fire."""
+        return [Expected(self.labels, self.summary, self.description)]
+
+
+ITSELF = {"instance": GUEST}
+
+SCENES = {
+    "KvmExporterDown": Scene(
+        fault=one(DOWN),
+        labels=ITSELF,
+        summary="The exporter on guest-1:10401 cannot be scraped",
+        description=(
+            "Nothing is known of what the hypervisor offers guest-1:10401, and no other alert on it can fire."
+        ),
+        near=[(9, one(DOWN)), (5, one(HEALTHY)), (9, one(DOWN))],
+    ),
+    "KvmExportersDown": Scene(
+        fault=several((3, DOWN), (17, shows("a"))),
+        labels={},
+        summary="Many exporters of kvm cannot be scraped",
+        description="Only 85% of the exporters of kvm answer.",
+        near=[(60, several((2, DOWN), (2, shows("a"))))],
+        also=frozenset({"KvmExporterDown"}),
+        nearby=frozenset({"KvmExporterDown"}),
+    ),
+    "KvmExporterSampleFailing": Scene(
+        fault=one({**HEALTHY, "kvm_exporter_sample_success": 0}),
+        labels=ITSELF,
+        summary="The KVM CPUID leaves of guest-1:10401 cannot be sampled",
+        description=(
+            "guest-1:10401 serves the last good sample, if there was one. The exporter's log says what is wrong."
+        ),
+        near=[(4, one({**HEALTHY, "kvm_exporter_sample_success": 0})), (1, one(HEALTHY))] * 5,
+    ),
+    "KvmExporterSampleStale": Scene(
+        fault=one({**HEALTHY, "kvm_exporter_sample_timestamp_seconds": Ago(600)}),
+        labels=ITSELF,
+        summary="The sample of guest-1:10401 is too old",
+        description=(
+            "The sample that guest-1:10401 serves was 10m 0s old when it was scraped, by the machine's clock and "
+            "Prometheus'."
+        ),
+        near=[
+            (30, one({**HEALTHY, "kvm_exporter_sample_timestamp_seconds": Ago(230)})),
+            (
+                30,
+                one(
+                    {
+                        **HEALTHY,
+                        "kvm_exporter_sample_timestamp_seconds": Ago(90_000),
+                        "kvm_exporter_sample_max_age_seconds": 0,
+                    }
+                ),
+            ),
+        ],
+    ),
+    "KvmExporterWebConfigReloadFailing": Scene(
+        fault=one({**HEALTHY, "kvm_exporter_web_config_last_reload_successful": 0}),
+        labels=ITSELF,
+        summary="The exporter on guest-1:10401 cannot use its new web configuration",
+        description=(
+            "guest-1:10401 goes on with the last good web configuration: a certificate that was to be replaced is "
+            "still served."
+        ),
+        near=[(60, one(without(HEALTHY, "kvm_exporter_web_config_last_reload_successful")))],
+    ),
+    "KvmExporterBaselineReloadFailing": Scene(
+        fault=one({**HEALTHY, series("kvm_exporter_collector_success", collector="baseline"): 0}),
+        labels={**ITSELF, "collector": "baseline"},
+        summary="The exporter on guest-1:10401 cannot use its new baseline",
+        description=(
+            "guest-1:10401 is still judged by the last good baseline: what the new one requires and forbids is not "
+            "looked at."
+        ),
+        # Where nobody may open /dev/kvm, the host's view fails; that is as it was meant.
+        near=[(60, one({**HEALTHY, series("kvm_exporter_collector_success", collector="host"): 0}))],
+    ),
+    "KvmVanished": Scene(
+        fault=one(
+            {
+                **BARE,
+                **drifted(STEAL_TIME, -1),
+                "kvm_boot_signature_changed": 1,
+                series("kvm_feature_expected", **STEAL_TIME): 1,
+            }
+        ),
+        labels=ITSELF,
+        summary="KVM is gone from guest-1:10401",
+        description=(
+            "KVM offered guest-1:10401 features when this boot was first sampled; now its signature is not there."
+        ),
+        near=[(60, one(BARE)), (10, one({**BARE, "kvm_boot_signature_changed": 1}))],
+        also=frozenset({"KvmFeatureLost", "KvmSignatureChanged", "KvmFeatureMissing"}),
+        nearby=frozenset({"KvmSignatureChanged"}),
+    ),
+    "KvmSignatureChanged": Scene(
+        fault=one({**HEALTHY, "kvm_boot_signature_changed": 1}),
+        labels=ITSELF,
+        summary="guest-1:10401 finds other hypervisor signatures than at boot",
+        description=(
+            "A hypervisor's signature, or the base of its leaves, is not what it was when this boot of guest-1:10401 "
+            "was first sampled."
+        ),
+        near=[
+            (60, one(HEALTHY)),
+            (
+                60,
+                one(
+                    {
+                        **without(HEALTHY, "kvm_signature_info"),
+                        series(
+                            "kvm_signature_info", signature="KVMKVMKVM", base="0x40000000", max_leaf="0x40000010"
+                        ): 1,
+                    }
+                ),
+            ),
+        ],
+    ),
+    "KvmFeatureLost": Scene(
+        fault=one({**HEALTHY, **drifted(STABLE, -1), "kvm_clocksource_current_is_kvmclock": 0}),
+        labels={**ITSELF, **STABLE},
+        summary="guest-1:10401 lost clocksource_stable_bit",
+        description=(
+            "The hypervisor offered guest-1:10401 clocksource_stable_bit (eax bit 24) when this boot was first "
+            "sampled, and does not offer it now. The kernel goes on using what it found at boot."
+        ),
+        # The machine boots anew where the feature is not offered, or is looked at for the first time.
+        near=[(30, one({**HEALTHY, **offered(YIELD, 1)})), (5, one(DOWN)), (60, one(HEALTHY))],
+    ),
+    "KvmFeatureGained": Scene(
+        fault=several((2, {**HEALTHY, **drifted(YIELD, 1)}), (2, HEALTHY)),
+        labels=YIELD,
+        summary="2 machines of kvm gained pv_sched_yield",
+        description=(
+            "2 running machines of kvm are offered pv_sched_yield (eax bit 13), which they were not offered at boot. "
+            "They use it from their next boot on."
+        ),
+        near=[(60, several((2, {**HEALTHY, **offered(YIELD, 1)}), (2, HEALTHY)))],
+    ),
+    "KvmCpusDiffer": Scene(
+        fault=one({**HEALTHY, "kvm_cpus_divergent": 2}),
+        labels=ITSELF,
+        summary="CPUs of guest-1:10401 are offered different features",
+        description="2 CPUs of guest-1:10401 are offered something else than the others.",
+        near=[(3, one({**HEALTHY, "kvm_cpus_divergent": 1})), (1, one(HEALTHY))] * 5,
+    ),
+    "KvmFingerprintRare": Scene(
+        fault=several((1, shows("rare")), (24, shows("usual"))),
+        labels=ITSELF,
+        summary="guest-1:10401 is offered something else than nearly all others of kvm",
+        description="What guest-1:10401 is offered, less than 5% of kvm are.",
+        near=[(180, several((1, shows("other")), (19, shows("usual"))))],
+        nearby=frozenset({"KvmFleetMixed"}),
+    ),
+    "KvmFleetMixed": Scene(
+        fault=several((4, shows("old")), (6, shows("new"))),
+        labels={},
+        summary="kvm is a mixed fleet",
+        description=(
+            "2 different offers have at least 5% of kvm each: the hosts are being changed, or were not changed alike."
+        ),
+        near=[(180, several((1, shows("rare")), (24, shows("usual"))))],
+        nearby=frozenset({"KvmFingerprintRare"}),
+    ),
+    "KvmFeatureMissing": Scene(
+        fault=one({**HEALTHY, **offered(STEAL_TIME, 0)}),
+        labels={**ITSELF, **STEAL_TIME},
+        summary="guest-1:10401 is not offered steal_time",
+        description=(
+            "The baseline of guest-1:10401 requires steal_time (eax bit 5), and the hypervisor does not offer it."
+        ),
+        near=[(60, one(UNSAMPLED))],
+        nearby=frozenset({"KvmExporterSampleFailing"}),
+    ),
+    "KvmFeatureForbidden": Scene(
+        fault=one({**HEALTHY, **offered(REALTIME, 1)}),
+        labels={**ITSELF, **REALTIME},
+        summary="guest-1:10401 is offered hints_realtime",
+        description=("The baseline of guest-1:10401 forbids hints_realtime (edx bit 0), and the hypervisor offers it."),
+        near=[(60, one(without({**HEALTHY, **offered(REALTIME, 1)}, "kvm_feature_expected")))],
+    ),
+    "KvmFeatureSwitchedOff": Scene(
+        fault=one({**HEALTHY, series("kvm_feature_in_use", **STEAL_TIME): 0}),
+        labels={**ITSELF, **STEAL_TIME},
+        summary="guest-1:10401 does not use steal_time",
+        description=(
+            "The hypervisor offers guest-1:10401 steal_time (eax bit 5), and a switch on the kernel's command line "
+            "forbids it."
+        ),
+        near=[(60, one({**HEALTHY, series("kvm_feature_in_use", **YIELD): 0}))],
+    ),
+    "KvmClockUnstable": Scene(
+        fault=one({**HEALTHY, **offered(STABLE, 0)}),
+        labels=ITSELF,
+        summary="The clock of guest-1:10401 is kvm-clock, and not promised to be stable",
+        description=(
+            "guest-1:10401 reads its time from kvm-clock, and the hypervisor does not offer clocksource_stable_bit "
+            "(eax bit 24): time may differ between the CPUs, and reading it is slow."
+        ),
+        near=[
+            (60, one({**HEALTHY, **offered(STABLE, 0), "kvm_clocksource_current_is_kvmclock": 0})),
+            (60, one({**BARE, "kvm_clocksource_current_is_kvmclock": 1})),
+        ],
+    ),
+}
+
+RULES = alert_rules()
+DRIFT = [name for name, rule in RULES.items() if "keep_firing_for" in rule]
+ABOUT_SILENCE = {"KvmExporterDown", "KvmExportersDown"}
+
+ABSENCE_IS_A_NO = {("KvmFeatureMissing", "kvm_feature_offered"), ("KvmClockUnstable", "kvm_feature_offered")}
+"""Where KVM is there, and this series is not: then the feature is not offered."""
+
+METRICS = {
+    name: sorted(set(re.findall(r"\b(?:kvm_[a-z_]+|up)\b", rule["expr"])))
+    for name, rule in RULES.items()
+    if name not in ABOUT_SILENCE
+}
+
+NONE: Firing = {}
+
+
+def wait(name: str) -> int:
+    """For how many minutes it has to be so until an alert fires."""
+    text = str(RULES[name]["for"])
+    return int(text[:-1]) * {"m": 1, "h": 60}[text[-1]]
+
+
+def all_of(scene: Scene, machine: Machine) -> Fleet:
+    """The scene's fleet with every machine in one state."""
+    return dict.fromkeys(scene.fault, machine)
+
+
+def test_every_alert_has_a_scene() -> None:
+    """And none is left over."""
+    assert SCENES.keys() == RULES.keys()
+
+
+def test_there_are_alerts_on_drift() -> None:
+    """Those that outlive a machine's silence."""
+    assert DRIFT == ["KvmVanished", "KvmSignatureChanged", "KvmFeatureLost", "KvmFeatureGained"]
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_it_fires_with_its_text_in_its_time(name: str, tmp_path: Path) -> None:
+    """Not before its time, then for as long as it lasts, and not when it is over."""
+    scene, due = SCENES[name], 10 + wait(name)
+    kept = 16 if name in DRIFT or scene.also & set(DRIFT) else 2
+    phases = [(10, all_of(scene, HEALTHY)), (wait(name) + 180, scene.fault), (kept + 5, all_of(scene, HEALTHY))]
+    firing = {name: scene.text}
+    checks = {9: NONE, due + 2: firing, due + 178: firing, minutes(phases) - 1: NONE}
+    assert promtool_says(tmp_path, phases, checks, ignored=set(scene.also)) == ""
+    assert promtool_says(tmp_path, phases, {due - 2: NONE}, ignored=RULES.keys() - {name}) == ""
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_it_stays_silent_where_it_is_only_near(name: str, tmp_path: Path) -> None:
+    """At every fifth minute, and at the last."""
+    scene = SCENES[name]
+    phases = [(10, all_of(scene, HEALTHY)), *scene.near]
+    checks = dict.fromkeys([*range(0, minutes(phases), 5), minutes(phases) - 1], NONE)
+    assert promtool_says(tmp_path, phases, checks, ignored=set(scene.nearby)) == ""
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_it_fires_again_after_a_restart(name: str, tmp_path: Path) -> None:
+    """The exporter is away for five minutes: an alert on drift goes on, another is over and comes again."""
+    scene, length = SCENES[name], wait(name) + 5
+    phases = [(10, all_of(scene, HEALTHY)), (length, scene.fault), (5, all_of(scene, DOWN)), (length, scene.fault)]
+    firing: Firing = {name: scene.text}
+    checks: dict[int, Firing] = {10 + length - 1: firing, minutes(phases) - 1: firing}
+    if name not in ABOUT_SILENCE:
+        checks[10 + length + 3] = firing if name in DRIFT else NONE
+    if name in DRIFT:
+        checks[10 + length + 5] = firing
+    assert promtool_says(tmp_path, phases, checks, ignored=set(scene.also)) == ""
+
+
+@pytest.mark.parametrize("name", DRIFT)
+def test_drift_during_an_hour_away_is_not_missed(name: str, tmp_path: Path) -> None:
+    """Nothing has to be remembered of the time before: the exporter still knows its boot."""
+    scene = SCENES[name]
+    phases = [(10, all_of(scene, HEALTHY)), (60, all_of(scene, DOWN)), (wait(name) + 5, scene.fault)]
+    says = promtool_says(tmp_path, phases, {minutes(phases) - 1: {name: scene.text}}, ignored=set(scene.also))
+    assert says == ""
+
+
+@pytest.mark.parametrize("name", DRIFT)
+def test_drift_that_lasts_is_not_forgotten(name: str, tmp_path: Path) -> None:
+    """After two days it fires as after an hour."""
+    scene = SCENES[name]
+    phases = [(10, all_of(scene, HEALTHY)), (2 * 24 * 60, scene.fault)]
+    checks = {minute: {name: scene.text} for minute in (100, 24 * 60, 2 * 24 * 60)}
+    assert promtool_says(tmp_path, phases, checks, ignored=set(scene.also)) == ""
+
+
+def test_a_new_machine_is_no_news(tmp_path: Path) -> None:
+    """One is added to the fleet that offers other features than those that were there, and one leaves it."""
+    newcomer = {**HEALTHY, **offered(YIELD, 1)}
+    phases: list[Phase] = [
+        (30, {"guest-2:10401": HEALTHY}),
+        (60, {GUEST: newcomer, "guest-2:10401": HEALTHY}),
+        (60, {GUEST: newcomer}),
+    ]
+    checks = dict.fromkeys(range(0, minutes(phases), 10), NONE)
+    assert promtool_says(tmp_path, phases, checks, ignored=set()) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"), [(name, metric) for name, metrics in METRICS.items() for metric in metrics]
+)
+def test_what_is_missing_is_no_answer(name: str, metric: str, tmp_path: Path) -> None:
+    """The fault lacks one of the metrics that the alert reads: it is silent, unless the absence tells."""
+    scene = SCENES[name]
+    fleet = {instance: without(machine, metric) for instance, machine in scene.fault.items()}
+    phases = [(10, all_of(scene, HEALTHY)), (wait(name) + 5, fleet)]
+    firing = {name: scene.text} if (name, metric) in ABSENCE_IS_A_NO else NONE
+    assert promtool_says(tmp_path, phases, {minutes(phases) - 1: firing}, ignored=RULES.keys() - {name}) == ""
+
+
+def test_an_exporter_that_never_sampled_says_only_that(tmp_path: Path) -> None:
+    """Not that its features are missing, or that KVM is."""
+    firing = {"KvmExporterSampleFailing": SCENES["KvmExporterSampleFailing"].text}
+    phases = [(180, one(UNSAMPLED))]
+    assert promtool_says(tmp_path, phases, {60: firing, 179: firing}, ignored=set()) == ""
+
+
+def test_what_is_recorded_of_a_fleet(tmp_path: Path) -> None:
+    """Guests and their share by feature, machines by fingerprint, and how many fingerprints there are."""
+    old, new = HEALTHY, {**HEALTHY, **offered(YIELD, 1), **shows("671fa1834330d3c4")}
+    old_and_new = {key: value for key, value in new.items() if "a56f971aee6ec7ef" not in key}
+    fleet = several((3, old), (1, old_and_new), (2, BARE), (1, DOWN))
+    expected: dict[str, dict[str, float]] = {
+        "cohort:kvm_present:sum": {"": 4},
+        "cohort:kvm_feature_offered:sum": {"steal_time": 4, "clocksource_stable_bit": 4, "pv_sched_yield": 1},
+        "cohort:kvm_feature_offered:share": {"steal_time": 1, "clocksource_stable_bit": 1, "pv_sched_yield": 0.25},
+        "cohort_fingerprint:kvm_fingerprint_info:count": {"a56f971aee6ec7ef": 3, "671fa1834330d3c4": 1},
+        "cohort:kvm_fingerprint_info:distinct": {"": 2},
+        "cohort_fingerprint:kvm_fingerprint_info:share": {"a56f971aee6ec7ef": 0.75, "671fa1834330d3c4": 0.25},
+    }
+    assert promtool_tests(tmp_path, recording_test(fleet, expected)) == ""
+
+
+def test_what_is_recorded_of_drift(tmp_path: Path) -> None:
+    """How many machines lost and gained each feature, and how many drifted in any way, each counted once."""
+    lost = {**HEALTHY, **drifted(STEAL_TIME, -1)}
+    both = {**lost, **drifted(YIELD, 1)}
+    elsewhere = {**HEALTHY, "kvm_boot_signature_changed": 1}
+    expected: dict[str, dict[str, float]] = {
+        "cohort:kvm_boot_feature_changed:lost": {"steal_time": 2},
+        "cohort:kvm_boot_feature_changed:gained": {"pv_sched_yield": 1},
+        "cohort:kvm_boot_feature_changes:drifted": {"": 3},
+    }
+    fleet = several((3, HEALTHY), (1, lost), (1, both), (1, elsewhere), (1, BARE), (1, DOWN))
+    assert promtool_tests(tmp_path, recording_test(fleet, expected)) == ""
+
+
+def recording_test(fleet: Fleet, expected: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """What promtool is to check: the recorded series of a fleet, by name and by feature or fingerprint."""
+    return {
+        "interval": "1m",
+        "input_series": input_series([(20, fleet)]),
+        "promql_expr_test": [
+            {
+                "expr": name + (" > 0" if "kvm_feature_offered" in name else ""),
+                "eval_time": "10m",
+                "exp_samples": [
+                    {"labels": recorded(name, labels), "value": value} for labels, value in by_label.items()
+                ],
+            }
+            for name, by_label in expected.items()
+        ],
+    }
+
+
+def recorded(name: str, label: str) -> str:
+    """A recorded series by its feature or its fingerprint."""
+    features = {feature["feature"]: feature for feature in (STEAL_TIME, STABLE, YIELD)}
+    labels = features.get(label) or ({"fingerprint": label} if label else {})
+    return series(name, job="kvm", **labels).replace("'", '"')

@@ -1,0 +1,175 @@
+"""Which alerts silence others: real Alertmanagers, with the example's configuration, are told of some and asked.
+
+Every case is a job of its own, so that one server can be asked about all of them at once.
+"""
+
+import json
+import re
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from lab.servers import start_alertmanager
+from lab.tree import DASHBOARDS
+from tests.support.monitoring.fleet import alert_rules
+from tests.support.monitoring.stack import until
+from tests.support.tools import RELEASES, monitoring_program
+
+NOWHERE = "http://127.0.0.1:9"
+"""Nobody takes messages there: the discard port."""
+
+ONE, OTHER = "guest-1:10401", "guest-2:10401"
+
+STEAL_TIME = {"feature": "steal_time", "register": "eax", "bit": "5"}
+STABLE = {"feature": "clocksource_stable_bit", "register": "eax", "bit": "24"}
+
+Labels = frozenset[tuple[str, str]]
+
+
+def alert(name: str, instance: str | None = ONE, **labels: str) -> Labels:
+    """What distinguishes an alert within its job; those on whole jobs have no instance."""
+    return frozenset({"alertname": name, **({"instance": instance} if instance else {}), **labels}.items())
+
+
+def severity(one: Labels) -> str:
+    """What the rule says, by which messages are routed."""
+    return str(alert_rules()[dict(one)["alertname"]]["labels"]["severity"])
+
+
+class Case(NamedTuple):
+    """Alerts that people are told of, and alerts that are held back because of them."""
+
+    told: set[Labels]
+    held: set[Labels]
+
+
+SILENCING = {
+    "KvmExportersDown",
+    "KvmExporterDown",
+    "KvmExporterSampleFailing",
+    "KvmVanished",
+    "KvmFeatureLost",
+    "KvmFleetMixed",
+}
+"""Alerts that hold others back."""
+
+CASES = {
+    "many exporters are down": Case(
+        told={alert("KvmExportersDown", None), alert("KvmFleetMixed", None)},
+        held={alert("KvmExporterDown"), alert("KvmExporterDown", OTHER), alert("KvmFeatureLost", **STEAL_TIME)},
+    ),
+    "an exporter is down": Case(
+        told={
+            alert("KvmExporterDown"),
+            alert("KvmFeatureLost", OTHER, **STEAL_TIME),
+            alert("KvmFeatureGained", None, **STEAL_TIME),
+        },
+        held={alert("KvmFeatureLost", **STEAL_TIME), alert("KvmVanished"), alert("KvmFingerprintRare")},
+    ),
+    "sampling fails": Case(
+        told={alert("KvmExporterSampleFailing"), alert("KvmExporterSampleStale", OTHER)},
+        held={alert("KvmExporterSampleStale")},
+    ),
+    "KVM is gone": Case(
+        told={alert("KvmVanished"), alert("KvmSignatureChanged", OTHER), alert("KvmCpusDiffer")},
+        held={
+            alert("KvmSignatureChanged"),
+            alert("KvmFeatureLost", **STEAL_TIME),
+            alert("KvmFeatureMissing", **STABLE),
+            alert("KvmFingerprintRare"),
+        },
+    ),
+    "a feature that a baseline requires was lost": Case(
+        told={
+            alert("KvmFeatureLost", **STEAL_TIME),
+            alert("KvmFeatureMissing", **STABLE),
+            alert("KvmFeatureMissing", OTHER, **STEAL_TIME),
+            alert("KvmClockUnstable"),
+        },
+        held={alert("KvmFeatureMissing", **STEAL_TIME)},
+    ),
+    "the clock is not stable any more": Case(
+        told={alert("KvmFeatureLost", **STABLE), alert("KvmClockUnstable", OTHER)},
+        held={alert("KvmClockUnstable")},
+    ),
+    "a roll-out goes on": Case(
+        told={alert("KvmFleetMixed", None), alert("KvmFeatureLost", **STEAL_TIME)},
+        held={alert("KvmFingerprintRare"), alert("KvmFingerprintRare", OTHER)},
+    ),
+    "nothing is above what is wrong": Case(
+        told={alert(name) for name in alert_rules() if name not in SILENCING},
+        held=set(),
+    ),
+}
+
+
+class Alertmanager:
+    """The API of a running server."""
+
+    def __init__(self, address: str) -> None:
+        self._url = f"http://{address}/api/v2/alerts"
+
+    def post(self, job: str, alerts: set[Labels]) -> None:
+        """Say that these fire for a while, as Prometheus does."""
+        ends = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+        labels = [dict(one) | {"job": job, "severity": severity(one)} for one in alerts]
+        body = [{"labels": one, "endsAt": ends} for one in labels]
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self._url, json.dumps(body).encode(), headers)  # noqa: S310 - always http
+        urllib.request.urlopen(request, timeout=10).close()  # noqa: S310 - likewise
+
+    def states(self) -> dict[str, dict[str, set[Labels]]]:
+        """The alerts by job and state: ``active``, ``suppressed``, or for a moment ``unprocessed``."""
+        with urllib.request.urlopen(self._url, timeout=10) as response:  # noqa: S310 - always http
+            alerts = json.load(response)
+        found: dict[str, dict[str, set[Labels]]] = {}
+        for one in alerts:
+            own = frozenset((key, value) for key, value in one["labels"].items() if key not in {"job", "severity"})
+            by_state = found.setdefault(one["labels"]["job"], {})
+            by_state.setdefault(one["status"]["state"], set()).add(own)
+        return found
+
+
+@contextmanager
+def alertmanager(release: str, folder: Path) -> Iterator[Alertmanager]:
+    """A server with the example, hurried: its states are those that the last flush of a group found."""
+    monitoring_program(release, "prometheus-alertmanager")
+    server = start_alertmanager(release, folder / release, NOWHERE, 600)
+    try:
+        yield Alertmanager(server.address)
+    finally:
+        server.process.stop()
+
+
+@pytest.fixture(scope="module", params=RELEASES)
+def states(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Case]:
+    """What a server of each release makes of the cases."""
+    with alertmanager(request.param, tmp_path_factory.mktemp("alertmanager")) as server:
+        for name, case in CASES.items():
+            server.post(name, case.told | case.held)
+        found = until(server.states, lambda now: all("unprocessed" not in by_state for by_state in now.values()), 10)
+    return {
+        name: Case(by_state.get("active", set()), by_state.get("suppressed", set())) for name, by_state in found.items()
+    }
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_some_are_held_back_and_no_others(states: Mapping[str, Case], name: str) -> None:
+    """Of other machines, and of other features, everything is told."""
+    assert states[name] == CASES[name]
+
+
+def test_every_inhibition_has_a_case() -> None:
+    """Each silences something somewhere."""
+    rules = yaml.safe_load((DASHBOARDS / "alertmanager.example.yaml").read_text(encoding="utf-8"))["inhibit_rules"]
+    sources = {re.search(r"Kvm\w+", rule["source_matchers"][0]) for rule in rules}
+    assert {source[0] for source in sources if source} == SILENCING
+    for name in SILENCING:
+        cases = [case for case in CASES.values() if name in {dict(one)["alertname"] for one in case.told}]
+        assert any(case.held for case in cases), name

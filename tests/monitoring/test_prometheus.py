@@ -1,0 +1,53 @@
+"""Real Prometheus servers scrape a running exporter and know what it serves."""
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.exporter import exporter
+from tests.support.monitoring.prometheus import prometheus
+from tests.support.rooms.loop import in_loop
+from tests.support.system.relay import relay
+from tests.support.tools import RELEASES
+
+CHECKED = (
+    "kvm_present",
+    "kvm_feature_offered",
+    "kvm_feature_offered_cpus",
+    "kvm_cpu_register",
+    "kvm_signature_info",
+    "kvm_fingerprint_info",
+    "kvm_exporter_sample_success",
+    "kvm_exporter_samples_total",
+    "kvm_exporter_build_info",
+)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@in_loop
+async def test_a_server_knows_what_is_served(release: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The target is up and healthy, and every series has the labels and the value that the exporter gives it."""
+    with exporter() as running:
+        async with relay(running.port) as between:
+            with prometheus(release, between.port, tmp_path) as server:
+                # When it asks a second time, what it got the first time is stored.
+                await between.answers(2)
+                [target] = (await asyncio.to_thread(server.ask, "targets"))["activeTargets"]
+                found = {name: await asyncio.to_thread(server.series, name) for name in ("up", *CHECKED)}
+        served = running.scrape()
+    assert (target["health"], target["lastError"]) == ("up", "")
+    assert found.pop("up") == {frozenset(): 1}
+    for name in CHECKED:
+        assert found[name] == served.series(name), name
+    with capsys.disabled():
+        sys.stdout.write(f"\n{server_name(between.requests)} was answered {', '.join(between.content_types)}\n")
+
+
+def server_name(requests: bytes) -> str:
+    """How the server names itself."""
+    found = re.search(rb"\r\nUser-Agent: ([^\r]*)\r\n", requests)
+    assert found is not None
+    return found[1].decode()

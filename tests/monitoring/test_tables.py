@@ -1,0 +1,202 @@
+"""What the tables of the dashboards show: real exporters, a real Prometheus, and Grafana's own code behind it."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from lab.drifting import DriftingHost
+from lab.panels import dashboards, panels, queries
+from lab.servers import start_prometheus
+from tests.support.monitoring.prometheus import Prometheus
+from tests.support.monitoring.stack import until
+from tests.support.monitoring.tables import Row, tables
+from tests.support.rooms.layouts import kvm
+from tests.support.tools import monitoring_program
+
+MOST_SECONDS = 60
+
+ALL = kvm(0x0100_7EFB)
+CHANGED = kvm(0x0100_7EDF)
+"""Without steal_time, with mmu_op."""
+
+NOT_EVERYWHERE = kvm(0x0100_7E7B)
+"""Without pv_unhalt."""
+
+STEADY, CHANGED_ONE, DIFFERENT, NOBODY = "steady", "changed", "different", "nobody"
+"""Instances; the last one does not answer."""
+
+NOWHERE = "127.0.0.1:9"
+"""Nobody takes messages there, or answers: the discard port."""
+
+NO_WAITS = 1_000_000
+"""The pace at which an hour is over at once."""
+
+BASELINE = "features: {required: [hints_realtime], forbidden: [pv_eoi]}\n"
+
+READY = f"""
+cohort:kvm_present:sum == 3
+and on () cohort:kvm_fingerprint_info:distinct == 2
+and on () cohort:kvm_boot_feature_changes:drifted == 1
+and on () kvm_cpus_divergent == 1
+and on () count(ALERTS{{alertstate="firing", alertname=~"KvmFeature(Lost|Gained|Missing|Forbidden)"}}) == 4
+and on () up{{instance="{NOBODY}"}} == 0
+"""
+"""Every machine is known to every group of rules, which are evaluated at different times."""
+
+
+Rows = Mapping[str, list[Row]]
+"""The rows of each table by its title."""
+
+
+def row_of(rows: Rows, title: str, **cells: str) -> Row:
+    """The only row of a table that has some cells."""
+    (found,) = (row for row in rows[title] if cells.items() <= row.items())
+    return found
+
+
+def answer(prometheus: Prometheus, expression: str, at: float) -> Any:  # noqa: ANN401 - JSON of many shapes
+    """What it says of a time."""
+    return prometheus.ask("query", query=expression, time=str(at))["result"]
+
+
+def shown(prometheus: Prometheus) -> Rows:
+    """The rows of every table, of one time, as Grafana asks."""
+    now = time.time()
+    found = [panel for dashboard in dashboards().values() for panel in panels(dashboard) if panel["type"] == "table"]
+    asked = {(query.panel, query.name): query.expression for query in queries()}
+    answers = [
+        (
+            panel,
+            {one["refId"]: answer(prometheus, asked[panel["title"], one["refId"]], now) for one in panel["targets"]},
+        )
+        for panel in found
+    ]
+    return {panel["title"]: rows for panel, rows in zip(found, tables(answers), strict=True)}
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rows]:
+    """One machine that lost a feature and gained one, one whose CPUs differ, one with a baseline, one that is down."""
+    folder = tmp_path_factory.mktemp("fleet")
+    baseline = folder / "baseline.yaml"
+    baseline.write_text(BASELINE)
+    with ExitStack() as running:
+        machines = {NOBODY: NOWHERE}
+        hosts = {name: DriftingHost(folder / name, {0: ALL, 1: ALL}) for name in (STEADY, CHANGED_ONE, DIFFERENT)}
+        for name, host in hosts.items():
+            daemon = host.daemon(baseline=baseline if name == STEADY else None)
+            machines[name] = f"127.0.0.1:{running.enter_context(daemon).port}"
+        hosts[CHANGED_ONE].change({0: CHANGED, 1: CHANGED})
+        hosts[DIFFERENT].change({0: ALL, 1: NOT_EVERYWHERE})
+        monitoring_program("bookworm", "prometheus")
+        server = start_prometheus("bookworm", folder / "prometheus", machines, NOWHERE, NO_WAITS)
+        running.callback(server.process.stop)
+        prometheus = Prometheus(server.address)
+        assert until(lambda: prometheus.query(READY), bool, MOST_SECONDS), "the fleet is not what it should be"
+        yield shown(prometheus)
+
+
+def test_every_table_has_its_columns(fleet: Rows) -> None:
+    """Under their titles, in their order; one table has no rows, since nobody has a web configuration."""
+    for panel in (panel for dashboard in dashboards().values() for panel in panels(dashboard)):
+        for step in (one["options"] for one in panel.get("transformations", ()) if one["id"] == "organize"):
+            order = sorted(step["indexByName"], key=step["indexByName"].__getitem__)
+            titles = [step["renameByName"][name] for name in order]
+            assert all(list(row) == titles for row in fleet[panel["title"]]), panel["title"]
+    assert [title for title, rows in fleet.items() if not rows] == ["Web configuration"]
+
+
+def test_a_machine_is_one_row(fleet: Rows) -> None:
+    """Whatever is known of it, from as many queries as there are columns; what is not known is not nought."""
+    title = "Machines to look at first"
+    assert len(fleet[title]) == 4
+    changed = row_of(fleet, title, Machine=CHANGED_ONE)
+    assert (changed["Scraped"], changed["Lost"], changed["Gained"], changed["Alike"]) == ("up", "1", "1", "33.3%")
+    assert row_of(fleet, title, Machine=DIFFERENT)["CPUs that differ"] == "1"
+    down = row_of(fleet, title, Machine=NOBODY)
+    assert (down["Scraped"], down["Lost"], down["Signature"], down["Fingerprint"]) == ("down", "?", "?", "")
+
+
+def test_alerts_name_the_machine_and_the_feature(fleet: Rows) -> None:
+    """As far as they are about one."""
+    title = "Alerts that fire"
+    assert row_of(fleet, title, Alert="KvmFeatureLost", Machine=CHANGED_ONE)["Feature"] == "steal_time"
+    assert row_of(fleet, title, Alert="KvmFeatureForbidden", Machine=STEADY)["Feature"] == "pv_eoi"
+    assert row_of(fleet, title, Alert="KvmFeatureGained")["Machine"] == ""
+
+
+def test_a_feature_names_the_odd_one(fleet: Rows) -> None:
+    """Whether it is the only one that is offered it, or the only one that is not."""
+    title = "Features and who is the odd one"
+    assert len(fleet[title]) == 19
+    lost = row_of(fleet, title, Feature="steal_time")
+    assert [lost[one] for one in ("Bit", "Guests", "Odd", "One of them", "Lost", "Gained")] == [
+        *("5", "2", "1", CHANGED_ONE, "1", "0")
+    ]
+    gained = row_of(fleet, title, Feature="mmu_op")
+    assert [gained[one] for one in ("Bit", "Guests", "Odd", "One of them", "Lost", "Gained")] == [
+        *("2", "1", "1", CHANGED_ONE, "0", "1")
+    ]
+    assert row_of(fleet, title, Feature="pv_eoi")["One of them"] == ""
+
+
+def test_the_matrix_marks_who_is_unlike_most(fleet: Rows) -> None:
+    """A row for each machine, a column for each feature."""
+    rows = {row["instance\\feature"]: row for row in fleet["Which machine is offered what"]}
+    assert set(rows) == {STEADY, CHANGED_ONE, DIFFERENT}
+    assert (rows[STEADY]["steal_time"], rows[STEADY]["mmu_op"]) == ("yes", "no")
+    assert (rows[CHANGED_ONE]["steal_time"], rows[CHANGED_ONE]["mmu_op"]) == ("no, unlike most", "yes, unlike most")
+    assert len(rows[STEADY]) == 1 + 19
+
+
+def test_a_bit_has_its_meaning_and_what_is_known_of_it(fleet: Rows) -> None:
+    """A row for each bit of each machine."""
+    assert len(fleet["Bits"]) == 3 * 19
+    assert row_of(fleet, "Bits", Machine=STEADY, Feature="pv_eoi") == {
+        "Machine": STEADY,
+        "Register": "eax",
+        "Bit": "6",
+        "Feature": "pv_eoi",
+        "Meaning": "paravirtual end of interrupt",
+        "Offered": "yes",
+        "CPUs": "2",
+        "Used": "?",
+        "Expected": "forbidden",
+        "Own KVM can": "?",
+        "Since boot": "as at boot",
+    }
+    lost = row_of(fleet, "Bits", Machine=CHANGED_ONE, Feature="steal_time")
+    assert (lost["Offered"], lost["Expected"], lost["Since boot"]) == ("no", "-", "lost")
+    assert row_of(fleet, "Bits", Machine=DIFFERENT, Feature="pv_unhalt")["CPUs"] == "1"
+
+
+def test_what_is_not_as_it_should_be_is_a_list(fleet: Rows) -> None:
+    """With the reason."""
+    title = "Not as it should be"
+    assert row_of(fleet, title, Feature="steal_time")["Finding"] == "lost since boot"
+    assert row_of(fleet, title, Feature="mmu_op")["Finding"] == "gained since boot"
+    assert row_of(fleet, title, Feature="hints_realtime")["Finding"] == "required, not offered"
+    assert row_of(fleet, title, Feature="pv_eoi")["Finding"] == "forbidden, and offered"
+    assert len(fleet[title]) == 4
+
+
+def test_registers_are_hexadecimal(fleet: Rows) -> None:
+    """And so are leaves, which are labels, and look like numbers to Grafana."""
+    first = {"Machine": DIFFERENT, "CPU": "0", "Leaf": "0x40000001"}
+    assert row_of(fleet, "Registers of every CPU", **first) == {**first, "EAX": "0x1007EFB", "EDX": "0x0"}
+    other = {**first, "CPU": "1", "EAX": "0x1007E7B"}
+    assert fleet["Which CPUs differ"] == [{**other, "EDX": "as most"}]
+    assert row_of(fleet, "Hypervisor signatures", Machine=STEADY)["Base"] == "0x40000000"
+    (some,) = fleet["Features that only some CPUs are offered"]
+    assert (some["Feature"], some["CPUs"]) == ("pv_unhalt", "1")
+
+
+def test_fingerprints_tell_who_has_which(fleet: Rows) -> None:
+    """The same words in the table of the fleet and in that of a guest."""
+    assert sorted(row["Machines"] for row in fleet["Fingerprints"]) == ["1", "2"]
+    has = {row["Machine"]: row["Fingerprint"] for row in fleet["Which machine has which"]}
+    assert has[STEADY] == has[DIFFERENT] == "a56f971aee6ec7ef"
+    assert row_of(fleet, "Fingerprint", Machine=CHANGED_ONE)["Fingerprint"] == has[CHANGED_ONE] != has[STEADY]

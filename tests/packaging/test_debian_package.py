@@ -1,0 +1,125 @@
+"""The Debian package as it is built: what is in it, what it needs, and that Debian's own checks have nothing to say.
+
+That it can be installed and what it does then is shown in a booted system.
+"""
+
+import re
+import tarfile
+from pathlib import Path
+
+from kvm_exporter import __version__
+from lab.tree import REPOSITORY
+from tests.support.packaging.debian import NAME, DebianPackage, build, run
+from tests.support.tools import program
+from tests.support.tree import tracked
+
+CHANGELOG = REPOSITORY / "packaging/debian/changelog"
+MODULES = REPOSITORY / "kvm_exporter"
+
+
+def test_the_changelog_has_the_version() -> None:
+    """The version is said in one place; Debian's changelog has to follow it."""
+    version = run("dpkg-parsechangelog", "--file", CHANGELOG, "--show-field", "Version").strip()
+    assert re.fullmatch(re.escape(__version__) + r"-[1-9][0-9]*", version)
+
+
+def test_it_depends_on_debians_own_libraries(debian_package: DebianPackage) -> None:
+    """What pyproject.toml asks for, by Debian's names, and of cffi only what a built extension needs."""
+    assert debian_package.field("Package") == NAME
+    alternatives = debian_package.field("Depends").split(", ")
+    assert {dependency.partition(" ")[0] for dependency in alternatives} == {
+        "libc6",
+        "python3",
+        "python3-bcrypt",
+        "python3-cffi-backend-api-max",
+        "python3-cffi-backend-api-min",
+        "python3-h11",
+        "python3-prometheus-client",
+        "python3-systemd",
+        "python3-yaml",
+        "python3:any",
+    }
+    assert "python3 (>= 3.11)" in alternatives
+    # An extension of the stable ABI is for newer ones too.
+    assert "<< 3." not in debian_package.field("Depends")
+
+
+def test_what_is_in_it(debian_package: DebianPackage) -> None:
+    """Everything that is installed has its place, and nothing else is in there."""
+    root = debian_package.root
+    files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    modules = {f"usr/lib/python3/dist-packages/kvm_exporter/{path.name}" for path in MODULES.glob("*.py*")}
+    units = {path.name for path in (REPOSITORY / "packaging/systemd").iterdir()}
+    assert modules - files == set()
+    assert {name for name in files - modules if not re.search(r"/kvm_exporter-[^/]*\.dist-info/", name)} == {
+        "usr/bin/kvm-exporter",
+        "usr/lib/python3/dist-packages/kvm_exporter/_cpuid.abi3.so",
+        "usr/lib/python3/dist-packages/kvm_exporter/py.typed",
+        *(f"lib/systemd/system/{name}" for name in units if name.endswith((".service", ".socket"))),
+        f"usr/lib/systemd/catalog/{NAME}.catalog",
+        f"etc/default/{NAME}",
+        "usr/share/bash-completion/completions/kvm-exporter",
+        "usr/share/zsh/vendor-completions/_kvm-exporter",
+        "usr/share/man/man1/kvm-exporter.1.gz",
+        *(f"usr/share/{NAME}/systemd/{name}" for name in units if name.endswith(".conf")),
+        *(
+            f"usr/share/{NAME}/{name.removeprefix('dashboards/')}"
+            for name in tracked()
+            if name.startswith("dashboards/")
+        ),
+        f"usr/share/doc/{NAME}/README.md.gz",
+        f"usr/share/doc/{NAME}/benchmarks.md.gz",
+        f"usr/share/doc/{NAME}/changelog.Debian.gz",
+        f"usr/share/doc/{NAME}/changelog.gz",
+        f"usr/share/doc/{NAME}/copyright",
+        f"usr/share/doc/{NAME}/deploying.md.gz",
+        f"usr/share/doc/{NAME}/runbooks.md.gz",
+        f"usr/share/lintian/overrides/{NAME}",
+    }
+
+
+def test_only_the_plain_service_is_started(debian_package: DebianPackage, tmp_path: Path) -> None:
+    """The variant on a socket is for who chooses it; both are stopped when the package goes."""
+    run("dpkg-deb", "--control", debian_package.deb, tmp_path)
+    installs, removes = ((tmp_path / name).read_text(encoding="utf-8") for name in ("postinst", "prerm"))
+    assert re.findall(r"deb-systemd-invoke (\S+) (.*?) >", installs) == [
+        ("$_dh_action", "'prometheus-kvm-exporter.service'"),
+        ("try-restart", "'prometheus-kvm-exporter-socket.service' 'prometheus-kvm-exporter.socket'"),
+    ]
+    assert "deb-systemd-helper --quiet was-enabled 'prometheus-kvm-exporter.service'" in installs
+    assert re.search(r"if deb-systemd-helper debian-installed 'prometheus-kvm-exporter.socket'; then", installs)
+    stopped = " ".join(re.findall(r"deb-systemd-invoke stop (.*?) >", removes)).replace("'", "").split()
+    units = (REPOSITORY / "packaging/systemd").iterdir()
+    assert set(stopped) == {unit.name for unit in units if unit.suffix in {".service", ".socket"}}
+    assert (tmp_path / "conffiles").read_text(encoding="utf-8") == f"/etc/default/{NAME}\n"
+
+
+def test_what_it_installs_runs_with_debians_python(debian_package: DebianPackage) -> None:
+    """The program says which commit it was built from, and decodes a dump."""
+    installed = debian_package.root / "usr/bin/kvm-exporter"
+    modules = str(debian_package.root / "usr/lib/python3/dist-packages")
+    commit = run("git", "-C", REPOSITORY, "rev-parse", "--short=12", "HEAD").strip()
+    said = run(installed, "--version", PYTHONPATH=modules, PYTHONDONTWRITEBYTECODE="1")
+    assert said == f"kvm-exporter {__version__} (revision {commit})\n"
+    dump = REPOSITORY / "lab/dumps/qemu-default-invtsc.txt"
+    decoded = run(installed, "decode", dump, PYTHONPATH=modules, PYTHONDONTWRITEBYTECODE="1")
+    assert decoded == (REPOSITORY / "tests/golden/qemu-default-invtsc.txt").read_text(encoding="utf-8")
+    recorded = run(installed, "dump", PYTHONPATH=modules, PYTHONDONTWRITEBYTECODE="1")
+    assert recorded.startswith("CPU 0:\n")
+
+
+def test_lintian_has_nothing_to_say(debian_package: DebianPackage) -> None:
+    """Neither errors nor warnings nor hints; what is overridden has its reason beside it."""
+    said = run(program("lintian"), "--display-info", "--tag-display-limit=0", "--fail-on=none", debian_package.changes)
+    assert re.findall("^[EWI]: .*", said, re.MULTILINE) == []
+
+
+def test_the_sdist_alone_builds_the_same_package(debian_package: DebianPackage, tmp_path: Path) -> None:
+    """Without git, in another folder, later: the same bytes. So the sdist has everything, and nothing else gets in."""
+    with tarfile.open(debian_package.source) as sdist:
+        sdist.extractall(tmp_path, filter="data")
+    [tree] = tmp_path.iterdir()
+    when = run("git", "-C", REPOSITORY, "log", "-1", "--format=%ct").strip()
+    again = build(tmp_path / "again", tree=tree, SOURCE_DATE_EPOCH=when)
+    assert again.deb.name == debian_package.deb.name
+    assert again.deb.read_bytes() == debian_package.deb.read_bytes()

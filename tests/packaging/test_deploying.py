@@ -1,0 +1,177 @@
+"""docs/deploying.md: everything that is to be copied from it works, and everything that it names is there."""
+
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kvm_exporter import __version__
+from kvm_exporter.app.cli import build_parser
+from kvm_exporter.web.http import MAX_HEADER_BYTES
+from kvm_exporter.web.server import MAX_CONNECTIONS, MAX_TLS_CONNECTIONS
+from lab.exporter import exporter
+from lab.secure import PASSWORD, make_server
+from lab.tree import REPOSITORY
+from tests.support.monitoring.prometheus import prometheus
+from tests.support.packaging.debian import NAME, DebianPackage, run
+from tests.support.packaging.deploying import COMMANDS, FILES, SNIPPETS, TEXT, UNIT_FILES
+from tests.support.tools import RELEASES, monitoring_program, program
+
+PAGES = tuple(REPOSITORY.joinpath("docs").glob("*.md"))
+
+SERVICE = REPOSITORY / f"packaging/systemd/{NAME}.service"
+SHARE = f"/usr/share/{NAME}"
+UNITS = Path("/lib/systemd/system")
+"""Where the machine has systemd's own."""
+
+WEB_CONFIG = f"/etc/{NAME}/web.yml"
+PROMETHEUS = "/etc/prometheus/prometheus.yml"
+TARGETS = "/etc/prometheus/kvm/berlin.yml"
+GRAFANA = "/etc/grafana/provisioning/dashboards/kvm.yaml"
+
+TOO_NEW = "Failed to parse service type, ignoring: notify-reload"
+"""What systemd 252 says of a line that is for newer ones."""
+
+
+def test_every_snippet_is_one_that_is_checked() -> None:
+    """Commands, unit files, and the four files that the tests here know."""
+    assert {snippet.language for snippet in SNIPPETS} == {"sh", "ini", "yaml"}
+    assert set(FILES) - set(UNIT_FILES) == {WEB_CONFIG, PROMETHEUS, TARGETS, GRAFANA}
+    assert all(snippet.path for snippet in SNIPPETS if snippet.language != "sh")
+    assert TEXT.count("\n```") == 2 * len(SNIPPETS)
+
+
+def test_systemd_accepts_the_units(debian_package: DebianPackage, tmp_path: Path) -> None:
+    """In a system that has the package, and all drop-ins of the page, there is nothing that it could say."""
+    root = tmp_path / "root"
+    shutil.copytree(UNITS, root / UNITS.relative_to("/"), symlinks=True)
+    shutil.copytree(debian_package.root, root, symlinks=True, dirs_exist_ok=True)
+    for started in ("bin/sh", "opt/kvm-exporter/bin/kvm-exporter"):
+        (root / started).parent.mkdir(parents=True, exist_ok=True)
+        (root / started).touch(0o755)
+    names = set()
+    for path, text in UNIT_FILES.items():
+        file = root / path.removeprefix("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        names.add(re.sub(r"\.d/.*", "", path.removeprefix("/etc/systemd/system/")))
+    for unit in (f"{NAME}.service", f"{NAME}-socket.service"):
+        shutil.copytree(
+            root / SHARE.removeprefix("/") / "systemd", root / f"etc/systemd/system/{unit}.d", dirs_exist_ok=True
+        )
+        names.add(unit)
+    assert names > {f"{NAME}.service", f"{NAME}.socket", f"{NAME}-socket.service"}
+    said = run(program("systemd-analyze"), "verify", "--man=no", f"--root={root}", *sorted(names))
+    assert [line for line in said.splitlines() if TOO_NEW not in line] == []
+
+
+@pytest.fixture
+def server(debian_package: DebianPackage, tmp_path: Path) -> Path:
+    """The page's configuration of a Prometheus server, in a folder, with all files that it names."""
+    text = FILES[PROMETHEUS].replace(SHARE, f"{debian_package.root}{SHARE}").replace("/etc/prometheus", str(tmp_path))
+    make_server(tmp_path)
+    (tmp_path / "ca.crt").rename(tmp_path / "kvm-ca.crt")
+    (tmp_path / "kvm-password").write_text(PASSWORD)
+    (tmp_path / "kvm").mkdir()
+    (tmp_path / "kvm/berlin.yml").write_text(FILES[TARGETS])
+    (tmp_path / "prometheus.yml").write_text(text)
+    return tmp_path / "prometheus.yml"
+
+
+def test_prometheus_accepts_the_configuration(server: Path) -> None:
+    """With the rules of the package and the targets' file."""
+    said = run(monitoring_program("bookworm", "promtool"), "check", "config", server)
+    assert "2 rule files found" in said
+    assert "WARNING" not in said
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_prometheus_scrapes_with_tls_and_a_password(server: Path, release: str) -> None:
+    """The page's web configuration and its job fit, and the instance has no port."""
+    [job] = yaml.safe_load(server.read_text())["scrape_configs"]
+    settings = {key: value for key, value in job.items() if key not in {"job_name", "scrape_interval"}}
+    del settings["static_configs"], settings["file_sd_configs"]
+    web_config = server.with_name("web.yml")
+    web_config.write_text(FILES[WEB_CONFIG])
+    with (
+        exporter(f"--web.config.file={web_config}") as running,
+        prometheus(release, running.port, server.parent, yaml.safe_dump(settings)) as asked,
+    ):
+        target = asked.target()
+    assert (target["health"], target["lastError"]) == ("up", "")
+    assert target["labels"] == {"job": "kvm", "instance": "127.0.0.1"}
+
+
+def test_grafana_is_given_a_folder_that_is_there(debian_package: DebianPackage) -> None:
+    """A provider of the provisioning's version 1, of files."""
+    provisioning: dict[str, Any] = yaml.safe_load(FILES[GRAFANA])
+    assert provisioning["apiVersion"] == 1
+    [provider] = provisioning["providers"]
+    assert provider["type"] == "file"
+    assert (debian_package.root / provider["options"]["path"].removeprefix("/")).is_dir()
+
+
+def test_the_commands_are_well_formed() -> None:
+    """A shell can read them, and our own program knows its flags."""
+    run("sh", "-n", "-c", "".join(COMMANDS))
+    ours = [shlex.split(line)[1:] for line in "".join(COMMANDS).splitlines() if line.startswith("kvm-exporter ")]
+    assert ours
+    for words in ours:
+        build_parser().parse_args(["serve", *words] if words[0].startswith("-") else words)
+
+
+def test_versions_are_this_one() -> None:
+    """Files are named as they are built."""
+    versions = re.findall(r"kvm[-_]exporter[-_](\d[\d.]*\d)", TEXT)
+    assert set(versions) == {__version__}
+
+
+def test_numbers_are_those_that_hold() -> None:
+    """What limits an attacker."""
+    limits = dict(re.findall(r"^(\w+)=(\d+)M?$", SERVICE.read_text(encoding="utf-8"), re.MULTILINE))
+    assert f"{MAX_CONNECTIONS} connections, {MAX_TLS_CONNECTIONS} with TLS" in TEXT
+    assert f"{MAX_HEADER_BYTES // 1024} KiB of headers" in TEXT
+    assert f"up to {limits['MemoryMax']} MB and {limits['TasksMax']} threads" in TEXT
+
+
+def test_settings_exist() -> None:
+    """What a site changes to write the rules anew."""
+    written = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "dashboards").glob("*.py"))
+    named = set(re.findall(r"`([A-Z]{4,})`", TEXT))
+    assert named == {"COHORT", "EXPORTERS"}
+    assert all(re.search(rf"^{name} = ", written, re.MULTILINE) for name in named)
+
+
+NODE_EXPORTERS = {
+    "--collector.disable-defaults",
+    "--collector.cpu",
+    "--collector.cpu.info",
+    "--collector.cpu.info.flags-include",
+    "--collector.cpu.info.bugs-include",
+}
+"""Flags of the program that ours is measured beside."""
+
+
+def test_flags_exist() -> None:
+    """Those that the text names: of the exporter, all that have a dot."""
+    known = set(re.findall(r"--[a-z.-]+[a-z]", run(sys.executable, "-m", "kvm_exporter", "serve", "--help")))
+    for page in PAGES:
+        named = set(re.findall(r"--(?:no-)?[a-z]+\.[a-z.-]+[a-z]", page.read_text(encoding="utf-8")))
+        assert named - known - NODE_EXPORTERS == set(), page.name
+
+
+def test_units_and_files_exist(debian_package: DebianPackage) -> None:
+    """What systemctl and journalctl are told to look at, and the files that the package is said to have."""
+    own = {Path(path).name for path in UNIT_FILES}
+    units = {path.name for path in (REPOSITORY / "packaging/systemd").iterdir()} | own
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        named = re.findall(r"(?:systemctl [\w -]*?|journalctl -u |security )([\w-]*kvm[\w-]*(?:\.\w+)?)", text)
+        assert {name if "." in name else f"{name}.service" for name in named} - units == set(), page.name
+    for path in set(re.findall(r"/usr/(?:share|lib)/[\w./-]+\w", TEXT)) - {"/usr/lib64"}:
+        assert (debian_package.root / path.removeprefix("/")).exists(), path

@@ -1,0 +1,142 @@
+"""What docs/deploying.md has to be copied, in a booted Debian: as it stands there, and it does what the page says."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pip
+import pytest
+
+from lab.certificates import Certificates
+from lab.scrape import Scrape
+from lab.secure import basic, client, make_server
+from tests.support.packaging.container import Container, container
+from tests.support.packaging.debian import NAME, DebianPackage
+from tests.support.packaging.deploying import COMMANDS, FILES, UNIT_FILES
+from tests.support.packaging.installed import PACKAGES, apt, install
+from tests.support.packaging.unit import PORT, Unit, ask, scrape
+
+SERVICE = f"{NAME}.service"
+SOCKET = f"{NAME}.socket"
+KEYS = f"/etc/{NAME}"
+DROP_INS = "/etc/systemd/system"
+COLLECTED = "/var/lib/prometheus/node-exporter"
+
+
+@pytest.fixture(scope="module")
+def booted(debian_package: DebianPackage, wheel: Path) -> Iterator[Container]:
+    """A Debian 12 with the package, and the wheel and pip within reach."""
+    shared = {PACKAGES: debian_package.deb.parent, "/wheels": wheel.parent, "/pip": Path(pip.__file__).parents[1]}
+    with container("bookworm", *(f"--bind-ro={folder}:{name}" for name, folder in shared.items())) as machine:
+        install(machine, Path(debian_package.deb.name))
+        yield machine
+
+
+@pytest.fixture
+def machine(booted: Container) -> Iterator[Container]:
+    """The same; afterwards the page's files are taken away, and the service runs as it is installed."""
+    yield booted
+    booted.run("systemctl", "disable", "--now", SOCKET)
+    for path in (*UNIT_FILES, *(f"{DROP_INS}/{NAME}{unit}.d/tls.conf" for unit in (".service", "-socket.service"))):
+        booted.remove(path)
+    booted.run("systemctl", "daemon-reload")
+    booted.run("systemctl", "enable", "--now", SERVICE)
+
+
+def give(machine: Container, *paths: str) -> None:
+    """Write files of the page to where they belong."""
+    for path in paths:
+        machine.write(path, FILES[path])
+    machine.run("systemctl", "daemon-reload")
+
+
+def do(machine: Container, what: str) -> None:
+    """The commands of the page's only block that has a text in it; each has to succeed."""
+    [commands] = [block for block in COMMANDS if what in block]
+    machine.run("sh", "-e", "-c", commands)
+
+
+def give_keys(machine: Container, folder: Path) -> Certificates:
+    """The page's web configuration, and a certificate; made in a folder with the authority that clients trust."""
+    made = make_server(folder)
+    machine.write(f"{KEYS}/web.yml", FILES[f"{KEYS}/web.yml"])
+    for name in ("server.crt", "server.key"):
+        machine.write(f"{KEYS}/{name}", (made / name).read_text())
+    return made
+
+
+def test_what_pip_installed_runs_in_the_sandbox(machine: Container, wheel: Path) -> None:
+    """From a venv in /opt, with the page's drop-in."""
+    venv = "/opt/kvm-exporter"
+    machine.run("python3", "-m", "venv", "--without-pip", "--system-site-packages", venv)
+    pip_of_ours = ("env", "PYTHONPATH=/pip", "python3", "-m", "pip", f"--python={venv}/bin/python3")
+    machine.run(*pip_of_ours, "install", "--no-index", "--no-deps", "--ignore-installed", f"/wheels/{wheel.name}")
+    give(machine, f"{DROP_INS}/{SERVICE}.d/pip.conf")
+    service = Unit(machine, SERVICE)
+    service.start()
+    assert f"{venv}/bin/kvm-exporter" in machine.run("cat", f"/proc/{service.pid}/cmdline")
+    assert scrape(machine).value("kvm_exporter_sample_success") == 1
+
+
+def test_tls_and_a_password(machine: Container, tmp_path: Path) -> None:
+    """The page's commands, one after the other: only root can read the key, and the service serves with it."""
+    context = client(give_keys(machine, tmp_path))
+    do(machine, "systemd/tls.conf")
+    assert machine.run("stat", "--format=%U %a", f"{KEYS}/server.key") == "root 600\n"
+    assert ask(machine, context=context).status == 401
+    assert ask(machine, context=context, login=basic("prometheus")).status == 200
+
+
+def test_the_variant_on_a_socket(machine: Container, tmp_path: Path) -> None:
+    """It takes over from the plain service, with TLS as well, and the first scrape starts it."""
+    do(machine, "enable --now prometheus-kvm-exporter.socket")
+    socket, service = Unit(machine, SOCKET), Unit(machine, f"{NAME}-socket.service")
+    assert (Unit(machine, SERVICE).show("ActiveState"), service.show("ActiveState")) == ("inactive", "inactive")
+    assert scrape(machine).value("kvm_exporter_sample_success") == 1
+    assert service.show("ActiveState") == "active"
+
+    context = client(give_keys(machine, tmp_path))
+    machine.run("mkdir", f"{DROP_INS}/{service.name}.d")
+    machine.run("cp", f"/usr/share/{NAME}/systemd/tls.conf", f"{DROP_INS}/{service.name}.d")
+    machine.run("systemctl", "daemon-reload")
+    service.start()
+    assert ask(machine, context=context, login=basic("prometheus")).status == 200
+
+    give(machine, f"{DROP_INS}/{SOCKET}.d/address.conf")
+    do(machine, "restart prometheus-kvm-exporter.socket")
+    assert socket.show("Listen") == "192.0.2.1:10401 (Stream)"
+
+
+def test_a_timer_for_node_exporter(machine: Container) -> None:
+    """It writes the gauges where node_exporter looks, and keeps the first sample of this boot."""
+    machine.run("mkdir", "--parents", COLLECTED)
+    give(machine, f"{DROP_INS}/kvm-textfile.service", f"{DROP_INS}/kvm-textfile.timer")
+    do(machine, "kvm-textfile.timer")
+    machine.run("systemctl", "start", "kvm-textfile.service")
+    written = Scrape((machine.root / COLLECTED.lstrip("/") / "kvm.prom").read_text())
+    assert written.value("kvm_exporter_sample_success") == 1
+    assert written.value("kvm_boot_reference_timestamp_seconds") > 0
+    assert list((machine.root / "run/kvm-textfile").iterdir())
+    assert Unit(machine, "kvm-textfile.timer").show("ActiveState") == "active"
+    assert Unit(machine, SERVICE).show("ActiveState") == "inactive"
+    machine.run("systemctl", "disable", "--now", "kvm-textfile.timer")
+
+
+def test_the_variant_on_a_socket_outlives_an_upgrade_and_not_the_package(
+    booted: Container, debian_package: DebianPackage
+) -> None:
+    """A new version serves on; what was not chosen stays off; and when the package is purged, nobody listens."""
+    do(booted, "enable --now prometheus-kvm-exporter.socket")
+    service = Unit(booted, f"{NAME}-socket.service")
+    assert scrape(booted).value("kvm_exporter_sample_success") == 1
+    before = service.pid
+    apt(booted, "install", "--reinstall", f"{PACKAGES}/{debian_package.deb.name}")
+    assert scrape(booted).value("kvm_exporter_sample_success") == 1
+    assert service.pid not in {0, before}
+    assert Unit(booted, SERVICE).show("ActiveState") == "inactive"
+
+    apt(booted, "purge", NAME)
+    with pytest.raises(ConnectionRefusedError):
+        booted.connect(PORT)
+    assert booted.run("systemctl", "list-units", "--all", "--no-legend", f"{NAME}*") == ""
+    left = booted.run("find", "/etc", "/run", "/usr", "/var", "-name", "*kvm*exporter*")
+    assert {path for path in left.split() if path != KEYS} == set()

@@ -1,0 +1,124 @@
+"""What the units take away: as systemd rates it, and as a program finds that runs in place of the exporter."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from lab.tree import UNITS
+from tests.support.packaging import probe
+from tests.support.packaging.container import Container
+from tests.support.packaging.debian import NAME
+from tests.support.packaging.probe import WORKED
+from tests.support.packaging.unit import Unit, journal
+
+SERVICE, SOCKET, SOCKET_SERVICE = f"{NAME}.service", f"{NAME}.socket", f"{NAME}-socket.service"
+
+PROBE = "/usr/lib/kvm-exporter-probe.py"
+
+IN_PLACE = f"""
+[Service]
+Type=oneshot
+Restart=no
+WatchdogSec=0
+ExecStart=
+ExecStart=/usr/bin/python3 {PROBE}
+"""
+
+RUNTIME_DIRECTORY = f"/run/private/{NAME}"
+
+REFUSED = {
+    "read /etc/shadow": "EACCES",
+    "see process 1": "ENOENT",
+    "become root": "EPERM",
+    "packet socket": "EAFNOSUPPORT",
+    "netlink socket": "EAFNOSUPPORT",
+    "execute /bin/sh": "EACCES",
+    "execute /usr/bin/env": "EACCES",
+    "execute what it wrote": "EACCES",
+    "program in memory": "EPERM",
+    "namespace": "EPERM",
+    "io_uring": "EPERM",
+    "real-time priority": "EPERM",
+    "lower nice value": "EPERM",
+    "pin to a CPU": WORKED,
+}
+
+SOCKETS = {
+    SERVICE: {"IPv4 socket": WORKED, "IPv6 socket": WORKED, "raw socket": "EPERM"},
+    SOCKET_SERVICE: dict.fromkeys(("IPv4 socket", "IPv6 socket", "raw socket"), "EAFNOSUPPORT"),
+}
+
+
+@pytest.mark.parametrize(("unit", "most"), [(SERVICE, 1.5), (SOCKET_SERVICE, 0.5)])
+def test_systemds_own_rating(system: Container, unit: str, most: float) -> None:
+    """Nobody else's exporter is below 7."""
+    rating = system.run("systemd-analyze", "security", "--no-pager", f"--threshold={most * 10:.0f}", unit)
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", rating)
+    assert found is not None
+    assert 0 < float(found[1]) <= most
+
+
+def test_every_directive_is_known(system: Container) -> None:
+    """Systemd has nothing to say of the units but, where it is old, that it takes the first of two types."""
+    said = system.run("sh", "-c", f"systemd-analyze verify --man=no {SERVICE} {SOCKET} {SOCKET_SERVICE} 2>&1")
+    complaints = [
+        line for line in said.splitlines() if "Failed to parse service type, ignoring: notify-reload" not in line
+    ]
+    assert complaints == []
+
+
+@pytest.mark.parametrize("unit", [SERVICE, SOCKET_SERVICE])
+def test_what_a_program_in_there_may_do(system: Container, unit: str) -> None:
+    """As the service's user it reads no secret, writes nowhere, starts nothing; in the second, it opens no socket."""
+    shutil.copy(probe.__file__, system.root / PROBE.lstrip("/"))
+    exporter = Unit(system, unit)
+    with exporter.drop_in(IN_PLACE):
+        exporter.start()
+    found = json.loads(journal(system, "--lines=1", f"_SYSTEMD_UNIT={unit}"))
+    # The kernel refuses it, or a filter in front of it, depending on systemd's version.
+    assert found.pop("writable code") in {"EPERM", "EACCES"}
+    assert found.pop("folders") == [RUNTIME_DIRECTORY]
+    # systemd 254 and later hand over the file in which a service may ask to be told of a shortage of memory.
+    pressure = f"/sys/fs/cgroup/system.slice/{unit}/memory.pressure"
+    assert set(found.pop("files")) <= {f"{RUNTIME_DIRECTORY}/boot-reference.json", pressure}
+    assert found == REFUSED | SOCKETS[unit]
+
+
+def test_the_probe_finds_what_is_allowed(system: Container) -> None:
+    """Without the sandbox, as root, what the container itself allows does work: it is the unit that refuses."""
+    shutil.copy(probe.__file__, system.root / PROBE.lstrip("/"))
+    found = json.loads(system.run("env", "RUNTIME_DIRECTORY=/run", "python3", PROBE))
+    refused = {name for name, result in found.items() if isinstance(result, str) and result != WORKED}
+    assert refused <= {"io_uring", "namespace", "real-time priority", "lower nice value"}
+    assert {"/etc", "/usr/bin", "/tmp", "/run/lock"} <= set(found["folders"])  # noqa: S108 - it is about them
+
+
+def settings(unit: str) -> list[str]:
+    """The lines of a unit that mean something."""
+    lines = (UNITS / unit).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_the_variant_has_all_of_the_sandbox() -> None:
+    """The two services differ in nothing but where their sockets come from: what is added to one is for both."""
+    service, variant = set(settings(SERVICE)), set(settings(SOCKET_SERVICE))
+    assert service - variant == {
+        "Description=Prometheus exporter for the KVM CPUID leaves",
+        "ExecStart=/usr/bin/kvm-exporter serve $WEB_CONFIG $ARGS",
+        "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
+        "[Install]",
+        "WantedBy=multi-user.target",
+    }
+    assert variant - service == {
+        "Description=Prometheus exporter for the KVM CPUID leaves, on a socket of the service manager",
+        f"Conflicts={SERVICE}",
+        f"Requires={SOCKET}",
+        f"After={SERVICE}",
+        "ExecStart=/usr/bin/kvm-exporter serve --web.systemd-socket $WEB_CONFIG $ARGS",
+        f"User={NAME}",
+        "PrivateNetwork=yes",
+        "IPAddressDeny=any",
+        "RestrictAddressFamilies=AF_UNIX",
+    }

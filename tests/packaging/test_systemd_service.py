@@ -1,0 +1,279 @@
+"""The service in a booted Debian: started, reloaded, watched, killed and stopped by systemd, in its whole sandbox."""
+
+import os
+import ssl
+import stat
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from lab.exporter import exporter
+from lab.proc import wait_until
+from lab.scrape import Scrape
+from lab.secure import HASH, TLS, USERS, Reply, ask_on, basic, make_server
+from lab.tree import UNITS
+from tests.support.packaging.container import CommandError, Container
+from tests.support.packaging.installed import arguments
+from tests.support.packaging.unit import PORT, Unit, ask, connection, journal, scrape
+from tests.support.system.hog import hog
+from tests.support.tools import kvm_device
+
+ONLINE = os.sysconf("SC_NPROCESSORS_ONLN")
+ALL_CPUS = {("sampled",): ONLINE, ("retained",): 0, ("skipped",): 0, ("failed",): 0}
+
+BASELINE = "/etc/baseline.yml"
+WEB_CONFIG = "/etc/web.yml"
+
+
+def says(service: Unit) -> str:
+    """What ``systemctl status`` shows in its own line."""
+    status = service.system.run("systemctl", "status", "--no-pager", "--full", service.name)
+    [line] = [line for line in status.splitlines() if line.strip().startswith("Status: ")]
+    return line.strip().removeprefix("Status: ").strip('"')
+
+
+# Start.
+
+
+def test_it_is_active_when_it_is_ready(service: Unit) -> None:
+    """While the start is held up it is activating, and nobody listens; when it is active, it answers."""
+    service.stop()
+    service.system.run("mkfifo", "-m", "644", WEB_CONFIG)
+    with arguments(service.system, f"--web.config.file={WEB_CONFIG}"):
+        service.system.run("systemctl", "start", "--no-block", service.name)
+        service.wait_for("ActiveState", "activating")
+        time.sleep(0.5)
+        assert (service.show("ActiveState"), service.show("SubState")) == ("activating", "start")
+        with pytest.raises(ConnectionRefusedError):
+            service.system.connect(PORT)
+        (service.system.root / WEB_CONFIG.lstrip("/")).write_text("{}")
+        service.system.remove(WEB_CONFIG)
+        service.system.write(WEB_CONFIG, "{}")
+        service.wait_for("ActiveState", "active")
+    assert scrape(service.system).value("kvm_exporter_sample_success") == 1
+
+
+def test_status_shows_the_summary(service: Unit) -> None:
+    """In one line: what the hypervisor offers, and on how many CPUs."""
+    [(fingerprint,)] = scrape(service.system).values("kvm_fingerprint_info", "fingerprint")
+    assert f", fingerprint {fingerprint}; {ONLINE} of {ONLINE} CPUs sampled, 0 differ" in says(service)
+
+
+def machine(found: Scrape) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
+    """What metrics say of the machine, and not of the exporter, its start, or what it may open."""
+    others = ("kvm_exporter_", "kvm_boot_reference_", "kvm_host_")
+    return {name: found.series(name) for name in found.names if name.startswith("kvm_") and not name.startswith(others)}
+
+
+def test_the_metrics_inside_are_those_outside(service: Unit) -> None:
+    """In the sandbox it reads the same leaves, and the same evidence in /proc and /sys; process_* are there, too."""
+    inside = scrape(service.system)
+    with exporter() as running:
+        outside = running.scrape()
+    assert machine(inside) == machine(outside)
+    assert inside.values("kvm_cpus", "state") == ALL_CPUS
+    assert inside.value("kvm_exporter_sample_success") == 1
+    assert {name for name in outside.names if name.startswith("process_")} <= inside.names
+
+
+def test_wrong_flags_are_not_tried_again(service: Unit) -> None:
+    """They do not get better; the log says what is wrong."""
+    with arguments(service.system, "--nonsense"), pytest.raises(CommandError):
+        service.start()
+    assert (service.show("ActiveState"), service.show("ExecMainStatus"), service.show("NRestarts")) == (
+        "failed",
+        "2",
+        "0",
+    )
+    assert "kvm-exporter: unrecognized arguments: --nonsense" in service.log()
+
+
+# CPUs.
+
+
+def test_an_affinity_does_not_keep_it_from_other_cpus(service: Unit) -> None:
+    """CPUAffinity=0 says where the process runs; the reading thread goes to every CPU all the same."""
+    with service.drop_in("[Service]\nCPUAffinity=0\n"):
+        service.start()
+        assert "Cpus_allowed_list:\t0\n" in service.system.run("cat", f"/proc/{service.pid}/status")
+        found = scrape(service.system)
+    assert found.values("kvm_cpus", "state") == ALL_CPUS
+    assert {int(cpu) for (cpu, register) in found.values("kvm_cpu_register", "cpu", "register")} == set(range(ONLINE))
+
+
+def test_a_cpuset_that_leaves_a_cpu_out(service: Unit) -> None:
+    """That CPU's failure is shown, all else goes on; when the cpuset is widened, the next sample has the CPU again."""
+    left_out = ONLINE - 1
+    with service.system.cgroups.only_on(f"0-{left_out - 1}"):
+        service.reload()
+        wait_until(lambda: scrape(service.system).value("kvm_cpus", state="failed") == 1)
+        narrow = scrape(service.system)
+        page = ask(service.system, "/").body
+        status = says(service)
+    assert narrow.value("kvm_cpus", state="sampled") == ONLINE - 1
+    assert narrow.value("kvm_exporter_sample_success") == 1
+    assert f"CPU {left_out} failed: it is outside this process&#x27;s cpuset, or it went offline" in page
+    assert f"{ONLINE - 1} of {ONLINE} CPUs sampled" in status
+    service.reload()
+    wait_until(lambda: scrape(service.system).values("kvm_cpus", "state") == ALL_CPUS)
+    assert (service.show("ActiveState"), service.show("NRestarts")) == ("active", "0")
+
+
+# Reload.
+
+
+def test_a_reload_samples_again(service: Unit) -> None:
+    """It returns, and the machine has been read anew by the same process."""
+    pid = service.pid
+    assert scrape(service.system).value("kvm_exporter_samples_total", reason="signal") == 0
+    service.reload()
+    wait_until(lambda: scrape(service.system).value("kvm_exporter_samples_total", reason="signal") > 0)
+    service.wait_for("ActiveState", "active")
+    assert service.pid == pid
+
+
+def test_a_broken_configuration_on_reload(service: Unit) -> None:
+    """The last good one holds, and status, metrics and log say so, without any secret, until it is mended."""
+    system = service.system
+
+    def files(web: str, baseline: str) -> None:
+        system.write(WEB_CONFIG, web)
+        system.write(BASELINE, baseline)
+
+    def reload() -> Reply:
+        service.reload()
+        service.wait_for("ActiveState", "active")
+        return ask(system, login=basic("prometheus"))
+
+    files(USERS, "features: {required: [clocksource2]}")
+    with arguments(system, f"--web.config.file={WEB_CONFIG}", f"--baseline.file={BASELINE}"):
+        service.start()
+        files(f"{USERS}  {HASH}\n", "features: {required: [no_such_thing]}")
+        found = Scrape(reload().body)
+        holds = "is broken, the last good one holds"
+        assert says(service).endswith(f"; the baseline's file {holds}; the web configuration {holds}")
+        assert found.value("kvm_exporter_web_config_last_reload_successful") == 0
+        assert found.value("kvm_exporter_collector_success", collector="baseline") == 0
+        assert found.value("kvm_feature_expected", feature="clocksource2") == 1
+        assert ask(system).status == 401
+        files(USERS, "features: {required: [clocksource2]}")
+        mended = Scrape(reload().body)
+        assert mended.value("kvm_exporter_web_config_last_reload_successful") == 1
+        assert "broken" not in says(service)
+    log = service.log("--output=export")
+    assert "the web configuration stays as it was: " in log
+    assert "no_such_thing" in log
+    assert not [secret for secret in (HASH, HASH[-20:], *basic("prometheus").values()) if secret in log]
+
+
+# Restart.
+
+
+def test_one_that_hangs_is_ended_and_started_again(service: Unit) -> None:
+    """The watchdog notices; the log says where it hung."""
+    with service.drop_in("[Service]\nWatchdogSec=2s\nRestartSec=100ms\n"):
+        service.start()
+        before = service.pid
+        service.signal("STOP")
+        service.wait_for("NRestarts", "1")
+        service.wait_for("ActiveState", "active")
+        assert service.pid != before
+        assert scrape(service.system).value("kvm_exporter_sample_success") == 1
+        assert "Fatal Python error: Aborted" in journal(service.system, f"_PID={before}")
+    assert "Watchdog timeout" in journal(service.system, f"--unit={service.name}")
+
+
+def test_one_that_is_killed_is_started_again(service: Unit) -> None:
+    """After five seconds, and with the reference that was taken when this boot was first sampled."""
+    before, pid = scrape(service.system), service.pid
+    service.signal("KILL")
+    service.wait_for("NRestarts", "1")
+    service.wait_for("ActiveState", "active")
+    after = scrape(service.system)
+    assert service.pid != pid
+    name = "kvm_boot_reference_timestamp_seconds"
+    assert after.value(name) == before.value(name) < before.value("kvm_exporter_sample_timestamp_seconds")
+    assert after.value("kvm_boot_feature_changes", change="lost") == 0
+
+
+def test_no_scrape_is_cut_off(service: Unit) -> None:
+    """Scrapers ask without a pause while the service is restarted: whoever was let in gets a whole answer."""
+    system, stop = service.system, Event()
+    # A scrape takes long: a real-time task holds a CPU that every one of them visits.
+    with arguments(system, "--sample.max-age=1ms"), hog(ONLINE - 1), ThreadPoolExecutor(4) as pool:
+        service.start()
+        scrapers = [pool.submit(keep_asking, system, stop) for _ in range(4)]
+        for _ in range(2):
+            time.sleep(0.5)
+            service.start()
+        stop.set()
+        replies = [reply for scraper in scrapers for reply in scraper.result()]
+    assert {reply.status for reply in replies} == {200}
+    assert all("kvm_exporter_samples_total" in reply.body for reply in replies)
+    # Those that were being answered when the end came were told not to ask again on that connection.
+    assert [reply for reply in replies if reply.headers.get("connection") == "close"]
+
+
+def keep_asking(system: Container, stop: Event) -> list[Reply]:
+    """Scrape until the event. Raises ConnectionError or IncompleteRead if an answer does not come, or is cut off."""
+    replies = []
+    while not stop.is_set():
+        try:
+            connected = connection(system)
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+            continue
+        with closing(connected):
+            replies.append(ask_on(connected))
+    return replies
+
+
+# Drop-ins.
+
+
+def test_the_host_collector_may_open_kvm(service: Unit) -> None:
+    """With host.conf; /dev/kvm is there for its group alone, and in the sandbox not at all."""
+    kvm_device()
+    system = service.system
+    system.run("groupadd", "--system", "--force", "kvm")
+    device, group = system.root / "dev/kvm", system.run("getent", "group", "kvm").split(":")[2]
+    os.mknod(device, 0o660 | stat.S_IFCHR, os.makedev(10, 232))
+    os.chown(device, 0, int(group))
+    try:
+        assert ("host",) not in scrape(system).values("kvm_exporter_collector_success", "collector")
+        opened = (UNITS / "host.conf").read_text()
+        with service.drop_in(opened):
+            service.start()
+            found = scrape(system)
+        assert found.value("kvm_exporter_collector_success", collector="host") == 1
+        assert found.values("kvm_host_feature_supported", "feature")
+        with service.drop_in(opened.replace("DeviceAllow=/dev/kvm rw", "")):
+            service.start()
+            assert scrape(system).value("kvm_exporter_collector_success", collector="host") == 0
+    finally:
+        device.unlink()
+
+
+def test_keys_that_only_root_can_read(service: Unit, tmp_path: Path) -> None:
+    """With tls.conf the service manager hands them over; nothing of them is left anywhere."""
+    system = service.system
+    folder = "/etc/prometheus-kvm-exporter"
+    made = make_server(tmp_path)
+    for name in ("server.crt", "server.key"):
+        system.write(f"{folder}/{name}", (made / name).read_text(), 0o600)
+    system.write(f"{folder}/web.yml", TLS + USERS, 0o600)
+    trusting = ssl.create_default_context(cafile=str(made / "ca.crt"))
+    with service.drop_in((UNITS / "tls.conf").read_text()):
+        service.start()
+        assert ask(system, context=trusting).status == 401
+        reply = ask(system, context=trusting, login=basic("prometheus"))
+        assert (reply.status, "kvm_present 1" in reply.body) == (200, True)
+        # Nothing stays of the files that the keys were handed to OpenSSL in.
+        assert system.run("ls", "-A", "/run/prometheus-kvm-exporter").split() == ["boot-reference.json"]
+    log = service.log("--output=export")
+    assert not [line for line in (made / "server.key").read_text().splitlines() if line in log]
+    system.run("rm", "-r", folder)

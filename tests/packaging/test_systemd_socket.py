@@ -1,0 +1,103 @@
+"""The exporter without a network: systemd listens for it, starts it with the first connection, and keeps the socket."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+
+from tests.support.packaging.container import Container
+from tests.support.packaging.debian import NAME
+from tests.support.packaging.unit import Unit, ask, scrape
+
+PATH = "/run/kvm-exporter.sock"
+
+
+@pytest.fixture
+def service(system: Container) -> Unit:
+    """The variant's service, which its socket is to start."""
+    return Unit(system, f"{NAME}-socket.service")
+
+
+@pytest.fixture
+def socket_unit(system: Container, service: Unit) -> Iterator[Unit]:
+    """The socket, listening; its service has not been started."""
+    unit = Unit(system, f"{NAME}.socket")
+    service.stop()
+    unit.start()
+    yield unit
+    unit.stop()
+    service.stop()
+
+
+def test_the_first_connection_starts_it(system: Container, socket_unit: Unit, service: Unit) -> None:
+    """The socket takes the place of the other service; who connects is answered, from a network of its own."""
+    other = Unit(system, f"{NAME}.service")
+    assert (other.show("ActiveState"), service.show("ActiveState")) == ("inactive", "inactive")
+    assert socket_unit.show("ActiveState") == "active"
+    found = scrape(system)
+    assert (found.value("kvm_exporter_sample_success"), found.value("kvm_cpus", state="failed")) == (1, 0)
+    service.wait_for("ActiveState", "active")
+    assert "CPUs sampled, 0 differ" in service.show("StatusText")
+    networks = {system.run("readlink", f"/proc/{pid}/ns/net") for pid in (1, service.pid)}
+    assert len(networks) == 2
+
+
+def test_the_other_service_takes_the_port_back(system: Container, socket_unit: Unit, service: Unit) -> None:
+    """One of them has it; whichever is started last."""
+    ask(system)
+    other = Unit(system, f"{NAME}.service")
+    other.start()
+    assert (socket_unit.show("ActiveState"), service.show("ActiveState")) == ("inactive", "inactive")
+    assert scrape(system).value("kvm_exporter_sample_success") == 1
+
+
+def test_nobody_notices_a_restart(system: Container, socket_unit: Unit, service: Unit) -> None:
+    """The socket goes on listening: no scrape is refused, cut off or lost when the service is restarted, or killed."""
+    assert ask(system).status == 200
+    stop = Event()
+
+    def keep_asking() -> set[int]:
+        statuses = set()
+        while not stop.is_set():
+            statuses.add(ask(system).status)
+        return statuses
+
+    with ThreadPoolExecutor(2) as pool:
+        scrapers = [pool.submit(keep_asking) for _ in range(2)]
+        for _ in range(3):
+            time.sleep(0.3)
+            service.start()
+        stop.set()
+        assert [scraper.result() for scraper in scrapers] == [{200}, {200}]
+    before = scrape(system)
+    service.signal("KILL")
+    assert scrape(system).value("kvm_boot_reference_timestamp_seconds") == before.value(
+        "kvm_boot_reference_timestamp_seconds"
+    )
+    assert socket_unit.show("ActiveState") == "active"
+
+
+def test_a_socket_in_the_file_system(system: Container, socket_unit: Unit, service: Unit) -> None:
+    """It stays when the service ends, and the next connection starts the service again."""
+    settings = f"[Socket]\nListenStream=\nListenStream={PATH}\n"
+    scraper = ("python3", "-c", SCRAPER)
+    with socket_unit.drop_in(settings):
+        socket_unit.stop()
+        socket_unit.start()
+        assert "kvm_exporter_sample_success 1" in system.run(*scraper)
+        service.stop()
+        assert "kvm_exporter_sample_success 1" in system.run(*scraper)
+        assert f"listening on unix:{PATH}" in service.log()
+        socket_unit.stop()
+
+
+SCRAPER = f"""
+import http.client, socket
+connection = http.client.HTTPConnection("localhost")
+connection.sock = socket.socket(socket.AF_UNIX)
+connection.sock.connect({PATH!r})
+connection.request("GET", "/metrics")
+print(connection.getresponse().read().decode())
+"""

@@ -1,0 +1,282 @@
+"""What the log says of changes: words, level and fields; and the catalog that explains them."""
+
+import json
+import logging
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvm_exporter.app.log import JsonFormatter, LogfmtFormatter
+from kvm_exporter.app.systemd import journal_fields
+from kvm_exporter.collector.boot import Reference
+from kvm_exporter.collector.observer import Observation
+from kvm_exporter.kvm.leaves import Leaves
+from kvm_exporter.kvm.sample import Sample
+from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID, announce
+from kvm_exporter.report.table import summary
+from lab.readers import guest, sample_of
+from lab.tree import UNITS
+from tests.support.tools import program
+
+CATALOG = UNITS / "prometheus-kvm-exporter.catalog"
+
+ALL = guest(0x01007EFB)
+#: Without steal time and the stable clock, and with an unassigned bit.
+LESS = guest(0x0004_7EDB)
+STOLEN = guest(0x01007EDB)
+MOVED = guest(0x01007EFB, base=0x4000_0100)
+NO_KVM = Leaves(hypervisor_bit=True)
+BARE_METAL = Leaves(hypervisor_bit=False)
+
+CHANGED = "what the hypervisor offers changed"
+SINCE_BOOT = "what the hypervisor offers is not what it was when this boot was first sampled"
+
+STEAL = "steal_time (eax bit 5)"
+
+
+@pytest.fixture(autouse=True)
+def _everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+
+def fields(record: logging.LogRecord) -> Any:  # noqa: ANN401 - as the log has them
+    """The fields of a record."""
+    return record.__dict__["fields"]
+
+
+def change(earlier: Sample, later: Sample) -> None:
+    """One observation after another."""
+    announce(Observation(earlier), Observation(later))
+
+
+def start(reference: Leaves | None, now: Sample) -> None:
+    """The first observation of an exporter that finds a reference."""
+    announce(None, Observation(now, Reference(reference, 1704067100.0) if reference is not None else None))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "level", "words"),
+    [
+        (ALL, STOLEN, "WARNING", f"lost {STEAL}"),
+        (STOLEN, ALL, "INFO", f"gained {STEAL}"),
+        (
+            ALL,
+            LESS,
+            "WARNING",
+            f"lost {STEAL}, clocksource_stable_bit (eax bit 24); gained eax_bit_18 (eax bit 18)",
+        ),
+        (ALL, MOVED, "WARNING", "KVMKVMKVM at 0x40000100 instead of KVMKVMKVM at 0x40000000"),
+        (
+            guest(0x20),
+            NO_KVM,
+            "WARNING",
+            f"lost {STEAL}; a hypervisor without a signature instead of KVMKVMKVM at 0x40000000",
+        ),
+        (
+            BARE_METAL,
+            guest(0x20),
+            "WARNING",
+            f"gained {STEAL}; KVMKVMKVM at 0x40000000 instead of no hypervisor bit",
+        ),
+        (guest(0), guest(0, 1), "INFO", "gained hints_realtime (edx bit 0)"),
+    ],
+    ids=["lost", "gained", "both", "moved", "vanished", "appeared", "hint"],
+)
+def test_a_change_is_told(
+    caplog: pytest.LogCaptureFixture, before: Leaves, after: Leaves, level: str, words: str
+) -> None:
+    """A warning where a running kernel misses something; between samples with the CPUs, since the boot without."""
+    change(sample_of({0: before, 1: before}), sample_of({0: after, 1: after}))
+    start(before, sample_of({0: after}))
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        (level, f"{CHANGED} on CPU 0-1: {words}"),
+        (level, f"{SINCE_BOOT}: {words}"),
+    ]
+
+
+def test_cpus_that_cannot_be_read_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Those with the same reason together, from the start on; and when they can be read again."""
+    failing = sample_of({0: ALL}, failed={3: "held", 1: "offline", 2: "held"})
+    start(None, failing)
+    change(failing, failing)
+    change(failing, sample_of({0: ALL, 1: ALL, 3: ALL}, failed={2: "held"}))
+    assert [(record.levelname, record.message, fields(record)) for record in caplog.records] == [
+        ("WARNING", "CPU 1 cannot be read: offline", {"kvm_cpu": ("1",)}),
+        ("WARNING", "CPU 2-3 cannot be read: held", {"kvm_cpu": ("2", "3")}),
+        ("INFO", "CPU 1,3 can be read again", {"kvm_cpu": ("1", "3")}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        (sample_of({0: ALL, 1: STOLEN}), sample_of({0: ALL, 1: STOLEN})),
+        (sample_of({0: ALL}), sample_of({0: ALL, 1: ALL})),
+        (sample_of({0: ALL}, failed={1: "held"}), sample_of({0: ALL}, failed={1: "it went offline"})),
+        (sample_of({0: ALL}, failed={1: "held"}), sample_of({0: ALL})),
+        (sample_of({0: guest(1)}), sample_of({0: guest(1, max_leaf=0)})),
+    ],
+    ids=["same", "a CPU came", "a CPU fails on", "a CPU that failed left", "another highest leaf"],
+)
+def test_nothing_is_said_of_what_is_no_change(caplog: pytest.LogCaptureFixture, earlier: Sample, later: Sample) -> None:
+    """An unchanged offer, or CPUs that come and go."""
+    change(earlier, later)
+    assert caplog.messages == []
+
+
+def test_nothing_is_said_of_a_start_like_the_boot(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor where there is no reference; divergent CPUs are no drift."""
+    start(ALL, sample_of({0: ALL, 1: ALL, 2: STOLEN}))
+    start(None, sample_of({0: STOLEN}))
+    assert caplog.messages == []
+
+
+def test_after_the_start_a_change_is_held_against_the_sample_before(caplog: pytest.LogCaptureFixture) -> None:
+    """The boot reference is no longer asked: drift is told once."""
+    reference = Reference(ALL, 1704067100.0)
+    before = Observation(sample_of({0: STOLEN}), reference)
+    announce(before, Observation(sample_of({0: STOLEN}), reference))
+    assert caplog.messages == []
+    announce(before, Observation(sample_of({0: ALL}), reference))
+    assert caplog.messages == [f"{CHANGED} on CPU 0: gained {STEAL}"]
+
+
+def test_each_way_of_changing_is_told_with_its_cpus(caplog: pytest.LogCaptureFixture) -> None:
+    """One line each, with a level of its own."""
+    change(
+        sample_of({0: ALL, 1: ALL, 2: ALL, 5: ALL, 7: STOLEN, 8: ALL}),
+        sample_of({0: STOLEN, 1: STOLEN, 2: NO_KVM, 5: STOLEN, 7: ALL, 8: ALL}),
+    )
+    assert [
+        (record.levelname, record.message.split(": ")[0], fields(record)["kvm_cpu"]) for record in caplog.records
+    ] == [
+        ("WARNING", f"{CHANGED} on CPU 0-1,5", ("0", "1", "5")),
+        ("WARNING", f"{CHANGED} on CPU 2", ("2",)),
+        ("INFO", f"{CHANGED} on CPU 7", ("7",)),
+    ]
+
+
+def test_another_majority_is_a_change_on_no_cpu(caplog: pytest.LogCaptureFixture) -> None:
+    """CPUs left, and those that stayed offer what they did."""
+    change(sample_of({0: STOLEN, 1: ALL, 2: ALL}), sample_of({0: STOLEN}))
+    [record] = caplog.records
+    assert (record.levelname, record.message) == ("WARNING", f"{CHANGED}: lost {STEAL}")
+    assert fields(record)["kvm_cpu"] == ()
+
+
+def test_the_fields_of_a_change(caplog: pytest.LogCaptureFixture) -> None:
+    """What a program needs to know: each feature and CPU by itself, and both states as the first such CPU has them."""
+    change(sample_of({0: ALL, 1: STOLEN, 2: STOLEN, 3: ALL}), sample_of({0: ALL, 1: LESS, 2: LESS, 3: ALL}))
+    [record] = caplog.records
+    assert fields(record) == {
+        "message_id": CHANGE_ID,
+        "kvm_feature": ("clocksource_stable_bit", "eax_bit_18"),
+        "kvm_lost": "clocksource_stable_bit",
+        "kvm_gained": "eax_bit_18",
+        "kvm_before": summary(STOLEN),
+        "kvm_after": summary(LESS),
+        "kvm_cpu": ("1", "2"),
+    }
+
+
+def test_the_fields_of_drift_since_the_boot(caplog: pytest.LogCaptureFixture) -> None:
+    """The same, under another name and without CPUs."""
+    start(ALL, sample_of({0: NO_KVM, 1: NO_KVM, 2: ALL}))
+    [record] = caplog.records
+    assert fields(record) == {
+        "message_id": BOOT_DRIFT_ID,
+        "kvm_feature": tuple(fields(record)["kvm_lost"].split(",")),
+        "kvm_lost": "clocksource,nop_io_delay,clocksource2,async_pf,steal_time,pv_eoi,pv_unhalt,pv_tlb_flush,"
+        "async_pf_vmexit,pv_send_ipi,poll_control,pv_sched_yield,async_pf_int,clocksource_stable_bit",
+        "kvm_gained": "",
+        "kvm_before": summary(ALL),
+        "kvm_after": summary(NO_KVM),
+    }
+
+
+@pytest.fixture
+def record(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
+    """Two features lost and one gained on two CPUs."""
+    change(sample_of({0: ALL, 1: ALL}), sample_of({0: LESS, 1: LESS}))
+    [found] = caplog.records
+    return found
+
+
+def test_in_the_journal_fields_repeat(record: logging.LogRecord) -> None:
+    """``journalctl KVM_FEATURE=steal_time`` and ``KVM_CPU=1`` find it, whatever else changed."""
+    lost, gained = f"{STEAL}, clocksource_stable_bit (eax bit 24)", "eax_bit_18 (eax bit 18)"
+    assert list(journal_fields(record)) == [
+        f"MESSAGE={CHANGED} on CPU 0-1: lost {lost}; gained {gained}",
+        "PRIORITY=4",
+        "SYSLOG_IDENTIFIER=kvm-exporter",
+        "LOGGER=kvm_exporter.report.changes",
+        f"MESSAGE_ID={CHANGE_ID}",
+        "KVM_FEATURE=steal_time",
+        "KVM_FEATURE=clocksource_stable_bit",
+        "KVM_FEATURE=eax_bit_18",
+        "KVM_LOST=steal_time,clocksource_stable_bit",
+        "KVM_GAINED=eax_bit_18",
+        f"KVM_BEFORE={summary(ALL)}",
+        f"KVM_AFTER={summary(LESS)}",
+        "KVM_CPU=0",
+        "KVM_CPU=1",
+    ]
+
+
+def test_as_json_they_are_joined(record: logging.LogRecord) -> None:
+    """One object a line, every value a text."""
+    found = json.loads(JsonFormatter().format(record))
+    assert found["level"] == "warn"
+    assert (found["kvm_feature"], found["kvm_cpu"]) == ("steal_time,clocksource_stable_bit,eax_bit_18", "0,1")
+    assert found["message_id"] == CHANGE_ID
+
+
+def test_as_text_they_are_quoted(record: logging.LogRecord) -> None:
+    """One line, key by key."""
+    line = LogfmtFormatter().format(record)
+    assert f' kvm_before="{summary(ALL)}" ' in line
+    assert line.endswith(" kvm_cpu=0,1")
+    assert "\n" not in line
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A system with our catalog alone, which journalctl has accepted."""
+    folder = tmp_path / "usr/lib/systemd/catalog"
+    folder.mkdir(parents=True)
+    shutil.copy(CATALOG, folder)
+    assert journalctl(tmp_path, "--update-catalog") == ""
+    return tmp_path
+
+
+def journalctl(root: Path, *arguments: str) -> str:
+    """All that it says."""
+    command = [program("journalctl"), f"--root={root}", "--no-pager", *arguments]
+    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
+
+
+def test_every_message_is_in_the_catalog(root: Path) -> None:
+    """As journalctl itself reads it: both of ours, and nothing else."""
+    assert dict(line.split(" ", 1) for line in journalctl(root, "--list-catalog").splitlines()) == {
+        CHANGE_ID: "kvm-exporter: What the hypervisor offers this machine changed",
+        BOOT_DRIFT_ID: "kvm-exporter: What the hypervisor offers is not what it was when this boot began",
+    }
+
+
+@pytest.mark.parametrize("message_id", [CHANGE_ID, BOOT_DRIFT_ID])
+def test_the_catalog_shows_only_fields_that_there_are(
+    root: Path, caplog: pytest.LogCaptureFixture, message_id: str
+) -> None:
+    """Before, after, lost and gained stand in the text; a name without a field would stand there bare."""
+    change(sample_of({0: ALL}), sample_of({0: LESS}))
+    start(ALL, sample_of({0: LESS}))
+    [found] = [record for record in caplog.records if fields(record)["message_id"] == message_id]
+    text = journalctl(root, "--dump-catalog", message_id)
+    shown = set(re.findall("@([A-Z_]+)@", text))
+    assert shown == {"KVM_BEFORE", "KVM_AFTER", "KVM_LOST", "KVM_GAINED"}
+    assert shown <= {name.upper() for name in fields(found)}
+    assert max(map(len, text.splitlines())) <= 80

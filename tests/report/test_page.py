@@ -1,0 +1,418 @@
+"""The landing page: what it says of a machine in any state, that what it was told stays text, and its colours."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvm_exporter.collector.boot import Reference
+from kvm_exporter.collector.observer import Collected, Observation
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.kvm.features import FEATURES, feature_at, feature_named
+from kvm_exporter.kvm.leaves import BASES, KVM_SIGNATURE, Hypervisor, Kvm, Leaves, Timing
+from kvm_exporter.kvm.sample import Sample
+from kvm_exporter.page_style import DARK, LIGHT, STYLE
+from kvm_exporter.report.page import HEADERS, landing_page
+from lab.exporter import exporter
+from lab.readers import guest, sample_of
+from tests.support.rooms.outline import Outline
+
+ALL, DEFAULT, OLD = guest(0x01007EFB), guest(0x0100007B), guest(0x0100000B)
+BARE = Leaves(hypervisor_bit=False)
+OTHER = Leaves(hypervisor_bit=True, hypervisors=(Hypervisor(0x40000000, b"VMwareVMware", 0x40000010),))
+LINKS = {"Metrics": "/metrics", "Health": "/-/healthy"}
+TAGS = frozenset(
+    (
+        *("html", "head", "meta", "title", "style", "body", "header", "nav", "main", "footer", "section", "div"),
+        *("h1", "h2", "p", "span", "strong", "code", "time", "a", "ul", "li", "dl", "dt", "dd"),
+        *("table", "caption", "thead", "tbody", "tr", "th", "td"),
+    )
+)
+"""All that a page is made of: no script, no form, nothing that loads."""
+
+
+def observed(sample: Sample, boot: Leaves | None = None) -> Observation:
+    """An observation, with a boot reference or without."""
+    return Observation(sample, Reference(boot, 1704060000.0) if boot is not None else None)
+
+
+def page_of(observation: Observation | None, baseline: Baseline | None = None, *, success: bool = True) -> Outline:
+    """The page, two minutes and a bit after the sample."""
+    return Outline(landing_page(observation, LINKS, baseline, success=success, age=125.0))
+
+
+def rows_of(page: Outline) -> dict[str, dict[str, str]]:
+    """The table's cells by the feature's name and the column's class."""
+    found: dict[str, dict[str, str]] = {}
+    cells: dict[str, str] = {}
+    for tag, attributes, text in page.elements:
+        if tag in {"th", "td"}:
+            cells[attributes.get("class", "name").split(" ")[0]] = text
+        elif tag == "tr":
+            assert cells["name"] not in found
+            found[cells["name"]] = cells
+            cells = {}
+        elif tag == "thead":
+            found.clear()
+    return found
+
+
+TWO = sample_of({0: ALL, 1: ALL})
+LOST = observed(sample_of({0: DEFAULT, 1: DEFAULT}), guest(0x010002FB))
+HELD = "another task holds it"
+
+
+@pytest.mark.parametrize(
+    ("observation", "level", "headline", "details"),
+    [
+        (None, "CRITICAL", "No sample yet", ["Nothing could be read so far; the log says why."]),
+        (observed(TWO), "OK", "KVM, all 2 CPUs alike", []),
+        (observed(TWO, ALL), "OK", "KVM, all 2 CPUs alike, nothing changed since boot", []),
+        (observed(sample_of({0: ALL}), ALL), "OK", "KVM, 1 CPU, nothing changed since boot", []),
+        (observed(sample_of({0: ALL}, skipped=[1, 2])), "OK", "KVM, 1 of 3 CPUs sampled, all alike", []),
+        (
+            LOST,
+            "WARNING",
+            "2 features lost since boot",
+            ["Lost since boot: pv_unhalt (eax bit 7), pv_tlb_flush (eax bit 9)"],
+        ),
+        (
+            observed(TWO, guest(0x01007EFA)),
+            "NOTE",
+            "1 feature gained since boot; KVM, all 2 CPUs alike",
+            ["Gained since boot: clocksource (eax bit 0)"],
+        ),
+        (
+            observed(TWO, guest(0x01007EFB, base=0x40000100)),
+            "WARNING",
+            "Hypervisor changed since boot",
+            ["Since boot: KVMKVMKVM at 0x40000000 instead of KVMKVMKVM at 0x40000100"],
+        ),
+        (
+            observed(sample_of({0: DEFAULT, 1: OLD, 2: DEFAULT})),
+            "WARNING",
+            "CPU 1 differs",
+            ["CPU 1: lacks async_pf (eax bit 4), steal_time (eax bit 5), pv_eoi (eax bit 6)"],
+        ),
+        (
+            observed(sample_of({0: OLD, 1: OLD, 2: OLD, 3: guest(0x0100001B), 4: guest(0x0100001B), 5: guest(0x0B)})),
+            "WARNING",
+            "3 CPUs differ",
+            ["CPU 3-4: has async_pf (eax bit 4)", "CPU 5: lacks clocksource_stable_bit (eax bit 24)"],
+        ),
+        (
+            observed(sample_of({0: ALL}, failed={1: HELD})),
+            "WARNING",
+            "CPU 1 could not be read",
+            [f"CPU 1 failed: {HELD}"],
+        ),
+        (
+            observed(sample_of({}, anywhere=ALL, failed=dict.fromkeys(range(5), "no"))),
+            "WARNING",
+            "5 CPUs could not be read",
+            [
+                "What follows is what a thread read where it happened to run.",
+                "The end of this page says for each CPU why it could not be read.",
+            ],
+        ),
+        (
+            observed(sample_of({0: BARE}), BARE),
+            "NOTE",
+            "No KVM",
+            [
+                "No hypervisor bit in leaf 1 (bare metal, or hidden)",
+                "That is a state, not an error: KVM's features exist under KVM only.",
+            ],
+        ),
+        (
+            observed(sample_of({0: OTHER}), guest(0x0B)),
+            "CRITICAL",
+            "KVM is gone since boot; 3 features lost since boot",
+            [
+                "The hypervisor says 'VMwareVMware' at 0x40000000",
+                "Lost since boot: clocksource (eax bit 0), nop_io_delay (eax bit 1), clocksource2 (eax bit 3)",
+            ],
+        ),
+        (
+            observed(sample_of({0: guest(0)}), BARE),
+            "WARNING",
+            "Hypervisor changed since boot",
+            ["Since boot: KVMKVMKVM at 0x40000000 instead of no hypervisor bit"],
+        ),
+    ],
+)
+def test_the_headline_says_how_the_machine_is(
+    observation: Observation | None, level: str, headline: str, details: list[str]
+) -> None:
+    """The page's title, its level and its headline; under it, what exactly."""
+    page = page_of(observation)
+    assert page.texts("title") == [f"{headline} - kvm-exporter"]
+    assert page.texts("h1") == [f"{level} {headline}"]
+    assert [text for text in page.texts("li") if text not in LINKS][: len(details) or None] == details
+    assert page.texts("section")[0].startswith(f"\n{level} {headline}")
+
+
+def test_a_failed_attempt_comes_first() -> None:
+    """What is shown is the last good sample, and the page says so, whatever else there is to say."""
+    page = page_of(LOST, success=False)
+    assert page.texts("h1") == ["WARNING Last attempt to sample failed; 2 features lost since boot"]
+    assert "This is the last sample that succeeded; the log says why there is no newer one." in page.texts("li")
+
+
+def test_a_baseline_is_compared() -> None:
+    """Each feature that is not as declared is named; a baseline that is met is not mentioned."""
+    baseline = Baseline(required=(feature_named("pv_unhalt"), FEATURES[0]), forbidden=(feature_named("steal_time"),))
+    page = page_of(observed(sample_of({0: DEFAULT})), baseline)
+    assert page.texts("h1") == ["WARNING 2 features not as the baseline declares"]
+    assert page.texts("li")[len(LINKS) :] == [
+        "Baseline: pv_unhalt (eax bit 7): required, but not offered on every CPU",
+        "Baseline: steal_time (eax bit 5): forbidden, but offered on every CPU",
+    ]
+    assert page_of(observed(sample_of({0: DEFAULT})), Baseline()).texts("h1") == ["OK KVM, 1 CPU"]
+
+
+def test_every_reason_of_many_failures_is_there() -> None:
+    """Below the table: they would push it away."""
+    failed = dict.fromkeys(range(300), "no")
+    page = page_of(observed(sample_of({300: ALL}, failed=failed)))
+    assert page.texts("li")[-300:] == [f"CPU {cpu} failed: {why}" for cpu, why in failed.items()]
+    assert page.texts("h2") == ["Hypervisor", "Features", "CPUs that could not be read"]
+
+
+def test_a_row_says_all_that_is_known_of_a_bit() -> None:
+    """Place, offer, CPUs, boot reference, use, host and meaning; columns of which nothing is known are not there."""
+    sample = sample_of({0: DEFAULT, 1: OLD, 2: DEFAULT}, anywhere=OLD, retained={3: ALL})
+    everything = Observation(
+        sample,
+        Reference(guest(0x010002FB), 0.0),
+        in_use={feature_named("steal_time"): True, feature_named("pv_unhalt"): False},
+        host=Registers(0x01007EFB, 0, 0, 0),
+        collectors={"guest": Collected(success=True, duration=0.0)},
+    )
+    rows = rows_of(page_of(everything))
+    assert rows["steal_time"] == {
+        "name": "steal_time",
+        "bit": "eax 5",
+        "offered": "yes",
+        "cpus": "3 of 4",
+        "boot": "same",
+        "used": "yes",
+        "host": "yes",
+        "meaning": "steal time can be enabled",
+    }
+    columns = ("offered", "cpus", "boot", "used", "host")
+    assert [rows["pv_unhalt"][column] for column in columns] == ["no", "1 of 4", "lost", "no", "yes"]
+    assert [rows["hints_realtime"][column] for column in columns] == ["no", "0 of 4", "same", "?", "?"]
+    assert rows_of(page_of(observed(sample)))["steal_time"].keys() == {"name", "bit", "offered", "cpus", "meaning"}
+
+
+def test_what_is_out_of_order_is_marked() -> None:
+    """The rows, and in them the cells, of bits that were lost, gained, or are not the same on all CPUs."""
+    page = page_of(observed(sample_of({0: DEFAULT, 1: OLD, 2: DEFAULT}), guest(0x010002FA)))
+    assert {text.split("eax")[0] for text in page.texts("tr", "warning")} == {
+        *("async_pf", "steal_time", "pv_eoi", "pv_unhalt", "pv_tlb_flush")
+    }
+    assert [text.split("eax")[0] for text in page.texts("tr", "note")] == ["clocksource"]
+    assert page.texts("td", "warning") == ["2 of 3", "2 of 3", "2 of 3", "lost", "lost"]
+    assert page.texts("td", "note") == ["gained"]
+
+
+def test_the_machine_is_described() -> None:
+    """All signatures, fingerprint, words, CPUs, frequencies, clocksource, and the two times."""
+    kvm = Kvm(0x40000100, 0x0100007B, 1, timing=Timing(2_599_997, 1_000_000))
+    found = (Hypervisor(0x40000000, b"Microsoft Hv", 0x40000005), Hypervisor(0x40000100, KVM_SIGNATURE, 0x40000110))
+    leaves = Leaves(hypervisor_bit=True, hypervisors=found, kvm=kvm)
+    sample = sample_of({0: leaves}, retained={1: leaves}, skipped=[2])
+    page = page_of(Observation(sample, Reference(leaves, 1704060000.9), kvmclock_is_current=True))
+    terms = [(text, "") if tag == "dt" else ("", text) for tag, _, text in page.elements if tag in {"dt", "dd"}]
+    assert [term or value for term, value in terms] == [
+        *("Signature", "Microsoft Hv at 0x40000000", "highest leaf 0x40000005"),
+        *("Signature", "KVMKVMKVM at 0x40000100", "highest leaf 0x40000110"),
+        *("Fingerprint", "671fa1834330d3c4", "Feature leaf", "EAX 0x0100007b, EDX 0x00000001"),
+        *("CPUs", "3 online, 1 sampled, 1 retained, 1 skipped"),
+        *("Frequencies", "TSC 2600 MHz, APIC bus 1000 MHz", "Current clocksource", "kvm-clock"),
+        *("First sampled in this boot", "2023-12-31 22:00:00 UTC"),
+    ]
+    times = [attributes["datetime"] for tag, attributes, _ in page.elements if tag == "time"]
+    assert times == ["2024-01-01T00:00:00Z", "2023-12-31T22:00:00Z"]
+    assert page.texts("p", "when") == ["Sampled 2024-01-01 00:00:00 UTC, 2 minutes before this page was loaded."]
+
+
+def test_where_there_is_no_feature_leaf_the_page_says_so() -> None:
+    """The signature with a highest leaf below the features is KVM that offers nothing."""
+    page = page_of(observed(sample_of({0: guest(0x0B, max_leaf=0x40000000)})))
+    assert "none: the highest leaf is below it" in page.texts("dd")
+    assert {cells["offered"] for cells in rows_of(page).values()} == {"no"}
+
+
+@pytest.mark.parametrize(
+    ("age", "words"),
+    [
+        (-5.0, "less than a second"),
+        (0.9, "less than a second"),
+        (1.0, "1 second"),
+        (59.9, "59 seconds"),
+        (60.0, "1 minute"),
+        (7199.0, "1 hour"),
+        (86400 * 3.5, "3 days"),
+    ],
+)
+def test_the_age_is_in_words(age: float, words: str) -> None:
+    """In the largest unit that it fills, rounded down; a clock that went back is no age."""
+    assert f", {words} before this page was loaded.</p>" in landing_page(observed(TWO), LINKS, age=age)
+
+
+def test_what_came_from_elsewhere_is_text() -> None:
+    """Signatures, reasons and paths with markup and quotes in them arrive as they are, and close nothing."""
+    tricks = [b"<script>'\"&x", b'"><img src=x', b"</dd></dl>&l"]
+    hypervisors = tuple(Hypervisor(0x40000000 + 0x100 * n, trick, 0x40000000) for n, trick in enumerate(tricks))
+    sample = sample_of({0: Leaves(hypervisor_bit=True, hypervisors=hypervisors)}, failed={7: "</ul><b id='x'>\" &lt;"})
+    page = Outline(landing_page(observed(sample, ALL), {"Metrics": '/"><script>', "<i>": "/"}))
+    assert page.tags.keys() <= TAGS
+    assert [text.split(" at ")[0] for text in page.texts("dd") if " at " in text] == [
+        trick.decode() for trick in tricks
+    ]
+    assert "CPU 7 failed: </ul><b id='x'>\" &lt;" in page.texts("li")
+    assert [attributes["href"] for tag, attributes, _ in page.elements if tag == "a"] == ['/"><script>', "/"]
+
+
+WORDS = st.integers(0, 2**32 - 1)
+HYPERVISORS = st.builds(Hypervisor, st.sampled_from(BASES), st.binary(min_size=12, max_size=12), WORDS)
+KVMS = st.builds(
+    Kvm,
+    st.sampled_from(BASES),
+    WORDS,
+    WORDS,
+    has_leaf=st.booleans(),
+    timing=st.none() | st.builds(Timing, WORDS, WORDS),
+)
+LEAVES = st.builds(
+    Leaves, st.booleans(), st.lists(HYPERVISORS, max_size=3).map(tuple), st.none() | KVMS
+) | st.sampled_from([ALL, DEFAULT, BARE])
+CPUS = st.dictionaries(
+    st.integers(0, 8191),
+    st.tuples(st.sampled_from(["sampled", "retained"]), LEAVES)
+    | st.tuples(st.just("failed"), st.text())
+    | st.just(("skipped", "")),
+    max_size=8,
+)
+SECONDS = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@st.composite
+def observations(draw: st.DrawFn) -> Observation:
+    """Anything that could be seen, likely or not."""
+    cpus: dict[str, dict[int, object]] = {"sampled": {}, "retained": {}, "failed": {}, "skipped": {}}
+    for cpu, (state, value) in draw(CPUS).items():
+        cpus[state][cpu] = value
+    sample = Sample(
+        anywhere=draw(LEAVES),
+        timestamp=draw(SECONDS),
+        boottime=0.0,
+        duration=0.0,
+        **cpus,  # type: ignore[arg-type]
+    )
+    return Observation(
+        sample,
+        draw(st.none() | st.builds(Reference, LEAVES, SECONDS)),
+        in_use=draw(st.dictionaries(st.sampled_from(FEATURES), st.booleans())),
+        kvmclock_is_current=draw(st.none() | st.booleans()),
+        host=draw(st.none() | st.builds(Registers, WORDS, WORDS, WORDS, WORDS)),
+        collectors=draw(st.sampled_from([{}, {"guest": Collected(success=True, duration=0.0)}])),
+    )
+
+
+def names_to_show(observation: Observation) -> set[str]:
+    """The features that have metrics: under KVM all that are assigned or set somewhere, and what was set at boot."""
+    sample = observation.sample
+    boot = observation.reference.leaves.kvm if observation.reference is not None else None
+    words = [boot] if boot is not None else []
+    if sample.common.kvm is not None:
+        words += [leaves.kvm for leaves in (sample.common, *sample.known.values()) if leaves.kvm is not None]
+    bits = {feature_at("eax", bit).name for kvm in words for bit in range(32) if kvm.eax >> bit & 1}
+    bits |= {feature_at("edx", bit).name for kvm in words for bit in range(32) if kvm.edx >> bit & 1}
+    return bits | {feature.name for feature in FEATURES if sample.common.kvm is not None}
+
+
+@given(observations(), SECONDS, st.booleans())
+def test_any_observation_is_a_page(observation: Observation, age: float, success: bool) -> None:  # noqa: FBT001
+    """It is well-formed, of known elements alone, with its headings in order, every feature's row and every reason."""
+    page = Outline(landing_page(observation, LINKS, success=success, age=age))
+    assert page.declaration == "DOCTYPE html"
+    assert page.tags.keys() <= TAGS
+    assert [page.tags[tag] for tag in ("html", "title", "header", "nav", "main", "footer", "h1")] == [1] * 7
+    levels = [int(tag[1]) for tag, *_ in page.elements if tag in {"h1", "h2"}]
+    assert levels[0] == 1
+    assert all(later - earlier <= 1 for earlier, later in pairwise(levels))
+    rows = rows_of(page)
+    assert rows.keys() == names_to_show(observation)
+    assert [text for text in page.texts("li") if " failed: " in text] == [
+        f"CPU {cpu} failed: {why}" for cpu, why in sorted(observation.sample.failed.items())
+    ]
+
+
+def test_the_policy_allows_the_style_alone() -> None:
+    """The hash is that of the style in the page, and nothing else may be loaded, sent or framed."""
+    [style] = page_of(observed(TWO)).texts("style")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert dict(HEADERS) == {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-store",
+    }
+
+
+def test_the_baseline_is_the_file_as_it_is_now(tmp_path: Path) -> None:
+    """A person who has just edited it sees what it says."""
+    file = tmp_path / "baseline.yml"
+    file.write_text("features: {required: [edx_bit_31]}")
+    with exporter(f"--baseline.file={file}") as running:
+        before = Outline(running.get("/"))
+        file.write_text("features: {forbidden: [edx_bit_31]}")
+        after = Outline(running.get("/"))
+    assert "1 feature not as the baseline declares" in before.texts("h1")[0]
+    assert "Baseline: edx_bit_31 (edx bit 31): required, but not offered on every CPU" in before.texts("li")
+    assert "baseline" not in after.texts("h1")[0]
+
+
+def luminance(colour: str) -> float:
+    """How bright a colour is, from 0 to 1: WCAG 2.2's relative luminance."""
+    channels = (int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5))
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.2's contrast ratio, from 1 to 21."""
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+TONES = ("ok", "note", "warning", "critical")
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
+def test_everything_can_be_read(palette: Mapping[str, str]) -> None:
+    """Each ink stands out from each ground that it may be on by 4.5 to 1, as WCAG's level AA wants."""
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    grounds = ("ground", "sheet", *(f"{tone}-tint" for tone in TONES))
+    for ground in grounds:
+        for ink in ("ink", "muted", "link", *TONES):
+            assert contrast(palette[ink], palette[ground]) >= 4.5, (ink, ground)
+
+
+def test_the_style_has_no_colour_of_its_own() -> None:
+    """Every colour is one of the palettes', and both have the same names, each of them used."""
+    assert set(re.findall(r"#[0-9a-f]{3,8}\b", STYLE)) == {*LIGHT.values(), *DARK.values()}
+    names = set(re.findall(r"var\(--([a-z-]+)\)", STYLE))
+    assert names - {"tone", "tint"} == LIGHT.keys() == DARK.keys()

@@ -1,0 +1,283 @@
+"""What people read in the terminal, and what their scripts read."""
+
+import json
+
+import pytest
+
+from kvm_exporter.collector.observer import Collected, Observation
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.drift import Difference, difference
+from kvm_exporter.kvm.features import feature_named
+from kvm_exporter.kvm.leaves import Hypervisor, Leaves
+from kvm_exporter.report.table import as_json, comparison, describe, divergence, summary, table
+from lab.readers import BASE, Machine, guest, kvm_rows, reader, sample_of
+
+DEFAULT, ALL, OLD = guest(0x0100007B), guest(0x01007EFB), guest(0x0100000B)
+BARE_METAL, HIDDEN = Leaves(hypervisor_bit=False), Leaves(hypervisor_bit=True)
+HYPERV = Hypervisor(BASE, b"Microsoft Hv", BASE + 5)
+BESIDE_HYPERV = guest(0x01007EFB, base=0x4000_0100)
+TWO_NAMES = Leaves(hypervisor_bit=True, hypervisors=(HYPERV, *BESIDE_HYPERV.hypervisors), kvm=BESIDE_HYPERV.kvm)
+
+
+@pytest.mark.parametrize(
+    ("leaves", "expected"),
+    [
+        (ALL, "KVM at 0x40000000, features EAX 0x01007efb, EDX 0x00000000, fingerprint a56f971aee6ec7ef"),
+        (
+            guest(0x0100007B, 1, base=0x4000_0100),
+            "KVM at 0x40000100, features EAX 0x0100007b, EDX 0x00000001, fingerprint 671fa1834330d3c4",
+        ),
+        (TWO_NAMES, "KVM at 0x40000100, features EAX 0x01007efb, EDX 0x00000000, fingerprint ea8ad771a49f8e27"),
+        (
+            Leaves(hypervisor_bit=True, hypervisors=(HYPERV,)),
+            "no KVM: the hypervisor says 'Microsoft Hv' at 0x40000000",
+        ),
+        (
+            Leaves(hypervisor_bit=True, hypervisors=(HYPERV, Hypervisor(0x4000_0100, b"XenVMMXenVMM", 0))),
+            "no KVM: the hypervisor says 'Microsoft Hv' at 0x40000000, 'XenVMMXenVMM' at 0x40000100",
+        ),
+        (HIDDEN, "no KVM: a hypervisor is present, but shows no signature"),
+        (BARE_METAL, "no KVM: no hypervisor bit in leaf 1 (bare metal, or hidden)"),
+    ],
+)
+def test_a_summary_is_one_line_that_says_what_was_found(leaves: Leaves, expected: str) -> None:
+    """KVM with its words, another hypervisor by its name, or what little there is."""
+    assert summary(leaves) == expected
+
+
+LIVE = Observation(
+    sample=sample_of(
+        {0: ALL, 1: DEFAULT, 2: ALL, 3: guest(0x81007EFB)},
+        retained={4: ALL},
+        skipped=[5, 6],
+        failed={8: "held", 7: "gone"},
+    ),
+    in_use={feature_named("steal_time"): True, feature_named("pv_unhalt"): False},
+    host=Registers(0x01007AFB, 0, 0, 0),
+    collectors={"guest": Collected(success=True, duration=0.1)},
+)
+
+
+LACKING = (
+    "lacks pv_unhalt (eax bit 7), pv_tlb_flush (eax bit 9), async_pf_vmexit (eax bit 10), pv_send_ipi (eax bit 11), "
+    "poll_control (eax bit 12), pv_sched_yield (eax bit 13), async_pf_int (eax bit 14)"
+)
+"""What QEMU's default words lack beside everything that KVM offers."""
+
+
+def test_the_table_of_a_machine() -> None:
+    """Every bit with what most CPUs are offered, on how many, used and supported; then CPUs that differ or failed."""
+    lines = table(LIVE).splitlines()
+    assert lines[:5] == [
+        "KVM at 0x40000000, features EAX 0x01007efb, EDX 0x00000000, fingerprint a56f971aee6ec7ef",
+        "  signature KVMKVMKVM at 0x40000000, highest leaf 0x40000001",
+        "",
+        "BIT     FEATURE                 OFFERED   CPUS  USED  HOST MEANING",
+        "eax 0   clocksource             yes          5  ?     yes  kvmclock at the old MSRs 0x11 and 0x12",
+    ]
+    assert [" ".join(line.split()[:7]) for line in lines[9:24]] == [
+        "eax 5 steal_time yes 5 yes yes",
+        "eax 6 pv_eoi yes 5 ? yes",
+        "eax 7 pv_unhalt yes 4 no yes",
+        "eax 9 pv_tlb_flush yes 4 ? yes",
+        "eax 10 async_pf_vmexit yes 4 ? no",
+        "eax 11 pv_send_ipi yes 4 ? yes",
+        "eax 12 poll_control yes 4 ? yes",
+        "eax 13 pv_sched_yield yes 4 ? yes",
+        "eax 14 async_pf_int yes 4 ? yes",
+        "eax 15 msi_ext_dest_id no 0 ? ?",
+        "eax 16 hc_map_gpa_range no 0 ? ?",
+        "eax 17 migration_control no 0 ? ?",
+        "eax 24 clocksource_stable_bit yes 5 ? yes",
+        "eax 31 eax_bit_31 no 1 ? ?",
+        "edx 0 hints_realtime no 0 ? ?",
+    ]
+    assert lines[24:] == [
+        "",
+        "CPUs: 9 online, 4 sampled, 1 retained, 2 skipped, 2 failed",
+        f"CPU 1 differs: {LACKING}",
+        "CPU 3 differs: has eax_bit_31 (eax bit 31)",
+        "CPU 7 failed: gone",
+        "CPU 8 failed: held",
+    ]
+
+
+def test_the_table_of_a_dump_says_nothing_of_kernel_and_host() -> None:
+    """Nobody asked them: there are no such columns."""
+    lines = table(Observation(sample_of({0: ALL}))).splitlines()
+    assert lines[3] == "BIT     FEATURE                 OFFERED   CPUS  MEANING"
+    assert lines[4] == "eax 0   clocksource             yes          1  kvmclock at the old MSRs 0x11 and 0x12"
+
+
+def test_the_table_shows_frequencies_where_there_are_any() -> None:
+    """In MHz, as data sheets do."""
+    rows = kvm_rows(0x0100007B, timing=Registers(2_599_997, 1_000_000, 0, 0))
+    lines = table(Observation(look(Machine({0: reader(rows)}), Selection(), None))).splitlines()
+    assert lines[1:3] == [
+        "  signature KVMKVMKVM at 0x40000000, highest leaf 0x40000010",
+        "  TSC 2600 MHz, APIC bus 1000 MHz",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("leaves", "head"),
+    [
+        (BARE_METAL, ["no KVM: no hypervisor bit in leaf 1 (bare metal, or hidden)"]),
+        (
+            Leaves(hypervisor_bit=True, hypervisors=(HYPERV,)),
+            [
+                "no KVM: the hypervisor says 'Microsoft Hv' at 0x40000000",
+                "  signature Microsoft Hv at 0x40000000, highest leaf 0x40000005",
+            ],
+        ),
+    ],
+)
+def test_without_kvm_the_table_has_no_features(leaves: Leaves, head: list[str]) -> None:
+    """Only what was found, and the CPUs."""
+    assert table(Observation(sample_of({0: leaves}))).splitlines() == [*head, "", "CPUs: 1 online, 1 sampled"]
+
+
+NOTHING = (
+    "lacks clocksource (eax bit 0), nop_io_delay (eax bit 1), clocksource2 (eax bit 3), "
+    "clocksource_stable_bit (eax bit 24)"
+)
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        (guest(0x0100000A, 1), "lacks clocksource (eax bit 0); has hints_realtime (edx bit 0)"),
+        (guest(0x0104000B), "has eax_bit_18 (eax bit 18)"),
+        (HIDDEN, f"{NOTHING}; a hypervisor without a signature instead of KVMKVMKVM at 0x40000000"),
+        (BARE_METAL, f"{NOTHING}; no hypervisor bit instead of KVMKVMKVM at 0x40000000"),
+        (guest(0x0100000B, base=0x4000_0100), "KVMKVMKVM at 0x40000100 instead of KVMKVMKVM at 0x40000000"),
+    ],
+)
+def test_a_cpu_that_differs_is_described(other: Leaves, expected: str) -> None:
+    """What it lacks, what it has beyond the others, and by which name the hypervisor goes there."""
+    assert divergence(sample_of({0: OLD, 1: OLD, 2: other}), 2) == expected
+
+
+def test_a_cpu_whose_only_difference_is_a_name_is_described() -> None:
+    """KVM offers the same there; the other signature is what it lacks."""
+    assert divergence(sample_of({0: TWO_NAMES, 1: BESIDE_HYPERV}), 1) == (
+        "KVMKVMKVM at 0x40000100 instead of Microsoft Hv at 0x40000000 and KVMKVMKVM at 0x40000100"
+    )
+
+
+def test_a_difference_in_words() -> None:
+    """With the verbs of whoever tells it; frequencies alone are none."""
+    change = difference(ALL, guest(0x0100007B, 1))
+    assert describe(change, ALL, DEFAULT).startswith("lost pv_unhalt (eax bit 7), ")
+    assert describe(change, ALL, DEFAULT).endswith("; gained hints_realtime (edx bit 0)")
+    assert describe(Difference(timing=True), ALL, ALL) == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "expected"),
+    [
+        (DEFAULT, DEFAULT, ["yes: a running guest misses nothing"]),
+        (OLD, guest(0x0100001B), ["gained: async_pf (eax bit 4)", "yes: a running guest misses nothing"]),
+        (
+            guest(0x0100002B, 1),
+            guest(0x0100001B),
+            [
+                "lost: steal_time (eax bit 5), hints_realtime (edx bit 0)",
+                "gained: async_pf (eax bit 4)",
+                "no: a running guest would miss something",
+            ],
+        ),
+    ],
+)
+def test_a_comparison_ends_in_a_verdict(source: Leaves, target: Leaves, expected: list[str]) -> None:
+    """From where, to where, what changes, and whether a guest may go."""
+    assert comparison(sample_of({0: source}), sample_of({0: target})).splitlines() == [
+        f"from: {summary(source)}",
+        f"to:   {summary(target)}",
+        *expected,
+    ]
+
+
+def test_json_has_what_the_table_has() -> None:
+    """As values: a feature that nobody can judge is null."""
+    value = json.loads(as_json(LIVE))
+    features = {feature.pop("name"): feature for feature in value.pop("features")}
+    assert value == {
+        "kvm": True,
+        "hypervisor_bit": True,
+        "hypervisors": [{"signature": "KVMKVMKVM", "base": "0x40000000", "max_leaf": "0x40000001"}],
+        "base": "0x40000000",
+        "eax": "0x01007efb",
+        "edx": "0x00000000",
+        "fingerprint": "a56f971aee6ec7ef",
+        "tsc_khz": None,
+        "bus_khz": None,
+        "cpus": {
+            "online": 9,
+            "sampled": [0, 1, 2, 3],
+            "retained": [4],
+            "skipped": [5, 6],
+            "failed": {"7": "gone", "8": "held"},
+        },
+        "divergent": [
+            {
+                "cpu": 1,
+                "summary": summary(DEFAULT),
+                "difference": LACKING,
+                "lacks": [
+                    "pv_unhalt",
+                    "pv_tlb_flush",
+                    "async_pf_vmexit",
+                    "pv_send_ipi",
+                    "poll_control",
+                    "pv_sched_yield",
+                    "async_pf_int",
+                ],
+                "has": [],
+            },
+            {
+                "cpu": 3,
+                "summary": summary(guest(0x81007EFB)),
+                "difference": "has eax_bit_31 (eax bit 31)",
+                "lacks": [],
+                "has": ["eax_bit_31"],
+            },
+        ],
+    }
+    assert len(features) == 20
+    assert features["steal_time"] == {
+        "register": "eax", "bit": 5, "offered": True, "cpus": 5, "in_use": True, "host": True
+    }  # fmt: skip
+    assert features["pv_unhalt"] == {
+        "register": "eax", "bit": 7, "offered": True, "cpus": 4, "in_use": False, "host": True
+    }  # fmt: skip
+    assert features["hints_realtime"] == {
+        "register": "edx", "bit": 0, "offered": False, "cpus": 0, "in_use": None, "host": None
+    }  # fmt: skip
+
+
+def test_json_has_frequencies_where_there_are_any() -> None:
+    """In kHz, as they were read."""
+    rows = kvm_rows(0x0100007B, timing=Registers(2_599_997, 1_000_000, 0, 0))
+    value = json.loads(as_json(Observation(look(Machine({0: reader(rows)}), Selection(), None))))
+    assert (value["tsc_khz"], value["bus_khz"]) == (2_599_997, 1_000_000)
+
+
+def test_json_without_kvm() -> None:
+    """The same keys, with nothing in them."""
+    value = json.loads(as_json(Observation(sample_of({0: BARE_METAL}))))
+    assert value == {
+        "kvm": False,
+        "hypervisor_bit": False,
+        "hypervisors": [],
+        "base": None,
+        "eax": None,
+        "edx": None,
+        "fingerprint": None,
+        "tsc_khz": None,
+        "bus_khz": None,
+        "features": [],
+        "cpus": {"online": 1, "sampled": [0], "retained": [], "skipped": [], "failed": {}},
+        "divergent": [],
+    }

@@ -1,0 +1,53 @@
+"""QEMU's monitor: its machine protocol over a serial line."""
+
+import json
+import time
+from typing import Any
+
+from tests.support.guests.serial import DEADLINE, Line, SilentError
+
+
+class MonitorError(Exception):
+    """QEMU refused a command."""
+
+
+class Monitor:
+    """Commands to one QEMU."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    def greet(self, seconds: float = DEADLINE) -> None:
+        """Wait for QEMU to start, and agree to speak."""
+        self._line.until(r'\{"QMP": .*\n', seconds)
+        self.run("qmp_capabilities")
+
+    def run(self, command: str, **arguments: Any) -> Any:  # noqa: ANN401 - as JSON has it
+        """The answer to a command. Raises MonitorError."""
+        self._line.send(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+        while True:
+            answer = json.loads(self._line.until(r"\{.*\}\r?\n")[0])
+            if "error" in answer:
+                raise MonitorError(f"{command}: {answer['error']['desc']}")
+            if "return" in answer:
+                return answer["return"]
+
+    def save(self, path: str, seconds: float = DEADLINE) -> None:
+        """Migrate the guest to a file; it stays paused. Raises MonitorError, SilentError."""
+        gigabyte = 1 << 30
+        self.run("migrate-set-parameters", **{"max-bandwidth": gigabyte})
+        self.run("migrate", uri=f"exec:cat > {path}")
+        self._poll("query-migrate", "completed", seconds)
+
+    def wait_until_running(self, seconds: float = DEADLINE) -> None:
+        """Until a guest that is migrated in runs on. Raises SilentError."""
+        self._poll("query-status", "running", seconds)
+
+    def _poll(self, command: str, wanted: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (status := self.run(command).get("status")) != wanted:
+            if status == "failed":
+                raise MonitorError(f"{command} says that it failed")
+            if time.monotonic() > deadline:
+                raise SilentError(f"{command} still says {status}, not {wanted}")
+            time.sleep(0.1)

@@ -1,0 +1,46 @@
+"""Every series that the exporter has, by name: rendered, not listed."""
+
+from functools import cache
+
+from prometheus_client import PlatformCollector, ProcessCollector
+
+from kvm_exporter.collector.boot import ReferenceKeeper
+from kvm_exporter.collector.observer import Collected, Observation
+from kvm_exporter.collector.sampler import Record
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.drift_metrics import expected_families, observed_families
+from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.metrics.exporter import (
+    Reload,
+    build_families,
+    collector_families,
+    counter_families,
+    sample_families,
+    settings_families,
+    web_config_families,
+)
+from kvm_exporter.metrics.machine import machine_families
+from lab.readers import BASE, guest, sample_of
+
+
+@cache
+def rendered() -> frozenset[str]:
+    """The names of the series that the exporter has, of each kind, and of its families."""
+    sample = sample_of({0: guest(0x01007EFB, max_leaf=BASE + 0x10)})
+    reference = ReferenceKeeper(None, "").reference(sample)
+    host = Registers(0x01007EFB, 0, 0, 0)
+    families = [
+        *machine_families(sample, per_cpu_features=True),
+        *observed_families(Observation(sample, reference, kvmclock_is_current=True, host=host)),
+        *expected_families(Baseline()),
+        *sample_families(sample, success=True),
+        *settings_families(60),
+        *counter_families(Record()),
+        *collector_families({"guest": Collected(success=True, duration=0)}),
+        *web_config_families(Reload(successful=True, timestamp=0)),
+        *build_families(),
+        *ProcessCollector(registry=None).collect(),
+        *PlatformCollector(registry=None).collect(),
+    ]
+    samples = {sample.name for family in families for sample in family.samples}
+    return frozenset({family.name for family in families} | samples)

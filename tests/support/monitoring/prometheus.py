@@ -1,0 +1,79 @@
+"""Real Prometheus servers that scrape what a test runs."""
+
+import json
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import indent
+from typing import Any
+
+from lab.servers import JOB, start
+from tests.support.tools import monitoring_program
+
+CONFIGURATION = """
+global:
+  scrape_interval: 1s
+scrape_configs:
+  - job_name: {job}
+{settings}    static_configs:
+      - targets: ['127.0.0.1:{port}']
+"""
+
+NOT_OURS = {"__name__", "job", "instance"}
+
+Labels = frozenset[tuple[str, str]]
+
+
+class Prometheus:
+    """The API of a running server at host:port."""
+
+    def __init__(self, address: str) -> None:
+        self._url = f"http://{address}/api/v1"
+
+    def ask(self, path: str, **parameters: str) -> Any:  # noqa: ANN401 - JSON of many shapes
+        """The data of its API's answer."""
+        url = f"{self._url}/{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 - always http
+            answer = json.load(response)
+        assert answer["status"] == "success"
+        return answer["data"]
+
+    def query(self, expression: str) -> list[Any]:
+        """The series that an expression gives now: ``metric`` and ``value``."""
+        return list(self.ask("query", query=expression)["result"])
+
+    def target(self) -> dict[str, Any]:
+        """Its only target, once that has been asked: ``health``, ``lastError``, ``labels``."""
+        deadline = time.monotonic() + 20
+        while True:
+            for target in self.ask("targets")["activeTargets"]:
+                if target["health"] != "unknown":
+                    return dict(target)
+            assert time.monotonic() < deadline, "no scrape"
+            time.sleep(0.1)
+
+    def series(self, name: str) -> dict[Labels, float]:
+        """What it knows of a metric: labels, without those that it adds itself, and values."""
+        return {
+            frozenset((label, value) for label, value in one["metric"].items() if label not in NOT_OURS): float(
+                one["value"][1]
+            )
+            for one in self.query(name)
+        }
+
+
+@contextmanager
+def prometheus(release: str, port: int, folder: Path, settings: str = "") -> Iterator[Prometheus]:
+    """A server that scrapes a port of the loopback every second; settings are lines of its scrape_config."""
+    monitoring_program(release, "prometheus")
+    configuration = folder / "prometheus.yml"
+    configuration.write_text(CONFIGURATION.format(job=JOB, port=port, settings=indent(settings, " " * 4)))
+    flags = (f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'data'}")
+    server = start(release, "prometheus", *flags)
+    try:
+        yield Prometheus(server.address)
+    finally:
+        server.process.stop()

@@ -1,0 +1,55 @@
+"""Every query of the files of dashboards/: of rules, panels, annotations and variables, as expressions by name."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from lab.panels import queries
+from tests.support.monitoring.fleet import ALERTS, RULES, alert_rules
+
+SELECTOR = re.compile(r"\b(?:up|kvm_\w+|\w+:\w+:\w+)\b(?:\{[^}]*\})?")
+"""What an expression takes from the database: a name of ours, and what it asks of the labels."""
+
+
+def committed_rules() -> list[dict[str, Any]]:
+    """Recordings and alerts, as the files have them."""
+    groups = [group for path in (RULES, ALERTS) for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def of_rules() -> dict[str, str]:
+    """The expressions of recording rules and alerts by the rules' names, and all that those are made of by itself.
+
+    An alert is silent while all is well, and then says nothing of whether it looks at the right series; these do.
+    """
+    expressions = {rule.get("record") or rule["alert"]: rule["expr"] for rule in committed_rules()}
+    selectors = {found for expression in expressions.values() for found in SELECTOR.findall(expression)}
+    return {**{selector: selector for selector in sorted(selectors)}, **expressions}
+
+
+PANELS = {str(query): query.expression for query in queries()}
+
+QUERIES: Mapping[str, str] = {**of_rules(), **PANELS}
+
+EMPTY_WHEN_WELL = frozenset(
+    {
+        *alert_rules(),
+        "kvm_boot_feature_changed",
+        "cohort:kvm_boot_feature_changed:gained",
+        "cohort:kvm_boot_feature_changed:lost",
+        "KVM fleet: Alerts that fire: alerts",
+        "KVM fleet: Changes since boot: changed",
+        "KVM fleet: Features and who is the odd one: example",
+        "KVM fleet: annotation Gained: annotation",
+        "KVM fleet: annotation Lost: annotation",
+        "KVM guest: Features that only some CPUs are offered: some",
+        "KVM guest: Not as it should be: findings",
+        "KVM guest: Which CPUs differ: eax",
+        "KVM guest: Which CPUs differ: edx",
+        "KVM guest: annotation Gained: annotation",
+        "KVM guest: annotation Lost: annotation",
+    }
+)
+"""The queries that have no answer in a fleet that is as it was and as it ought to be; all others have one."""

@@ -1,0 +1,142 @@
+"""Small Debian systems, booted: systemd-nspawn with a real systemd in it, over a tree that stays as it is.
+
+Source: systemd-nspawn(1), sd_notify(3), nsenter(1), setns(2).
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from lab.notifications import notifications
+from lab.tree import REPOSITORY
+from tests.support.packaging.cgroups import Cgroups, cgroups
+from tests.support.tools import missing, program
+
+TREES = REPOSITORY / "build" / "trees"
+"""Where scripts/system-trees makes them."""
+
+SUITES = ("bookworm", "trixie")
+"""Debian 12 with systemd 252 and Python 3.11, and Debian 13 with systemd 257 and Python 3.13."""
+
+DEADLINE = 60.0
+"""Seconds for what takes less than one on a machine of its own."""
+
+PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+PROPAGATED = Path("/run/systemd/nspawn/propagate")
+CLONE_NEWNET = 0x4000_0000
+
+FLAGS = (
+    *("--boot", "--volatile=overlay", "--private-network", "--console=pipe", "--notify-ready=yes"),
+    *("--register=no", "--keep-unit", "--link-journal=no", "--resolv-conf=off", "--timezone=off"),
+    # So that DeviceAllow= and IPAddressDeny=, which are programs in the kernel, do what they say.
+    *("--system-call-filter=bpf", "--capability=CAP_BPF,CAP_NET_ADMIN"),
+)
+
+
+class CommandError(Exception):
+    """A command in the container failed; the message has what it wrote."""
+
+
+class Container:
+    """A booted system, seen from outside."""
+
+    def __init__(self, leader: int, groups: Cgroups) -> None:
+        self._leader = leader
+        self.cgroups = groups
+        #: Its files. A link in there that begins with a slash leads out of it.
+        self.root = Path(f"/proc/{leader}/root")
+
+    def run(self, *command: str, seconds: float = DEADLINE) -> str:
+        """What a command in it writes to standard output. Raises CommandError if it fails."""
+        enter = (program("nsenter"), "-t", str(self._leader), *("-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w"), "--")
+        ended = subprocess.run(
+            [*enter, "env", "-i", PATH, "LC_ALL=C.UTF-8", *command],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        if ended.returncode:
+            raise CommandError(f"{' '.join(command)}: exit code {ended.returncode}\n{ended.stdout}\n{ended.stderr}")
+        return ended.stdout
+
+    def write(self, path: str, text: str, mode: int = 0o644) -> None:
+        """A file in it, with its folder."""
+        file = self.root / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        file.chmod(mode)
+
+    def remove(self, path: str) -> None:
+        """A file that may be there, and its folder if that is empty then."""
+        file = self.root / path.lstrip("/")
+        file.unlink(missing_ok=True)
+        with suppress(OSError):
+            file.parent.rmdir()
+
+    def connect(self, port: int) -> socket.socket:
+        """A connection to a port of its loopback. Raises OSError."""
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(self._connect, port).result()
+
+    def _connect(self, port: int) -> socket.socket:
+        """A socket belongs to the network that the thread which makes it is in; this thread ends afterwards."""
+        with Path(f"/proc/{self._leader}/ns/net").open("rb") as network:
+            if ctypes.CDLL(None, use_errno=True).setns(network.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+        return socket.create_connection(("127.0.0.1", port), DEADLINE)
+
+
+def tree(suite: str) -> Path:
+    """The files of one of SUITES."""
+    if os.geteuid() != 0:
+        missing("the right to boot a system in a container (root)")
+    if not (path := TREES / suite).exists():
+        missing(f"a Debian {suite} to boot (scripts/system-trees)")
+    return path
+
+
+@contextmanager
+def container(suite: str, *flags: str) -> Iterator[Container]:
+    """A system of one of SUITES that has booted; it is shut down in the end, and nothing is left of what it wrote."""
+    # If the tests are killed, it is told so.
+    command = [program("setpriv"), "--pdeathsig", "TERM", program("systemd-nspawn"), *FLAGS, *flags]
+    with tempfile.TemporaryDirectory() as folder, cgroups() as groups, ExitStack() as at_the_end:
+        log = Path(folder, "console")
+        with notifications(Path(folder)) as manager, log.open("wb") as console:
+            process = subprocess.Popen(
+                [*groups.under, *command, f"--machine={groups.name}", f"--directory={tree(suite)}"],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                env={**os.environ, **manager.environment, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+            )
+            at_the_end.callback(_stop, process, groups)
+            try:
+                leader = int(manager.until("X_NSPAWN_LEADER_PID", DEADLINE)["X_NSPAWN_LEADER_PID"])
+                manager.until("READY", DEADLINE)
+            except TimeoutError as error:
+                error.add_note(log.read_text(errors="replace"))
+                raise
+        # From here on nobody listens to nspawn: it would wait for ever for somebody who does not read.
+        yield Container(leader, groups)
+
+
+def _stop(process: subprocess.Popen[bytes], groups: Cgroups) -> None:
+    """Shut down. SIGTERM makes nspawn do it in order; SIGKILL would leave the container's first process behind."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(DEADLINE / 2)
+    except subprocess.TimeoutExpired:
+        groups.kill()
+        process.wait(DEADLINE / 2)
+    shutil.rmtree(PROPAGATED / groups.name, ignore_errors=True)

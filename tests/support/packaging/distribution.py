@@ -1,0 +1,31 @@
+"""What is given to pip: an sdist and the wheel that is built from it, as ``make dist`` does."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from lab.tree import REPOSITORY
+from tests.support.tree import tracked
+
+
+def build(folder: Path) -> None:
+    """Both, in a folder, from a copy of this tree. The build fetches its requirements from the package index."""
+    tree = folder / "tree"
+    for name in tracked():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(REPOSITORY / name, tree / name)
+    shutil.copy2(REPOSITORY / "kvm_exporter/_revision.py", tree / "kvm_exporter")
+    run(sys.executable, "-m", "build", "--outdir", folder, tree, cwd=folder)
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """What a program prints that has nothing from the tests' own environment; it must succeed."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "PYTHON"))},
+        "PIP_CONSTRAINT": str(REPOSITORY / "constraints.txt"),
+    }
+    ended = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout

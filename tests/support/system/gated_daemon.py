@@ -1,0 +1,53 @@
+"""``python -m tests.support.system.gated_daemon GATE MAX_AGE TIMEOUT MAX_REQUESTS``: the daemon behind a gate."""
+
+import asyncio
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kvm_exporter.app import daemon, log
+from kvm_exporter.collector.observer import Observer
+from kvm_exporter.collector.sampler import Limits
+from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.web.addresses import TcpAddress
+from lab.live import LiveMachine
+from lab.readers import kvm_rows, reader
+
+EAX = 0x0100007B
+
+
+class GatedMachine(LiveMachine):
+    """Readings wait where something listens at the gate's path, until it hangs up."""
+
+    def __init__(self, gate: str) -> None:
+        super().__init__(reader(kvm_rows(EAX)), reader(kvm_rows(EAX)))
+        self._gate = gate
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Pass the gate."""
+        with socket.socket(socket.AF_UNIX) as visitor:
+            try:
+                visitor.connect(self._gate)
+                visitor.recv(1)
+            except OSError:
+                pass  # it is open, or just opened
+        yield
+
+
+def main() -> None:
+    """Serve on a free port."""
+    gate, max_age, timeout, max_requests = sys.argv[1:]
+    log.configure("info", None)
+    options = daemon.Options(
+        addresses=[TcpAddress("127.0.0.1", 0)],
+        limits=Limits(max_age=float(max_age), timeout=float(timeout)),
+        max_requests=int(max_requests),
+    )
+    machine = GatedMachine(gate)
+    asyncio.run(daemon.serve(options, machine, Observer(machine, Selection(), None, host=False).observe))
+
+
+if __name__ == "__main__":
+    main()

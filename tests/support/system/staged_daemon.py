@@ -1,0 +1,90 @@
+"""``python -m tests.support.system.staged_daemon SCENE ROOT``: the daemon on a synthetic machine in a given state."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvm_exporter.app import daemon, log
+from kvm_exporter.collector.boot import ReferenceKeeper
+from kvm_exporter.collector.observer import Observer
+from kvm_exporter.collector.sampler import Limits
+from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.cpuid.registers import Reader, ReadError
+from kvm_exporter.kvm.leaves import Leaves, find_hypervisors, read_leaves
+from kvm_exporter.web.addresses import TcpAddress
+from lab.live import LiveMachine
+from lab.readers import BARE_METAL, kvm_rows, reader, sample_of, signature_leaf
+
+MARKUP = b"<img src=x>\0"
+"""A signature that would load an image."""
+
+RELUCTANT = "it is held by <b>\"another\" task</b> & 'friends'"
+"""A reason that would be bold."""
+
+
+def kvm(eax: int) -> Reader:
+    """KVM's leaves, and another hypervisor's signature behind them."""
+    return reader({**kvm_rows(eax), 0x4000_0100: signature_leaf(MARKUP, 0x4000_0101)})
+
+
+def leaves(read: Reader) -> Leaves:
+    """What a reader says."""
+    return read_leaves(read, find_hypervisors(read))
+
+
+BARE, ALL, MIGRATED, OLD = reader(BARE_METAL), kvm(0x01007EFB), kvm(0x0104007B), kvm(0x0100000B)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The CPUs as they are, and as they all were at boot; and how many readings succeed."""
+
+    cpus: tuple[Reader | str, ...]
+    boot: Reader
+    readings: int = sys.maxsize
+
+
+SCENES = {
+    "alike": Scene((ALL, ALL), ALL),
+    "drifted": Scene((MIGRATED, OLD, MIGRATED, RELUCTANT), ALL),
+    "gone": Scene((BARE, BARE), ALL),
+    "bare": Scene((BARE,), BARE),
+    "stale": Scene((ALL, ALL), ALL, readings=1),
+    "silent": Scene((ALL,), ALL, readings=0),
+}
+
+
+class StagedMachine(LiveMachine):
+    """A scene's."""
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(*scene.cpus)
+        self._last = scene.readings
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Fail from some reading on."""
+        if self.readings >= self._last:
+            self.fault = ReadError("this machine was told to fail")
+        with super().reading():
+            yield
+
+
+def main() -> None:
+    """Serve on a free port."""
+    name, root = sys.argv[1:]
+    log.configure("info", None)
+    scene = SCENES[name]
+    keeper = ReferenceKeeper(None, "")
+    keeper.reference(sample_of({0: leaves(scene.boot)}))
+    machine = StagedMachine(scene)
+    observer = Observer(machine, Selection(), keeper, host=False, root=Path(root))
+    options = daemon.Options(addresses=[TcpAddress("127.0.0.1", 0)], limits=Limits(max_age=0.001))
+    asyncio.run(daemon.serve(options, machine, observer.observe))
+
+
+if __name__ == "__main__":
+    main()

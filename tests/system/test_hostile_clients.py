@@ -1,0 +1,306 @@
+"""Peers that mean no good, many at once, against the running program: scrapes go on, and nothing of them remains."""
+
+import re
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from lab.certificates import Certificates
+from lab.exporter import UNMEASURED, Exporter, exporter
+from lab.proc import errors, memory, sockets, wait_until
+from lab.secure import (
+    HASH,
+    SLOW_HASH,
+    TLS,
+    USERS,
+    ask,
+    basic,
+    client,
+    make_server,
+    until_the_end,
+    web_config,
+)
+from lab.tree import UNITS
+
+SLOWEST_SCRAPE = 1.0
+"""Seconds that a scrape may take, with its connection, while all of it goes on."""
+
+PLAIN_MEMORY, TLS_MEMORY = 10.0, 12.0
+"""Megabytes more than before that may remain: OpenSSL's and malloc's pieces are not given back as whole pages."""
+
+PATIENCE = 25.0
+"""Seconds until everything is over: the deadline of a header or of a write, twice, and some for a busy machine."""
+
+HALF = b"GET /metrics HTTP/1.1\r\nHost: a\r\nX: "
+GET = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
+HEALTHY = b"GET /-/healthy HTTP/1.1\r\nHost: a\r\n\r\n"
+
+UNIT = UNITS / "prometheus-kvm-exporter.service"
+
+
+@contextmanager
+def large_exporter(*arguments: str) -> Iterator[Exporter]:
+    """The daemon with large answers, in the environment that its unit gives it."""
+    variables = re.findall(r"^Environment=(\w+)=(\S*)$", UNIT.read_text(encoding="utf-8"), re.MULTILINE)
+    assert variables
+    program = (sys.executable, "-m", "tests.support.system.large_daemon", *arguments)
+    with exporter(program=program, environment={**UNMEASURED, **dict(variables)}) as running:
+        yield running
+
+
+class Target(NamedTuple):
+    """Who is attacked, and how those who mean well ask."""
+
+    running: Exporter
+    context: ssl.SSLContext | None
+    login: dict[str, str]
+
+
+class Attack:
+    """Many connections, which are held to the end, and threads."""
+
+    def __init__(self, target: Target, stack: ExitStack) -> None:
+        self.target = target
+        self._stack = stack
+        self._port = target.running.port
+        self._pool = stack.enter_context(ThreadPoolExecutor(12))
+
+    def connect(self, count: int, data: bytes = b"", *, tls: bool = False, receive_buffer: int = 0) -> None:
+        """Connect so often, send something each time, and never anything more, nor read."""
+        for _ in range(count):
+            # The oldest connections may be ended to make room: whoever does that to us, it is fine.
+            with suppress(ConnectionError):
+                peer = self._connection(receive_buffer)
+                if tls:
+                    assert self.target.context is not None
+                    peer = self._stack.enter_context(self.target.context.wrap_socket(peer, server_hostname="127.0.0.1"))
+                if data:
+                    peer.sendall(data)
+
+    def converse(self, data: bytes) -> "Future[bytes]":
+        """What comes back, to the connection's end, while all this is sent."""
+
+        def run() -> bytes:
+            peer = self._connection()
+            if self.target.context is not None:
+                peer = self._stack.enter_context(self.target.context.wrap_socket(peer, server_hostname="127.0.0.1"))
+
+            def send() -> None:
+                with suppress(OSError):
+                    peer.sendall(data)
+
+            if self.target.context is not None:
+                send()  # one TLS socket cannot be read and written at the same time
+                return received(peer)
+            sender = threading.Thread(target=send)
+            sender.start()
+            try:
+                return until_the_end(peer)
+            finally:
+                sender.join()
+
+        return self._pool.submit(run)
+
+    def repeat(self, job: Callable[[int], None], seconds: float) -> "Future[int]":
+        """How often a job could be done within a time."""
+
+        def run() -> int:
+            count, deadline = 0, time.monotonic() + seconds
+            while time.monotonic() < deadline:
+                job(count)
+                count += 1
+            return count
+
+        return self._pool.submit(run)
+
+    def _connection(self, receive_buffer: int = 0) -> socket.socket:
+        peer = self._stack.enter_context(socket.socket())
+        peer.settimeout(30)
+        if receive_buffer:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        peer.connect(("127.0.0.1", self._port))
+        return peer
+
+
+def received(peer: socket.socket) -> bytes:
+    """What comes over TLS until it ends, well or not."""
+    try:
+        return until_the_end(peer)
+    except ssl.SSLError:
+        return b""
+
+
+@contextmanager
+def scraped(target: Target, most: float, capsys: pytest.CaptureFixture[str]) -> Iterator[Attack]:
+    """A scrape is answered in time throughout the block, and after it nothing of the attack remains."""
+    running, port = target.running, target.running.port
+    for _ in range(5):
+        ask(port, context=target.context, login=target.login)
+    connected, before = sockets(running), memory(running)
+    times: list[float] = []
+    done = threading.Event()
+
+    def scrape() -> None:
+        while not done.wait(0.05):
+            start = time.monotonic()
+            assert ask(port, context=target.context, login=target.login).status == 200
+            times.append(time.monotonic() - start)
+
+    with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+        scraping = pool.submit(scrape)
+        try:
+            yield Attack(target, stack)
+            start = time.monotonic()
+            # The scrape's own connection comes and goes.
+            wait_until(lambda: sockets(running) <= connected + 1 or scraping.done(), PATIENCE)
+            lasted = time.monotonic() - start
+        finally:
+            done.set()
+        scraping.result(20)
+    wait_until(lambda: sockets(running) <= connected)
+    figures = (
+        f"{'plain' if target.context is None else 'TLS'}: slowest of {len(times)} scrapes {max(times) * 1000:.0f} ms, "
+        f"all closed after {lasted:.1f} s, {before:.1f} MB before, {memory(running, 'VmHWM'):.1f} at most, "
+        f"{memory(running):.1f} after"
+    )
+    with capsys.disabled():
+        sys.stdout.write(f"\n{figures}\n")
+    assert max(times) < SLOWEST_SCRAPE
+    assert memory(running) - before < most
+    assert running.stop() == 0
+    assert errors(running) == []
+    assert not [line for line in running.log if "level=warn" in line]
+
+
+def test_plain_connections(capsys: pytest.CaptureFixture[str]) -> None:
+    """Half headers, silence, endless headers, thousands of requests ahead, and answers that nobody reads."""
+    with large_exporter() as running:
+        assert len(running.get()) > 500_000, "the answers are not large"
+        with scraped(Target(running, None, {}), PLAIN_MEMORY, capsys) as attack:
+            attack.connect(4, GET * 10, receive_buffer=4096)
+            attack.connect(600, HALF)
+            attack.connect(400)
+            many = attack.converse(HEALTHY * 9_999 + HEALTHY.replace(b"1.1", b"1.0"))
+            endless = attack.converse(b"GET / HTTP/1.1\r\nX: " + b"x" * (1 << 20))
+            assert endless.result(30).startswith(b"HTTP/1.1 431 ")
+            assert many.result(30).count(b"kvm-exporter is healthy.\n") == 10_000
+
+
+def test_connections_with_tls_and_passwords(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Silence before and after the handshake, something else than TLS, wrong passwords, and answers nobody reads."""
+    certificates = make_server(tmp_path)
+    path = web_config(tmp_path, TLS + USERS.replace(HASH, SLOW_HASH))
+    with large_exporter(str(path)) as running:
+        login = basic("prometheus")
+        target = Target(running, client(certificates), login)
+        right = GET.replace(b"\r\n\r\n", f"\r\nAuthorization: {login['Authorization']}\r\n\r\n".encode())
+        with scraped(target, TLS_MEMORY, capsys) as attack:
+            attack.connect(4, right * 10, tls=True, receive_buffer=4096)
+            attack.connect(20, HALF, tls=True)
+            attack.connect(300)
+            attack.connect(100, HALF)
+            attack.connect(100, b"\x16\x03\x01\x02\x00\x01")
+
+            def guess(number: int) -> None:
+                reply = ask(running.port, context=target.context, login=basic("prometheus", f"{number}"))
+                assert reply.status == 401
+
+            floods = [attack.repeat(guess, 5) for _ in range(4)]
+            endless = attack.converse(b"GET / HTTP/1.1\r\nX: " + b"x" * (1 << 20))
+            assert sum(flood.result(30) for flood in floods) > 100
+            assert endless.result(30)[:13] in {b"HTTP/1.1 431 ", b""}
+
+
+# One at a time.
+
+
+@pytest.fixture(scope="module")
+def alone() -> Iterator[Exporter]:
+    """One that is attacked a little."""
+    with exporter() as running:
+        yield running
+
+
+HOST = b"GET / HTTP/1.1\r\nHost: a\r\n"
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HOST + b"Content-Length: 0\r\nContent-Length: 36\r\n\r\n" + SMUGGLED,
+        HOST + b"Content-Length: 36, 0\r\n\r\n" + SMUGGLED,
+        HOST + b"Content-Length: +36\r\n\r\n" + SMUGGLED,
+        HOST + b"Content-Length: 0x24\r\n\r\n" + SMUGGLED,
+        HOST + b"Content-Length: -1\r\n\r\n" + SMUGGLED,
+        HOST + b"Content-Length: 36\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n" + SMUGGLED,
+        HOST + b"Transfer-Encoding: chunked\r\nContent-Length: 36\r\n\r\n" + SMUGGLED,
+        HOST + b"Transfer-Encoding: xchunked\r\n\r\n" + SMUGGLED,
+        HOST + b"Transfer-Encoding: chunked, identity\r\n\r\n" + SMUGGLED,
+        HOST + b"Transfer-Encoding : chunked\r\n\r\n" + SMUGGLED,
+        HOST + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffffffff\r\n" + SMUGGLED,
+        HOST + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n" + SMUGGLED,
+        HOST + b"Transfer-Encoding: chunked\r\n\r\n0x1\r\n" + SMUGGLED,
+        HOST + b"Transfer-Encoding: chunked\r\n\r\n\r\n" + SMUGGLED,
+        HOST + b"X: a\r\n\tb\r\nContent-Length\r\n : 36\r\n\r\n" + SMUGGLED,
+        HOST + b" folded: a\r\n\x0bX: b\r\n\r\n" + SMUGGLED,
+        HOST + b"X: a\0b\r\n\r\n" + SMUGGLED,
+        HOST + b"X: a\rb\r\n\r\n" + SMUGGLED,
+        HOST + b"X: a\rContent-Length: 36\r\n\r\n" + SMUGGLED,
+        HOST + b"Host: b\r\n\r\n" + SMUGGLED,
+        b"GET / HTTP/1.1\0\r\nHost: a\r\n\r\n" + SMUGGLED,
+        b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n" + SMUGGLED,
+        b"GET / HTTP/1.1 HTTP/1.1\r\nHost: a\r\n\r\n" + SMUGGLED,
+        b"GET /\tHTTP/1.1\r\nHost: a\r\n\r\n" + SMUGGLED,
+    ],
+)
+def test_what_two_could_read_differently_is_refused(alone: Exporter, data: bytes) -> None:
+    """One answer, which says that it is the last, and the connection's end: no second request hides in the first."""
+    with socket.create_connection(("127.0.0.1", alone.port), timeout=10) as peer:
+        peer.sendall(data)
+        answer = until_the_end(peer)
+    head = answer.partition(b"\r\n\r\n")[0]
+    assert head.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 413 ", b"HTTP/1.1 501 "))
+    assert b"\r\nConnection: close" in head
+    assert answer.count(b"\r\nDate: ") == 1
+    assert errors(alone) == []
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (b"Content-Length: 0\r\n", b"404"),
+        (b"X: a\r\n b\r\n", b"404"),
+        (b"Transfer-Encoding: chunked\r\n", b"404"),
+    ],
+    ids=["no body", "folded line", "no chunks"],
+)
+def test_what_everybody_reads_alike_is_answered(alone: Exporter, header: bytes, status: bytes) -> None:
+    """And so is the next request on the connection."""
+    body = b"0\r\n\r\n" if b"chunked" in header else b""
+    with socket.create_connection(("127.0.0.1", alone.port), timeout=10) as peer:
+        peer.sendall(HOST + header + b"\r\n" + body + SMUGGLED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        answer = until_the_end(peer)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.count(b"HTTP/1.1 " + status) == 1
+
+
+def test_wrong_certificates_authority_is_the_clients_business(tmp_path: Path) -> None:
+    """A client that does not trust us leaves in the middle of the handshake; that is no error of ours."""
+    certificates, others = make_server(tmp_path), Certificates(tmp_path / "others")
+    others.folder.mkdir()
+    others.make("ca")
+    with exporter(f"--web.config.file={web_config(tmp_path, TLS)}") as running:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            ask(running.port, context=client(others))
+        assert ask(running.port, context=client(certificates)).status == 200
+        assert errors(running) == []

@@ -1,0 +1,108 @@
+"""A CPU that a real-time task holds fails, with its reason, and stops neither the start nor scrapes nor the exit."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from lab.exporter import Exporter, exporter
+from lab.scrape import Scrape
+from tests.support.system.hog import hog
+from tests.support.tools import missing
+
+CPUS = sorted(os.sched_getaffinity(0))
+HELD = CPUS[-1]
+
+BOUND_SECONDS = 2.0
+"""How long anything takes at most: a visit is given up after half a second, and a sample visits a CPU twice at most."""
+
+MOST_SECONDS = 20.0
+"""The kernel lets others run for a twentieth of each second, and then many scrapes in a row do reach the CPU."""
+
+REASON = f"CPU {HELD} failed: another task holds it and lets nobody run"
+
+pytestmark = pytest.mark.skipif(len(CPUS) == 1, reason="the only CPU cannot be held")
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere() -> Iterator[None]:
+    """The test itself, and the exporter that it starts, run where nobody holds a CPU."""
+    os.sched_setaffinity(0, set(CPUS[:-1]))
+    yield
+    os.sched_setaffinity(0, set(CPUS))
+
+
+@pytest.fixture
+def holding() -> Iterator[ExitStack]:
+    """The last CPU is held until this is closed."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hog(HELD))
+        except PermissionError as error:
+            missing(str(error))
+        yield stack
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Fail the test if the block takes too long."""
+    start = time.monotonic()
+    yield
+    assert time.monotonic() - start < BOUND_SECONDS
+
+
+def scrape_until_failed(running: Exporter) -> Scrape:
+    """The first scrape that could not read the CPU."""
+    end = time.monotonic() + MOST_SECONDS
+    while time.monotonic() < end:
+        with bounded():
+            scrape = running.scrape()
+        assert scrape.value("kvm_exporter_sample_success") == 1
+        if scrape.value("kvm_cpus", state="failed"):
+            return scrape
+    pytest.fail("every scrape reached the CPU that is held")
+
+
+def test_the_start_does_not_wait_for_a_held_cpu(holding: ExitStack) -> None:
+    """An exporter that starts while a CPU is held answers as soon as ever."""
+    del holding
+    with bounded(), exporter() as running:
+        assert running.scrape().value("kvm_exporter_sample_success") == 1
+
+
+def test_a_held_cpu_fails_until_it_is_free_again(holding: ExitStack) -> None:
+    """Scrapes go on without it, its reason is shown, and when it is free it is sampled as before."""
+    with exporter("--sample.max-age=1ms") as running:
+        before = scrape_until_failed(running)
+        assert before.values("kvm_cpus", "state") == {
+            ("sampled",): len(CPUS) - 1,
+            ("retained",): 0,
+            ("skipped",): 0,
+            ("failed",): 1,
+        }
+        assert str(HELD) not in {cpu for cpu, _ in before.values("kvm_cpu_register", "cpu", "register")}
+        holding.close()
+        after = running.scrape()
+        assert after.value("kvm_cpus", state="sampled") == len(CPUS)
+        assert after.value("kvm_cpus", state="failed") == 0
+        assert after.value("kvm_cpus_divergent") == 0
+
+
+def test_the_page_says_what_holds_the_cpu(holding: ExitStack) -> None:
+    """A person who looks is told which CPU, and why."""
+    del holding
+    with exporter("--sample.max-age=1ms") as running:
+        end = time.monotonic() + MOST_SECONDS
+        while REASON not in running.get("/"):
+            assert time.monotonic() < end, "the page shows no failure"
+
+
+def test_the_exit_does_not_wait_for_a_held_cpu(holding: ExitStack) -> None:
+    """SIGTERM ends an exporter at once whose reading thread has just been stuck."""
+    del holding
+    with exporter("--sample.max-age=1ms") as running:
+        scrape_until_failed(running)
+        with bounded():
+            assert running.stop() == 0

@@ -1,0 +1,354 @@
+"""Basic authentication: who is let in, what it costs, and that a flood of wrong passwords holds up nobody."""
+
+import asyncio
+import base64
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import bcrypt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvm_exporter.web import credentials
+from kvm_exporter.web.credentials import MAX_WAITING, Credentials, Login, parse_basic
+from tests.support.rooms.loop import in_loop
+
+PATIENCE_SECONDS = 10
+
+
+def basic(user: str | bytes, password: str | bytes) -> str:
+    """The header of a login."""
+    parts = (part.encode() if isinstance(part, str) else part for part in (user, password))
+    return "Basic " + base64.b64encode(b":".join(parts)).decode()
+
+
+def hashed(password: str | bytes, cost: int = 4) -> bytes:
+    """A bcrypt hash."""
+    return bcrypt.hashpw(password.encode() if isinstance(password, str) else password, bcrypt.gensalt(cost))
+
+
+USERS = {"alice": hashed("wonder"), "böb": hashed("geheim", cost=5)}
+
+RIGHT, WRONG, STRANGER = basic("alice", "wonder"), basic("alice", "wander"), basic("mallory", "wonder")
+
+
+class Bcrypt:
+    """bcrypt with a record of what it was asked, and a door that it stops at."""
+
+    def __init__(self) -> None:
+        self.costs: list[int] = []
+        self.threads: set[threading.Thread] = set()
+        self.door = threading.Event()
+        self.door.set()
+        self._checkpw = bcrypt.checkpw
+
+    def checkpw(self, password: bytes, hashed: bytes) -> bool:
+        """Whether it is the hash's."""
+        self.costs.append(int(hashed[4:6]))
+        self.threads.add(threading.current_thread())
+        assert self.door.wait(PATIENCE_SECONDS)
+        return self._checkpw(password, hashed)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bcrypt]:
+    """What bcrypt is asked in the test."""
+    record = Bcrypt()
+    monkeypatch.setattr(bcrypt, "checkpw", record.checkpw)
+    yield record
+    record.door.set()
+
+
+@in_loop
+async def test_users_are_let_in_with_their_passwords() -> None:
+    """And nobody else is, nor they with another."""
+    verifier = Credentials(USERS)
+    assert await verifier.verify(RIGHT)
+    assert await verifier.verify(basic("böb", "geheim"))
+    for user, password in [("alice", "geheim"), ("böb", "wonder"), ("alice", ""), ("", "wonder"), ("Alice", "wonder")]:
+        assert not await verifier.verify(basic(user, password))
+    assert not await verifier.verify(basic(b"\xff", "wonder"))
+
+
+@pytest.mark.parametrize("version", ["2a", "2b", "2y"])
+@in_loop
+async def test_a_hash_that_go_knows(version: str) -> None:
+    """Source: golang.org/x/crypto/bcrypt, TestBcryptingIsCorrect."""
+    known = f"${version}$10$XajjQvNhvvRt5GSeFk1xFeyqRrsxkhBkUiQeg0dt.wU1qD4aFDcga"
+    verifier = Credentials({"gopher": known.encode()})
+    assert await verifier.verify(basic("gopher", "allmine"))
+    assert not await verifier.verify(basic("gopher", "allmine."))
+
+
+@in_loop
+async def test_a_stranger_costs_as_much_as_a_wrong_password(asked: Bcrypt) -> None:
+    """One hash each, as slow as the slowest user's."""
+    verifier = Credentials(USERS)
+    assert not await verifier.verify(basic("böb", "wrong"))
+    assert asked.costs == [5]
+    assert not await verifier.verify(STRANGER)
+    assert asked.costs == [5, 5]
+
+
+@in_loop
+async def test_a_stranger_never_has_the_right_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even if the hash that nobody is meant to know the password of had one."""
+    monkeypatch.setattr(bcrypt, "checkpw", lambda *_: True)
+    verifier = Credentials(USERS)
+    for _ in range(2):
+        assert not await verifier.verify(STRANGER)
+    assert await verifier.verify(RIGHT)
+
+
+@in_loop
+async def test_each_login_is_hashed_once(asked: Bcrypt) -> None:
+    """Right or wrong, the second time it is known."""
+    verifier = Credentials(USERS)
+    for header, let_in in ((RIGHT, True), (WRONG, False), (STRANGER, False)) * 3:
+        assert await verifier.verify(header) is let_in
+    assert len(asked.costs) == 3
+
+
+@in_loop
+async def test_the_same_login_at_once_is_hashed_once(asked: Bcrypt) -> None:
+    """Scrapers that start together wait for one hash; one that leaves does not take it along."""
+    verifier = Credentials(USERS)
+    asked.door.clear()
+    waiting = [asyncio.create_task(verifier.verify(RIGHT)) for _ in range(3 * MAX_WAITING)]
+    await asyncio.sleep(0)
+    waiting.pop(0).cancel()
+    await asyncio.sleep(0)
+    asked.door.set()
+    assert all(await asyncio.gather(*waiting))
+    assert len(asked.costs) == 1
+
+
+@in_loop
+async def test_what_is_remembered_has_a_bound(asked: Bcrypt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest wrong login goes first, a right one never: it is the only one of its user."""
+    monkeypatch.setattr(credentials, "MAX_WRONG", 4)
+    verifier = Credentials(USERS)
+    assert await verifier.verify(RIGHT)
+    for number in range(6):
+        assert not await verifier.verify(basic("alice", f"wrong {number}"))
+    assert len(asked.costs) == 7
+    assert await verifier.verify(RIGHT)
+    assert not await verifier.verify(basic("alice", "wrong 5"))
+    assert not await verifier.verify(basic("alice", "wrong 2"))
+    assert len(asked.costs) == 7
+    assert not await verifier.verify(basic("alice", "wrong 1"))
+    assert len(asked.costs) == 8
+
+
+@in_loop
+async def test_a_flood_holds_up_nobody_who_is_known(asked: Bcrypt) -> None:
+    """While wrong passwords wait, a known one is let in and one more wrong one is refused, both at once."""
+    verifier = Credentials(USERS)
+    assert await verifier.verify(RIGHT)
+    asked.door.clear()
+    flood = [asyncio.create_task(verifier.verify(basic("alice", f"wrong {number}"))) for number in range(MAX_WAITING)]
+    await asyncio.sleep(0)
+    assert await verifier.verify(RIGHT)
+    assert not await verifier.verify(basic("alice", "one more"))
+    assert not await verifier.verify(basic("böb", "geheim"))
+    assert not any(task.done() for task in flood)
+    asked.door.set()
+    assert not any(await asyncio.gather(*flood))
+    assert len(asked.costs) == 1 + MAX_WAITING
+    assert await verifier.verify(basic("böb", "geheim"))
+
+
+@in_loop
+async def test_hashing_has_one_thread_of_its_own(asked: Bcrypt) -> None:
+    """One at a time, not on the event loop's, and nobody waits for it at the exit."""
+    verifier = Credentials(USERS)
+    await asyncio.gather(*(verifier.verify(basic("alice", f"wrong {number}")) for number in range(MAX_WAITING)))
+    [thread] = asked.threads
+    assert (thread.name, thread.daemon) == ("kvm-bcrypt", True)
+    assert thread is not threading.current_thread()
+
+
+@in_loop
+async def test_where_there_is_no_thread_to_hash_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is let in, whoever asks is told that something is wrong, and the next one tries again."""
+    checked = Credentials(USERS)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading, "_start_new_thread", out_of_threads)
+        for header in (RIGHT, WRONG):
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                await checked.verify(header)
+    assert [await checked.verify(header) for header in (RIGHT, WRONG)] == [True, False]
+    checked.close()
+
+
+def out_of_threads(*_: object) -> None:
+    """What the kernel's refusal looks like to threading."""
+    raise RuntimeError("can't start new thread")
+
+
+@in_loop
+async def test_72_bytes_of_a_password_count() -> None:
+    """As in Go, whose bcrypt looks at no more, whatever the version of Python's does with longer ones."""
+    verifier = Credentials({"alice": hashed("a" * 72), "bob": hashed("b" * 71)})
+    assert await verifier.verify(basic("alice", "a" * 72))
+    assert await verifier.verify(basic("alice", "a" * 72 + "b" * 1000))
+    assert not await verifier.verify(basic("alice", "a" * 71 + "b"))
+    assert not await verifier.verify(basic("alice", "a" * 71))
+    assert await verifier.verify(basic("bob", "b" * 71))
+    assert not await verifier.verify(basic("bob", "b" * 72))
+
+
+@in_loop
+async def test_a_password_with_nul_is_refused(asked: Bcrypt) -> None:
+    """Versions of bcrypt differ in what they make of it."""
+    assert not await Credentials({"alice": hashed("")}).verify(basic("alice", "\0"))
+    assert asked.costs == []
+
+
+@in_loop
+async def test_other_users_from_now_on(asked: Bcrypt) -> None:
+    """A password that was changed, or whose user is gone, is right no more; the others need no new hash."""
+    verifier = Credentials(USERS)
+    for header in (RIGHT, basic("böb", "geheim")):
+        assert await verifier.verify(header)
+    verifier.use({"alice": hashed("new"), "böb": USERS["böb"]})
+    assert await verifier.verify(basic("böb", "geheim"))
+    assert len(asked.costs) == 2
+    assert not await verifier.verify(RIGHT)
+    assert await verifier.verify(basic("alice", "new"))
+    verifier.use({"alice": USERS["alice"]})
+    assert not await verifier.verify(basic("böb", "geheim"))
+    assert await verifier.verify(RIGHT)
+    verifier.use({})
+    assert not await verifier.verify(RIGHT)
+
+
+@in_loop
+async def test_a_hash_that_is_none_has_no_password() -> None:
+    """And is the end of nothing."""
+    verifier = Credentials({"alice": b"$2b$04$" + b"!" * 53})
+    for number in range(2):
+        assert not await verifier.verify(basic("alice", str(number)))
+
+
+def test_what_is_remembered_is_no_password() -> None:
+    """Nor does the digest of the same login look the same twice."""
+
+    async def remembered() -> str:
+        verifier = Credentials(USERS)
+        await verifier.verify(RIGHT)
+        await verifier.verify(WRONG)
+        return repr({name: value for name, value in vars(verifier).items() if name not in {"_secret", "_hashes"}})
+
+    first, second = asyncio.run(remembered()), asyncio.run(remembered())
+    assert "wonder" not in first
+    assert "wander" not in first
+    assert first != second
+
+
+def test_a_hash_may_outlive_its_event_loop(asked: Bcrypt) -> None:
+    """Its result has nowhere to go, and nothing is raised in the thread."""
+    asked.door.clear()
+
+    async def leave() -> None:
+        task = asyncio.create_task(Credentials(USERS).verify(WRONG))
+        await asyncio.sleep(0)
+        task.cancel()
+
+    asyncio.run(leave())
+    [thread] = [thread for thread in threading.enumerate() if thread.name == "kvm-bcrypt" and thread in living(asked)]
+    asked.door.set()
+    thread.join(PATIENCE_SECONDS)
+    assert not thread.is_alive()
+
+
+def living(asked: Bcrypt) -> set[threading.Thread]:
+    """The thread that stands at the door."""
+    for _ in range(1000):
+        if asked.threads:
+            break
+        threading.Event().wait(0.01)
+    return asked.threads
+
+
+def test_bcrypt_is_not_loaded_for_nobody() -> None:
+    """Without users, it costs neither memory nor time."""
+    program = (
+        "import sys; from kvm_exporter.web.credentials import Credentials; nobody = Credentials({}); "
+        "assert 'bcrypt' not in sys.modules; nobody.use({'a': b'$2b$04$' + b'.' * 53}); assert 'bcrypt' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("header", "login"),
+    [
+        ("Basic YTpi", Login(b"a", b"b")),
+        ("basic YTpi", Login(b"a", b"b")),
+        ("BASIC  YTpi ", Login(b"a", b"b")),
+        ("Basic YTo=", Login(b"a", b"")),
+        ("Basic Og==", Login(b"", b"")),
+        ("Basic YTpiOmM=", Login(b"a", b"b:c")),
+        ("Basic YTr/", Login(b"a", b"\xff")),
+        *[
+            (header, None)
+            for header in (
+                *(
+                    "",
+                    "Basic",
+                    "Basic ",
+                    "Bearer YTpi",
+                    "BasicYTpi",
+                    "Basic YQ==",
+                    "Basic YTo",
+                    "Basic YTpi=",
+                    "Basic YTpi====",
+                    "Basic YT==YTpi",
+                    "Basic =",
+                    "Basic ====",
+                ),
+                *(
+                    "Basic YTpi, Basic YTpi",
+                    "Basic YT pi",
+                    "Basic \tYTpi",
+                    "Basic YTpi\n",
+                    "Basic Y-_i",
+                    "Basic ä",
+                    "Basic \ud800",
+                ),
+            )
+        ],
+    ],
+)
+def test_headers_and_their_logins(header: str, login: Login | None) -> None:
+    """Source: RFC 7617 section 2."""
+    assert parse_basic(header) == login
+
+
+@given(
+    st.text()
+    | st.text().map("Basic {}".format)
+    | st.binary().map(lambda data: "Basic " + base64.b64encode(data).decode())
+)
+def test_any_header_is_a_login_or_none(header: str) -> None:
+    """Nothing is ever raised, and what comes out can be hashed."""
+    login = parse_basic(header)
+    assert login is None or (len(login.password) <= 72 and b"\0" not in login.password and b":" not in login.user)
+
+
+@given(
+    st.binary().filter(lambda user: b":" not in user),
+    st.binary(max_size=72).filter(lambda password: b"\0" not in password),
+)
+def test_a_login_comes_out_as_it_went_in(user: bytes, password: bytes) -> None:
+    """Bytes are bytes, whatever the charset."""
+    assert parse_basic(basic(user, password)) == Login(user, password)
+
+
+@given(st.text())
+def test_any_header_is_answered(header: str) -> None:
+    """With yes or no."""
+    assert asyncio.run(Credentials({}).verify(header)) is False

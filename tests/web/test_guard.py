@@ -1,0 +1,137 @@
+"""What stands between peers and the site: in which order it refuses, what it adds, and that it follows its file."""
+
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+
+from kvm_exporter.messages import Request, Response, plain
+from kvm_exporter.report.page import HEADERS
+from kvm_exporter.web.guard import Guard
+from kvm_exporter.web_config_file import WebConfigFile
+from lab.secure import USERS, basic
+from tests.support.rooms.loop import in_loop
+
+ADDED = "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    Content-Security-Policy: default-src 'none'\n"
+ONCE = "rate_limit:\n  interval: 1h\n  burst: 1\n"
+
+RIGHT = {"authorization": basic("prometheus")["Authorization"]}
+WRONG = {"authorization": basic("prometheus", "wrong")["Authorization"]}
+
+
+async def site(request: Request) -> Response:
+    """A page with headers of its own, and nothing else."""
+    if request.path == "/":
+        return Response(HTTPStatus.OK, b"page", list(HEADERS))
+    return plain(HTTPStatus.NOT_FOUND, "Nothing here.")
+
+
+class Guarded:
+    """A site behind a guard, and its file."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path = path
+        self.write(text)
+        self._guard = Guard(site, WebConfigFile(path))
+
+    def write(self, text: str) -> None:
+        """Replace the file."""
+        new = self._path.with_name("replacement")
+        new.write_text(text)
+        new.replace(self._path)
+
+    async def ask(self, path: str = "/", headers: dict[str, str] | None = None) -> Response:
+        """An answer."""
+        return await self._guard.answer(Request("GET", path, headers or {}))
+
+    async def statuses(self, *headers: dict[str, str]) -> list[int]:
+        """Those of one request after the other."""
+        return [(await self.ask(headers=one)).status for one in headers]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the configuration is."""
+    return tmp_path / "web.yml"
+
+
+@in_loop
+async def test_without_a_password_nothing_is_shown(path: Path) -> None:
+    """401 asks for one, whatever is asked for, and says how."""
+    guarded = Guarded(path, USERS)
+    for place in ("/", "/nowhere"):
+        for headers in ({}, WRONG):
+            response = await guarded.ask(place, headers)
+            assert (response.status, response.body) == (401, b"Unauthorized\n")
+            assert ("WWW-Authenticate", "Basic") in response.headers
+    assert (await guarded.ask("/", RIGHT)).status == 200
+    assert (await guarded.ask("/nowhere", RIGHT)).status == 404
+
+
+@in_loop
+async def test_the_rate_limit_comes_before_the_password(path: Path) -> None:
+    """Who guesses uses it up, and is told so before another guess is looked at."""
+    guarded = Guarded(path, USERS + ONCE)
+    assert await guarded.statuses(WRONG, WRONG, RIGHT, {}) == [401, 429, 429, 429]
+
+
+@pytest.mark.parametrize(("place", "headers", "status"), [("/nowhere", RIGHT, 404), ("/", WRONG, 401), ("/", {}, 401)])
+@in_loop
+async def test_headers_are_added_to_every_answer(path: Path, place: str, headers: dict[str, str], status: int) -> None:
+    """Also to those that refuse."""
+    response = await Guarded(path, USERS + ADDED).ask(place, headers)
+    assert response.status == status
+    assert {("X-Frame-Options", "deny"), ("Content-Security-Policy", "default-src 'none'")} <= set(response.headers)
+
+
+@in_loop
+async def test_headers_are_added_where_there_were_too_many_requests(path: Path) -> None:
+    """The rate limit's refusal has them as well."""
+    guarded = Guarded(path, ADDED + ONCE)
+    await guarded.ask()
+    response = await guarded.ask()
+    assert response.status == 429
+    assert ("X-Frame-Options", "deny") in response.headers
+
+
+@in_loop
+async def test_the_page_keeps_its_own_headers(path: Path) -> None:
+    """Its policy is what it needs; another would break it, and two of one name would both hold."""
+    response = await Guarded(path, ADDED).ask("/")
+    names = [name.lower() for name, _ in response.headers]
+    assert len(names) == len(set(names))
+    assert set(HEADERS) <= set(response.headers)
+
+
+@in_loop
+async def test_changes_are_followed(path: Path) -> None:
+    """Users, headers and limit are those of the file as it is at each request."""
+    guarded = Guarded(path, "{}")
+    assert await guarded.statuses({}, WRONG) == [200, 200]
+    guarded.write(USERS)
+    assert await guarded.statuses({}, RIGHT) == [401, 200]
+    guarded.write(USERS.replace("prometheus", "someone") + ADDED)
+    response = await guarded.ask("/", RIGHT)
+    assert (response.status, ("X-Frame-Options", "deny") in response.headers) == (401, True)
+    guarded.write(ONCE)
+    assert await guarded.statuses({}, {}) == [200, 429]
+    guarded.write("{}")
+    assert await guarded.statuses({}, {}) == [200, 200]
+
+
+@in_loop
+async def test_a_limit_that_stays_keeps_its_count(path: Path) -> None:
+    """Another change gives nobody a fresh bucket."""
+    guarded = Guarded(path, ONCE)
+    assert await guarded.statuses({}) == [200]
+    guarded.write(ONCE + ADDED)
+    assert await guarded.statuses({}) == [429]
+
+
+@in_loop
+async def test_a_broken_file_opens_nothing(path: Path) -> None:
+    """The last good one holds."""
+    guarded = Guarded(path, USERS)
+    for broken in ("", "nonsense", "basic_auth_users: 5"):
+        guarded.write(broken)
+        assert await guarded.statuses({}, RIGHT) == [401, 200]

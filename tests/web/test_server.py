@@ -1,0 +1,333 @@
+"""The server: bursts, a shortage of descriptors, and an end that lets running answers end."""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack, suppress
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+
+from kvm_exporter.messages import Request, Response, plain
+from kvm_exporter.web import server
+from kvm_exporter.web.server import ACCEPT_BATCH, Server
+from lab.exporter import Exporter, exporter
+from lab.secure import until_the_end
+from tests.support.rooms.loop import in_loop
+from tests.support.rooms.wire import GET, serving
+from tests.support.tools import program
+
+SHORT = 0.1
+GRACE = 20.0
+"""Seconds that no test waits for."""
+
+
+async def yes(_: Request) -> Response:
+    """Answer."""
+    return plain(HTTPStatus.OK, "yes")
+
+
+class Held:
+    """Answers when it is told to, and says when it has been asked."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.go = asyncio.Event()
+        self.cancelled = asyncio.Event()
+
+    async def __call__(self, request: Request) -> Response:
+        """Wait to be told."""
+        self.asked.set()
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return await yes(request)
+
+
+@in_loop
+async def test_a_burst_is_answered() -> None:
+    """More connections at once than are accepted in one turn of the event loop are all answered."""
+    async with serving(yes) as served:
+
+        async def ask() -> int:
+            async with served.peer() as peer:
+                await peer.send(GET)
+                return (await peer.reply()).status
+
+        statuses = await asyncio.gather(*(ask() for _ in range(5 * ACCEPT_BATCH)))
+    assert statuses == [200] * 5 * ACCEPT_BATCH
+
+
+# More connections than there may be.
+
+
+@in_loop
+async def test_silent_connections_make_room_the_oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is refused because of them, and whoever has been answered stays."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
+    async with serving(yes) as served, AsyncExitStack() as stack:
+        served_one, *silent = [await stack.enter_async_context(served.peer()) for _ in range(4)]
+        await served_one.send(GET)
+        assert (await served_one.reply()).status == 200
+        for oldest in silent:
+            new = await stack.enter_async_context(served.peer())
+            assert await oldest.rest() == b""
+            await new.send(GET)
+            assert (await new.reply()).status == 200
+        await served_one.send(GET)
+        assert (await served_one.reply()).status == 200
+
+
+@in_loop
+async def test_idle_connections_make_room_before_busy_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all have been answered, the oldest that waits for nothing goes."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    held = Held()
+
+    async def answer(request: Request) -> Response:
+        return await (held if request.path == "/held" else yes)(request)
+
+    async with serving(answer) as served, AsyncExitStack() as stack:
+        busy, idle, other = [await stack.enter_async_context(served.peer()) for _ in range(3)]
+        for peer in (busy, idle, other):
+            await peer.send(GET)
+            assert (await peer.reply()).status == 200
+        await busy.send(GET.replace(b"GET /", b"GET /held"))
+        await held.asked.wait()
+        new = await stack.enter_async_context(served.peer())
+        assert await idle.rest() == b""
+        held.go.set()
+        for peer, request in ((busy, b""), (other, GET), (new, GET)):
+            await peer.send(request)
+            assert (await peer.reply()).status == 200
+
+
+def open_descriptors() -> int:
+    """How many this process has."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@in_loop
+async def test_a_burst_of_silent_connections_is_no_burst_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even those that are being made when they have to go leave nothing open."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
+    async with serving(yes) as served:
+        before = open_descriptors()
+        silent = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(50)]
+        async with served.peer() as peer:
+            await peer.send(GET)
+            assert (await peer.reply()).status == 200
+            assert open_descriptors() <= before + len(silent) + 1 + 4
+        for connection in silent:
+            connection.close()
+
+
+# The end.
+
+
+@in_loop
+async def test_a_running_answer_ends() -> None:
+    """What was asked before the end is answered, whole, and told that it is the last; then the server is gone."""
+    held = Held()
+    async with serving(held) as served, served.peer() as peer:
+        await peer.send(GET + GET)
+        await held.asked.wait()
+        stopping = asyncio.create_task(served.server.stop(GRACE))
+        await asyncio.sleep(0)
+        held.go.set()
+        reply = await peer.reply()
+        assert (reply.status, reply.body, reply.headers["connection"]) == (200, b"yes\n", "close")
+        assert await peer.rest() == b""
+        await stopping
+
+
+@in_loop
+async def test_an_answer_on_its_way_arrives() -> None:
+    """One that is being written when the end begins is written to its end, and the connection with it."""
+    body = b"x" * (16 << 20)
+
+    async def large(_: Request) -> Response:
+        return Response(HTTPStatus.OK, body)
+
+    async with serving(large) as served, served.peer() as peer:
+        await peer.send(GET)
+        head = await peer.read(1)
+        async with asyncio.timeout(GRACE / 2):
+            stopping = asyncio.create_task(served.server.stop(GRACE))
+            await asyncio.sleep(0)
+            assert (head + await peer.rest()).endswith(body)
+            await stopping
+
+
+@in_loop
+async def test_who_has_connected_is_answered() -> None:
+    """A request that was sent before the end began is answered although nobody had looked: no scrape is lost."""
+    async with serving(yes) as served:
+        asked = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(3)]
+        for connection in asked:
+            connection.sendall(GET)
+        # The event loop has had no turn: they are not even accepted.
+        await served.server.stop(GRACE)
+        for connection in asked:
+            with connection:
+                connection.settimeout(GRACE)
+                reply = until_the_end(connection)
+                assert reply.startswith(b"HTTP/1.1 200 OK\r\n")
+                assert reply.endswith(b"\r\n\r\nyes\n")
+
+
+@in_loop
+async def test_connections_without_a_request_end_soon() -> None:
+    """New ones, half a header, and those that are idle do not hold up the end."""
+    async with serving(yes) as served, served.peer() as new, served.peer() as half, served.peer() as idle:
+        await half.send(b"GET / HT")
+        await idle.send(GET)
+        assert (await idle.reply()).status == 200
+        start = time.monotonic()
+        await served.server.stop(GRACE)
+        for peer in (new, half, idle):
+            assert await peer.rest() == b""
+        assert time.monotonic() - start < GRACE / 2
+
+
+@in_loop
+async def test_nobody_is_accepted_any_more() -> None:
+    """From the end's begin on, connecting fails at once."""
+    held = Held()
+    async with serving(held) as served, served.peer() as peer:
+        await peer.send(GET)
+        await held.asked.wait()
+        stopping = asyncio.create_task(served.server.stop(GRACE))
+        await asyncio.sleep(0)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", served.port)
+        held.go.set()
+        await stopping
+
+
+@pytest.mark.parametrize("turns", range(6))
+@in_loop
+async def test_a_connection_that_is_just_being_made_is_ended(turns: int) -> None:
+    """However many turns of the event loop it had, the end does not wait for its request."""
+    async with serving(yes) as served:
+        with socket.create_connection(("127.0.0.1", served.port)) as connection:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            async with asyncio.timeout(GRACE / 2):
+                await served.server.stop(GRACE)
+            connection.settimeout(GRACE / 2)
+            with suppress(ConnectionResetError):
+                assert connection.recv(1) == b""
+
+
+@in_loop
+async def test_a_peer_that_leaves_before_it_is_accepted_is_passed_over() -> None:
+    """The kernel says so in place of a connection: accept(2); the next one is accepted."""
+
+    class Listener(socket.socket):
+        """Says first that a peer has left."""
+
+        left = False
+
+        def accept(self) -> tuple[socket.socket, object]:
+            """Accept, but the first."""
+            if not self.left:
+                self.left = True
+                raise ConnectionAbortedError
+            return super().accept()
+
+    listener = Listener()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    listener.setblocking(False)  # noqa: FBT003 - the parameter has no name
+    passing = Server(yes)
+    passing.start([listener])
+    reader, writer = await asyncio.open_connection(*listener.getsockname())
+    writer.write(GET)
+    assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
+    writer.close()
+    await passing.stop(GRACE)
+
+
+@in_loop
+async def test_what_takes_longer_than_the_grace_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+    """The end does not wait for ever, and says whom it did not wait for."""
+    held = Held()
+    async with serving(held) as served, served.peer() as peer:
+        await peer.send(GET)
+        await held.asked.wait()
+        await served.server.stop(SHORT)
+        assert await peer.rest() == b""
+        await held.cancelled.wait()
+    [record] = caplog.records
+    assert (record.levelno, record.getMessage()) == (
+        logging.WARNING,
+        "1 connections did not end within 0.1 s and are cut",
+    )
+
+
+# A shortage of descriptors.
+
+TAKEN, LIMIT = 100, 150
+"""Descriptors that the process has from its birth, and may have: fewer are left than connections are allowed."""
+
+CONNECTIONS = 80
+
+SHORTAGE = "connections have to wait: Too many open files; raise the limit (LimitNOFILE=)"
+
+TAKE = f'for ((n = 10; n < {10 + TAKEN}; n++)); do eval "exec $n</dev/null"; done; exec "$@"'
+
+
+@pytest.fixture
+def short_of_descriptors() -> Iterator[Exporter]:
+    """An exporter that may have few more files and connections open."""
+    with exporter(under=[program("prlimit"), f"--nofile={LIMIT}:{LIMIT}", "bash", "-c", TAKE, "-"]) as running:
+        yield running
+
+
+def ask(connection: socket.socket) -> None:
+    """Send a request."""
+    connection.sendall(GET.replace(b"GET /", b"GET /-/healthy"))
+
+
+def answered(connection: socket.socket) -> bool:
+    """Whether an answer comes."""
+    return connection.recv(1 << 16).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_connections_wait_for_descriptors(short_of_descriptors: Exporter) -> None:
+    """Those that there are go on, the others wait in the kernel and are answered as soon as some have ended."""
+    running = short_of_descriptors
+    with ExitStack() as stack:
+        connections = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=10))
+            for _ in range(CONNECTIONS)
+        ]
+        running.wait_for_log(SHORTAGE)
+        for connection in connections:
+            ask(connection)
+        first, last = connections[:20], connections[-20:]
+        assert all(answered(connection) for connection in first)
+        used = cpu_seconds(running)
+        last[-1].settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            answered(last[-1])
+        assert cpu_seconds(running) - used < 0.25, "it asks for descriptors as fast as it can"
+        for connection in connections[: -len(last)]:
+            connection.close()
+        last[-1].settimeout(10)
+        assert all(answered(connection) for connection in last)
+    assert running.scrape().value("kvm_exporter_sample_success") == 1
+    assert running.stop() == 0
+    assert [line for line in running.log if "level=error" in line] == [running.wait_for_log(SHORTAGE)]
+
+
+def cpu_seconds(running: Exporter) -> float:
+    """The processor time that it has used."""
+    used, *_ = Path(f"/proc/{running.process.pid}/schedstat").read_text(encoding="ascii").split()
+    return int(used) / 1e9
