@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from kvm_exporter.collector.sweep import Selection, look
 from kvm_exporter.cpuid.machine import Machine
+from kvm_exporter.cpuid.registers import BASES
 from kvm_exporter.cpuid.topology import Topology
-from kvm_exporter.kvm.leaves import BASES
 
 
 class Took(NamedTuple):

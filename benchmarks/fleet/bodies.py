@@ -4,8 +4,8 @@ import re
 import urllib.request
 from pathlib import Path
 
-from kvm_exporter.cpuid.registers import Registers
-from kvm_exporter.kvm.leaves import HYPERVISOR_BIT, KVM_SIGNATURE
+from kvm_exporter.cpuid.registers import HYPERVISOR_BIT, Registers
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE
 from lab.guest import Cpus, Guest, port_of
 from lab.process import Process
 

@@ -10,10 +10,9 @@ from kvm_exporter import __version__
 from kvm_exporter._revision import REVISION
 from kvm_exporter.app import commands
 from kvm_exporter.app.commands import EXIT_FAILURE, EXIT_USAGE, OUTPUTS
-from kvm_exporter.app.console import UsageError
+from kvm_exporter.app.console import OutputError, UsageError, tell
 from kvm_exporter.app.flags import add_serve_flags
 from kvm_exporter.cpuid.registers import ReadError
-from kvm_exporter.output import OutputError, tell
 from kvm_exporter.web.addresses import AddressError
 
 EXIT_INTERRUPTED = 128 + 2

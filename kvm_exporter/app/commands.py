@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from kvm_exporter.app import daemon, log
-from kvm_exporter.app.console import UsageError, keep_baseline, keep_web_config, sample_of_dump
+from kvm_exporter.app.console import UsageError, keep_baseline, keep_web_config, sample_of_dump, tell, write
 from kvm_exporter.app.flags import DEFAULT_ADDRESS
 from kvm_exporter.app.systemd import runtime_directory
 from kvm_exporter.collector.boot import ReferenceKeeper, read_boot_id
@@ -17,19 +17,19 @@ from kvm_exporter.collector.record import record
 from kvm_exporter.collector.sampler import Limits
 from kvm_exporter.collector.sweep import Selection, look
 from kvm_exporter.collector.worker import Worker
+from kvm_exporter.config.baseline import format_baseline
 from kvm_exporter.config.files import write_atomically
 from kvm_exporter.cpuid.dump import format_dump
 from kvm_exporter.cpuid.machine import Machine
 from kvm_exporter.cpuid.topology import Topology
-from kvm_exporter.kvm.baseline import format_baseline, violations
+from kvm_exporter.kvm.baseline import violations
 from kvm_exporter.kvm.drift import may_move
 from kvm_exporter.kvm.sample import Sample
+from kvm_exporter.metrics.exporter import textfile_body
 from kvm_exporter.metrics.exposition import render
 from kvm_exporter.metrics.machine import machine_families
 from kvm_exporter.metrics.negotiation import Format
-from kvm_exporter.output import tell, write
 from kvm_exporter.report import table as report
-from kvm_exporter.textfile import textfile_body
 
 EXIT_FAILURE = 1
 EXIT_DRIFT = 1

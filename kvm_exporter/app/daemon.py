@@ -8,18 +8,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from prometheus_client import PlatformCollector
-
 from kvm_exporter import __version__
 from kvm_exporter.app import systemd as service
-from kvm_exporter.app.routes import BaselineKeeper, Site, SiteSettings
+from kvm_exporter.app.routes import Site, SiteSettings
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.collector.sampler import Limits, LiveSource, Observe, Sampler
 from kvm_exporter.cpuid.registers import UnavailableError
+from kvm_exporter.kvm.words import summary
 from kvm_exporter.metrics.exporter import Reload
-from kvm_exporter.metrics.process import ProcessMetrics
+from kvm_exporter.metrics.process import ProcessMetrics, python_families
 from kvm_exporter.report.changes import announce
-from kvm_exporter.report.table import summary
 from kvm_exporter.web.addresses import Address, address_of
 from kvm_exporter.web.listeners import adopt, close, listen
 from kvm_exporter.web.server import Server
@@ -28,7 +26,8 @@ GRACE_SECONDS = 5.0
 """How long answers may take to end after SIGTERM."""
 
 if TYPE_CHECKING:
-    from kvm_exporter.web_config_file import WebConfigFile
+    from kvm_exporter.config.baseline import BaselineFile
+    from kvm_exporter.web.guard import WebConfigFile
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ async def serve(
     options: Options,
     source: LiveSource,
     observe: Observe,
-    baseline: BaselineKeeper | None = None,
+    baseline: "BaselineFile | None" = None,
     web_config: "WebConfigFile | None" = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Raises AddressError if it cannot listen, UnavailableError if CPUID is not."""
@@ -82,13 +81,12 @@ async def serve(
 
 
 def _server(
-    options: Options, sampler: Sampler, baseline: BaselineKeeper | None, web_config: "WebConfigFile | None"
+    options: Options, sampler: Sampler, baseline: "BaselineFile | None", web_config: "WebConfigFile | None"
 ) -> Server:
     """The site, and between it and the peers the web configuration's guard, where there is one."""
     settings = SiteSettings(options.telemetry_path, options.cpu_features, options.max_requests)
     if options.exporter_metrics:
-        constant = tuple(PlatformCollector(registry=None).collect())
-        settings = replace(settings, constant=constant, now=ProcessMetrics().text)
+        settings = replace(settings, constant=python_families(), now=ProcessMetrics().text)
     if web_config is None:
         return Server(Site(sampler, settings, baseline).answer)
     from kvm_exporter.web.guard import Guard  # noqa: PLC0415 - with all that TLS and passwords take
@@ -101,7 +99,7 @@ def _server(
 
 
 async def _reload_at_signals(
-    signalled: asyncio.Event, sampler: Sampler, baseline: BaselineKeeper | None, web_config: "WebConfigFile | None"
+    signalled: asyncio.Event, sampler: Sampler, baseline: "BaselineFile | None", web_config: "WebConfigFile | None"
 ) -> None:
     """Reload after each signal; those that come meanwhile are answered by one more."""
     while True:
@@ -115,8 +113,8 @@ async def _reload_at_signals(
         service.notify_ready("; ".join([_status(sampler.last), *_complaints(baseline, web_config)]))
 
 
-def _complaints(baseline: BaselineKeeper | None, web_config: "WebConfigFile | None") -> Iterator[str]:
-    if baseline is not None and not baseline.collected.success:
+def _complaints(baseline: "BaselineFile | None", web_config: "WebConfigFile | None") -> Iterator[str]:
+    if baseline is not None and not baseline.success:
         yield "the baseline's file is broken, the last good one holds"
     if web_config is not None and not web_config.last_reload_successful:
         yield "the web configuration is broken, the last good one holds"

@@ -10,7 +10,7 @@ from kvm_exporter.app.routes import HEALTHY_PATH, READY_PATH
 from kvm_exporter.collector.sampler import Limits
 from kvm_exporter.collector.sweep import ISOLATED
 from kvm_exporter.config.duration import nanoseconds
-from kvm_exporter.cpuid.topology import parse_cpu_list
+from kvm_exporter.cpuid.cpulist import parse_cpu_list
 from kvm_exporter.web.addresses import AddressError, TcpAddress, parse_address
 
 DEFAULT_ADDRESS = TcpAddress("", 10401)

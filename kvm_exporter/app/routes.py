@@ -2,18 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Protocol
-
-from prometheus_client.core import Metric
+from typing import TYPE_CHECKING
 
 from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.collector.sampler import Record, Sampler
-from kvm_exporter.drift_metrics import expected_families, observed_families
 from kvm_exporter.kvm.baseline import Baseline
-from kvm_exporter.messages import Request, Response, plain
 from kvm_exporter.metrics.exporter import (
     Reload,
     build_families,
@@ -23,28 +19,17 @@ from kvm_exporter.metrics.exporter import (
     settings_families,
     web_config_families,
 )
-from kvm_exporter.metrics.exposition import Body, Kept
-from kvm_exporter.metrics.machine import machine_families
+from kvm_exporter.metrics.exposition import Body, Families, Kept
+from kvm_exporter.metrics.machine import expected_families, machine_families, observed_families
 from kvm_exporter.metrics.negotiation import Format, choose_format, choose_gzip
 from kvm_exporter.report.page import HEADERS, landing_page
+from kvm_exporter.web.http import Request, Response, plain
+
+if TYPE_CHECKING:
+    from kvm_exporter.config.baseline import BaselineFile
 
 HEALTHY_PATH = "/-/healthy"
 READY_PATH = "/-/ready"
-
-
-class BaselineKeeper(Protocol):
-    """Who has the baseline: baseline_file.py's, which is imported only where there is a file."""
-
-    baseline: Baseline
-    collected: Collected
-
-    def refresh(self) -> None:
-        """Read the file again if it has changed."""
-        ...
-
-    def reload(self) -> None:
-        """Read the file again."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +44,7 @@ class SiteSettings:
     #: How it is with the web configuration, where there is one.
     reload: Callable[[], Reload | None] = lambda: None
     #: Families that never change.
-    constant: Sequence[Metric] = ()
+    constant: Families = ()
     #: What is another thing at each scrape, as text.
     now: Callable[[Format], bytes] = lambda _: b""
 
@@ -67,7 +52,7 @@ class SiteSettings:
 class Site:
     """Answers requests from what the sampler has. For one event loop."""
 
-    def __init__(self, sampler: Sampler, settings: SiteSettings, baseline: BaselineKeeper | None = None) -> None:
+    def __init__(self, sampler: Sampler, settings: SiteSettings, baseline: "BaselineFile | None" = None) -> None:
         self._sampler = sampler
         self._settings = settings
         self._baseline = baseline
@@ -115,14 +100,15 @@ class Site:
         baseline = collected = None
         if self._baseline is not None:
             self._baseline.refresh()
-            baseline, collected = self._baseline.baseline, self._baseline.collected
+            baseline = self._baseline.baseline
+            collected = Collected(self._baseline.success, self._baseline.seconds)
         machine = self._machine.of((observation, baseline), lambda: Body(self._machine_families(observation, baseline)))
         return self._whole.of(
             (machine, record, collected, reload),
             lambda: machine.then(self._own_families(observation, record, collected, reload)),
         )
 
-    def _machine_families(self, observation: Observation | None, baseline: Baseline | None) -> Iterator[Metric]:
+    def _machine_families(self, observation: Observation | None, baseline: Baseline | None) -> Families:
         if observation is not None:
             yield from machine_families(
                 observation.sample, observation.boot, per_cpu_features=self._settings.cpu_features
@@ -135,7 +121,7 @@ class Site:
 
     def _own_families(
         self, observation: Observation | None, record: Record, baseline: Collected | None, reload: Reload | None
-    ) -> Iterator[Metric]:
+    ) -> Families:
         collected = dict(observation.collectors) if observation is not None else {}
         if baseline is not None:
             collected["baseline"] = baseline

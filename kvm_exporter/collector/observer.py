@@ -9,10 +9,11 @@ from typing import TypeVar
 
 from kvm_exporter.collector.boot import Reference, ReferenceKeeper
 from kvm_exporter.collector.guest import read_evidence
-from kvm_exporter.collector.host import NoHostError, supported_features
+from kvm_exporter.collector.host import NoHostError, host_features, supported_features
 from kvm_exporter.collector.in_use import features_in_use, kvmclock_is_current
-from kvm_exporter.collector.sweep import Selection, Source, look
-from kvm_exporter.cpuid.registers import ReadError, Registers
+from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.cpuid.registers import ReadError, Registers, Source
+from kvm_exporter.kvm.drift import features_set
 from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.leaves import Leaves
 from kvm_exporter.kvm.sample import Sample
@@ -110,3 +111,17 @@ def _timed(collect: Callable[[], T]) -> tuple[T, Collected]:
     start = time.perf_counter()
     result = collect()
     return result, Collected(success=True, duration=time.perf_counter() - start)
+
+
+def supported(observation: Observation, feature: Feature) -> bool | None:
+    """Whether this machine's own KVM can offer a feature to guests of its own; None if that is not known."""
+    if observation.host is None or feature not in host_features(observation.host):
+        return None
+    return bool(observation.host.eax & feature.mask)
+
+
+def shown_features(sample: Sample, reference: Leaves | None) -> tuple[Feature, ...]:
+    """The features that have series: the sample's, and those that the reference offered."""
+    boot = reference.kvm if reference is not None else None
+    lasting = features_set(boot.eax, boot.edx) if boot is not None else ()
+    return tuple(sorted({*sample.features, *lasting}))

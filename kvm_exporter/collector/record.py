@@ -1,9 +1,8 @@
 """Records the leaves of a Source's CPUs as a Dump, for bug reports and test fixtures."""
 
-from kvm_exporter.collector.sweep import Source
 from kvm_exporter.cpuid.dump import Dump
-from kvm_exporter.cpuid.registers import Reader, ReadError, Registers
-from kvm_exporter.kvm.leaves import BASES, KVM_SIGNATURE, Hypervisor, find_hypervisors, has_hypervisor
+from kvm_exporter.cpuid.registers import BASES, Reader, ReadError, Registers, Source
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, find_hypervisors, has_hypervisor
 
 
 def record(source: Source) -> tuple[Dump, dict[int, str]]:

@@ -5,39 +5,13 @@ Works on any Source: this machine, a dump, or a test's own. Runs in the thread t
 
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
-from kvm_exporter.cpuid.registers import Reader, ReadError, Registers
+from kvm_exporter.cpuid.registers import ReadError, Source
 from kvm_exporter.kvm.drift import agree
 from kvm_exporter.kvm.leaves import Leaves, find_hypervisors, read_leaves, survey
 from kvm_exporter.kvm.sample import Sample
-
-
-class Source(Protocol):
-    """Where leaves are read."""
-
-    def online(self) -> tuple[int, ...]:
-        """The CPUs that there are, ascending; the same object until they change. Raises ReadError."""
-        ...
-
-    def isolated(self) -> frozenset[int]:
-        """The CPUs that are better left alone."""
-        ...
-
-    def reading(self) -> AbstractContextManager[None]:
-        """Around all reads of a sample. Raises ReadError."""
-        ...
-
-    def anywhere(self, leaf: int, subleaf: int) -> Registers:
-        """Read wherever the thread happens to run. Raises ReadError."""
-        ...
-
-    def on(self, cpu: int) -> Reader:
-        """Return a Reader of one CPU. Raises ReadError, as the Reader may."""
-        ...
-
 
 Isolated = Literal["once", "always", "never"]
 ISOLATED: tuple[Isolated, ...] = get_args(Isolated)

@@ -4,10 +4,12 @@ import logging
 import time
 from pathlib import Path
 
-from kvm_exporter.collector.observer import Collected
-from kvm_exporter.config.schema import Node, YamlError, compose, identity, is_null, items, line_of, mapping, name
+from kvm_exporter.config.files import identity
+from kvm_exporter.config.schema import Node, YamlError, compose, is_null, items, line_of, mapping, name
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.features import Feature, feature_named
+from kvm_exporter.kvm.sample import Sample
+from kvm_exporter.kvm.words import summary
 
 MAX_BYTES = 1 << 16
 """Far more than every feature takes, and parsed in well under a second: scrapes wait meanwhile."""
@@ -81,7 +83,10 @@ class BaselineFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen = identity(path)
-        self.baseline, self.collected = self._load()
+        self.success = True
+        #: How long it took to read the file last, in seconds.
+        self.seconds = 0.0
+        self._load()
 
     def refresh(self) -> None:
         """Read the file again if it has changed: one stat(2) if it has not."""
@@ -92,13 +97,34 @@ class BaselineFile:
         """Read the file again."""
         self._seen = identity(self._path)
         try:
-            self.baseline, self.collected = self._load()
+            self._load()
         except BaselineError as error:
-            self.collected = Collected(success=False, duration=self.collected.duration)
+            self.success = False
             logger.error("the baseline stays as it was: %s", error)  # noqa: TRY400 - the message says all
         else:
             logger.info("the baseline was read again from %s", self._path)
 
-    def _load(self) -> tuple[Baseline, Collected]:
+    def _load(self) -> None:
         start = time.perf_counter()
-        return load_baseline(self._path), Collected(success=True, duration=time.perf_counter() - start)
+        self.baseline = load_baseline(self._path)
+        self.success, self.seconds = True, time.perf_counter() - start
+
+
+def format_baseline(sample: Sample) -> str:
+    """A baseline file that requires what this machine offers, to edit and deploy."""
+    required = [
+        f"    - {feature.name}  # {feature.register} bit {feature.bit}: {feature.meaning}"
+        for feature in sample.features
+        if sample.common.offers(feature)
+    ]
+    return "\n".join(
+        [
+            f"# {summary(sample.common)}",
+            "# Remove what this machine may do without, and name what it must not have. Then serve with",
+            "# --baseline.file=THIS, or compare now with: kvm-exporter check --baseline THIS",
+            "features:",
+            *(["  required:", *required] if required else ["  required: []"]),
+            "  forbidden: []",
+            "",
+        ]
+    )

@@ -3,10 +3,8 @@
 A document is composed, never constructed: no tag makes an object, and an alias costs nothing.
 """
 
-import os
 import re
 from collections.abc import Collection
-from pathlib import Path
 
 import yaml
 
@@ -130,12 +128,3 @@ def count(node: Node, called: str) -> int:
 def storable(written: str) -> bool:
     """Whether a text can be encoded, and handed to C. YAML's escapes can write others."""
     return "\0" not in written and not any("\ud800" <= character <= "\udfff" for character in written)
-
-
-def identity(path: Path) -> tuple[int, ...]:
-    """What tells one state of a file from another; nothing while there is none."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 - at each scrape: half the price
-    except OSError:
-        return ()
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -4,11 +4,106 @@ Source: docs/web-configuration.md and web/tls_config.go of prometheus/exporter-t
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 from kvm_exporter.config.schema import Node, YamlError, choice, flag, is_null, line_of, section, text, texts
-from kvm_exporter.tls_config import ClientAuth, Pem, TlsConfig
-from kvm_exporter.tls_names import CURVES, SUITES, TLS13_SUITES, VERSIONS
+
+
+class ClientAuth(Enum):
+    """Whose connections are let in, by the name that Go has for it (crypto/tls, ClientAuthType)."""
+
+    ANYONE = "NoClientCert"
+    VERIFIED_IF_GIVEN = "VerifyClientCertIfGiven"
+    VERIFIED = "RequireAndVerifyClientCert"
+
+
+@dataclass(frozen=True, slots=True)
+class Pem:
+    """A private key or certificates: the file that has them, or the text itself."""
+
+    #: The key of the configuration that gave it, such as cert_file.
+    key: str
+    source: Path | bytes = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.source}" if isinstance(self.source, Path) else self.key
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """How to serve TLS."""
+
+    #: The server's own, and those that lead to a root.
+    cert: Pem
+    key: Pem
+    #: Who has signed clients' certificates; not None unless ANYONE is let in.
+    client_ca: Pem | None = None
+    client_auth: ClientAuth = ClientAuth.ANYONE
+    #: One of these has to be in a client's certificate; empty: none has to.
+    client_allowed_sans: frozenset[str] = frozenset()
+    #: Both of tls_names.VERSIONS.
+    min_version: str = "TLS12"
+    max_version: str = "TLS13"
+    #: Of tls_names.SUITES, the preferred first; empty: the default ones.
+    cipher_suites: tuple[str, ...] = ()
+    #: Of tls_names.CURVES; None: what OpenSSL offers by itself.
+    curve: str | None = None
+    #: Who chooses among the cipher suites that both sides have; false: the client.
+    prefer_server_cipher_suites: bool = True
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that it is made from."""
+        pems = (self.cert, self.key, self.client_ca)
+        return tuple(pem.source for pem in pems if pem is not None and isinstance(pem.source, Path))
+
+
+class TlsError(Exception):
+    """TLS cannot be served like this; the message names the key of the configuration, the file, and what to do."""
+
+
+VERSIONS = ("TLS10", "TLS11", "TLS12", "TLS13")
+"""Oldest first."""
+
+
+DEFAULT_SUITES: Mapping[str, str] = {
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA": "ECDHE-ECDSA-AES128-SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA": "ECDHE-RSA-AES128-SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA": "ECDHE-ECDSA-AES256-SHA",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA": "ECDHE-RSA-AES256-SHA",
+}
+"""Cipher suites up to TLS 1.2 that Go offers by itself, the preferred first."""
+
+
+SUITES: Mapping[str, str] = {
+    **DEFAULT_SUITES,
+    # Without forward secrecy. Go 1.22 and newer know them no more; files that were written before may still have them.
+    "TLS_RSA_WITH_AES_128_GCM_SHA256": "AES128-GCM-SHA256",
+    "TLS_RSA_WITH_AES_256_GCM_SHA384": "AES256-GCM-SHA384",
+    "TLS_RSA_WITH_AES_128_CBC_SHA": "AES128-SHA",
+    "TLS_RSA_WITH_AES_256_CBC_SHA": "AES256-SHA",
+}
+"""Cipher suites up to TLS 1.2 that may be chosen."""
+
+
+TLS13_SUITES = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
+"""Nobody chooses among these, in Go or in Python: where there is TLS 1.3, there is each of them."""
+
+
+CURVES: Mapping[str, str] = {
+    "CurveP256": "prime256v1",
+    "CurveP384": "secp384r1",
+    "CurveP521": "secp521r1",
+    "X25519": "X25519",
+}
 
 KEYS = (
     *("cert", "cert_file", "key", "key_file", "client_ca", "client_ca_file", "client_auth_type", "client_allowed_sans"),

@@ -24,9 +24,16 @@ from kvm_exporter.config.schema import (
     storable,
     text,
 )
-from kvm_exporter.config.tls import parse_tls_section
-from kvm_exporter.rate_limit import RateLimit
-from kvm_exporter.tls_config import TlsConfig
+from kvm_exporter.config.tls import TlsConfig, parse_tls_section
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """One token each ``interval`` nanoseconds, and room for ``burst`` of them."""
+
+    interval: int
+    burst: int
+
 
 HEADERS: Mapping[str, tuple[str, ...]] = {
     "Content-Security-Policy": (),

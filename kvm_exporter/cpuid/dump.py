@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
-from kvm_exporter.cpuid.registers import Reader, Registers
-from kvm_exporter.kvm.leaves import BASES
+from kvm_exporter.cpuid.registers import BASES, Reader, Registers
 
 Rows = Mapping[tuple[int, int], Registers]
 """By leaf and subleaf, in the order of the text."""

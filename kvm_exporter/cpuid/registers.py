@@ -1,7 +1,15 @@
 """The four registers that CPUID fills, and the function type that fills them. Knows no leaf and no machine."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, runtime_checkable
+
+HYPERVISOR_BIT = 1 << 31
+"""ECX of leaf 1: a hypervisor is present, and the range 0x40000000 is its own."""
+
+
+BASES = range(0x4000_0000, 0x4001_0000, 0x100)
+"""The 256 places where a hypervisor may put its signature."""
 
 
 class Registers(NamedTuple):
@@ -50,3 +58,27 @@ class ReadError(Exception):
 
 class UnavailableError(ReadError):
     """No leaf can be read in this process, now or later."""
+
+
+class Source(Protocol):
+    """Where leaves are read."""
+
+    def online(self) -> tuple[int, ...]:
+        """The CPUs that there are, ascending; the same object until they change. Raises ReadError."""
+        ...
+
+    def isolated(self) -> frozenset[int]:
+        """The CPUs that are better left alone."""
+        ...
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Around all reads of a sample. Raises ReadError."""
+        ...
+
+    def anywhere(self, leaf: int, subleaf: int) -> Registers:
+        """Read wherever the thread happens to run. Raises ReadError."""
+        ...
+
+    def on(self, cpu: int) -> Reader:
+        """Return a Reader of one CPU. Raises ReadError, as the Reader may."""
+        ...

@@ -4,45 +4,13 @@ Source: the kernel's Documentation/ABI/testing/sysfs-devices-system-cpu and Docu
 """
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
+from kvm_exporter.cpuid.cpulist import parse_cpu_list
 from kvm_exporter.cpuid.registers import ReadError
 
 _CPUS = Path("sys/devices/system/cpu")
 
-
-def parse_cpu_list(text: str) -> tuple[int, ...]:
-    """The CPU numbers in a list such as ``0-3,8``, ascending; none for an empty list or the kernel's ``(null)``.
-
-    Raises ValueError on anything else.
-    """
-    text = text.strip("\n\0 ")
-    if text in {"", "(null)"}:
-        return ()
-    cpus: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        if not (first.isascii() and first.isdecimal() and (last.isascii() and last.isdecimal() if dash else True)):
-            raise ValueError(f"{part!r} is not a CPU or a range of CPUs such as 0-3")
-        start, end = int(first), int(last or first)
-        if start > end or end >= _MOST_CPUS:
-            raise ValueError(f"{part!r} is not an ascending range below {_MOST_CPUS}")
-        cpus.update(range(start, end + 1))
-    return tuple(sorted(cpus))
-
-
-def format_cpu_list(cpus: Iterable[int]) -> str:
-    """CPU numbers as such a list, ascending: ``0-3,8``."""
-    numbers = sorted(cpus)
-    known = set(numbers)
-    starts = (cpu for cpu in numbers if cpu - 1 not in known)
-    ends = (cpu for cpu in numbers if cpu + 1 not in known)
-    return ",".join(str(start) if start == end else f"{start}-{end}" for start, end in zip(starts, ends, strict=True))
-
-
-#: Far above the kernel's largest NR_CPUS (8,192): a bound on what a broken file may make us allocate.
-_MOST_CPUS = 1 << 20
 
 #: The kernel never writes more than a page into one of these files; it cuts a longer list: cpumap_print_to_pagebuf().
 _PAGE_BYTES = 4096

@@ -6,10 +6,9 @@ Reading the file is baseline_file.py's.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kvm_exporter.cpuid.topology import format_cpu_list
+from kvm_exporter.cpuid.cpulist import format_cpu_list
 from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.report.table import summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +36,3 @@ def _differing(sample: Sample, features: tuple[Feature, ...], *, wanted: bool) -
             where = "on every CPU" if len(cpus) == len(known) else f"on CPU {format_cpu_list(cpus)}"
             what = "required, but not offered" if wanted else "forbidden, but offered"
             yield f"{feature.name} ({feature.register} bit {feature.bit}): {what} {where}"
-
-
-def format_baseline(sample: Sample) -> str:
-    """A baseline file that requires what this machine offers, to edit and deploy."""
-    required = [
-        f"    - {feature.name}  # {feature.register} bit {feature.bit}: {feature.meaning}"
-        for feature in sample.features
-        if sample.common.offers(feature)
-    ]
-    return "\n".join(
-        [
-            f"# {summary(sample.common)}",
-            "# Remove what this machine may do without, and name what it must not have. Then serve with",
-            "# --baseline.file=THIS, or compare now with: kvm-exporter check --baseline THIS",
-            "features:",
-            *(["  required:", *required] if required else ["  required: []"]),
-            "  forbidden: []",
-            "",
-        ]
-    )

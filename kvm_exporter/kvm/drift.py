@@ -1,12 +1,10 @@
 """Comparisons of leaves and samples, and the fingerprint. Pure."""
 
-import hashlib
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kvm_exporter.kvm.features import Feature, features_of
-from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves
+from kvm_exporter.kvm.leaves import Kvm, Leaves
 from kvm_exporter.kvm.sample import Sample
 
 
@@ -86,13 +84,3 @@ def changes(earlier: Sample, later: Sample) -> Mapping[Difference, tuple[int, ..
     if not found and (change := difference(earlier.common, later.common)):
         found[change] = ()
     return found
-
-
-def fingerprint(kvm: Kvm) -> str:
-    """What KVM offers as 16 hexadecimal digits, equal on machines that offer the same.
-
-    The first 64 bits of SHA-256 over the signature's 12 bytes, the base, and the feature leaf's EAX and EDX, each of
-    these as 32 bits, little endian.
-    """
-    packed = KVM_SIGNATURE + struct.pack("<III", kvm.base, kvm.eax, kvm.edx)
-    return hashlib.sha256(packed).hexdigest()[:16]

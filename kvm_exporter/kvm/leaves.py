@@ -4,18 +4,14 @@ Pure: works on any machine with any Reader. Source: the kernel's Documentation/v
 arch/x86/include/asm/cpuid/api.h (cpuid_base_hypervisor).
 """
 
+import hashlib
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from struct import Struct
 
-from kvm_exporter.cpuid.registers import Reader, Registers, read_runs
+from kvm_exporter.cpuid.registers import BASES, HYPERVISOR_BIT, Reader, Registers, read_runs
 from kvm_exporter.kvm.features import Feature
-
-HYPERVISOR_BIT = 1 << 31
-"""ECX of leaf 1: a hypervisor is present, and the range 0x40000000 is its own."""
-
-BASES = range(0x4000_0000, 0x4001_0000, 0x100)
-"""The 256 places where a hypervisor may put its signature."""
 
 _SIGNATURE = Struct("<3I")
 """EBX, ECX, EDX as bytes."""
@@ -166,3 +162,13 @@ def _read_kvm(read: Reader, kvm: Hypervisor) -> Kvm:
         return Kvm(kvm.base, offer.eax, offer.edx)
     timing = read(kvm.base + 0x10, 0)
     return Kvm(kvm.base, offer.eax, offer.edx, timing=Timing(timing.eax, timing.ebx))
+
+
+def fingerprint(kvm: Kvm) -> str:
+    """What KVM offers as 16 hexadecimal digits, equal on machines that offer the same.
+
+    The first 64 bits of SHA-256 over the signature's 12 bytes, the base, and the feature leaf's EAX and EDX, each of
+    these as 32 bits, little endian.
+    """
+    packed = KVM_SIGNATURE + struct.pack("<III", kvm.base, kvm.eax, kvm.edx)
+    return hashlib.sha256(packed).hexdigest()[:16]

@@ -8,9 +8,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 
 from kvm_exporter import __version__
 from kvm_exporter._revision import REVISION
-from kvm_exporter.collector.observer import Collected
+from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.collector.sampler import Record
 from kvm_exporter.kvm.sample import Sample
+from kvm_exporter.metrics.exposition import render
+from kvm_exporter.metrics.machine import machine_families, observed_families
+from kvm_exporter.metrics.negotiation import Format
 
 
 def sample_families(sample: Sample | None, *, success: bool) -> Iterator[Metric]:
@@ -126,3 +129,15 @@ def build_families() -> Iterator[Metric]:
     }
     family.add_metric((), labels)
     yield family
+
+
+def textfile_body(observation: Observation) -> bytes:
+    """The gauges in text 0.0.4: no counters, and nothing of a process that is gone when the file is read."""
+    families = [
+        *machine_families(observation.sample, observation.boot),
+        *observed_families(observation),
+        *build_families(),
+        *sample_families(observation.sample, success=True),
+        *collector_families(observation.collectors),
+    ]
+    return render(families, Format.TEXT_0_0_4)

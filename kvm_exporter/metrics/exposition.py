@@ -11,6 +11,9 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from kvm_exporter.metrics.negotiation import Format
 
+Families = Iterable[Metric]
+"""Metric families, in the order in which they are served."""
+
 _EOF = b"# EOF\n"
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """RFC 1952 section 2.3: deflate, no name, no time, unknown system."""
@@ -35,7 +38,7 @@ class _Constant:
     describe = collect
 
 
-def render(families: Iterable[Metric], form: Format) -> bytes:
+def render(families: Families, form: Format) -> bytes:
     """The families in an exposition format, without OpenMetrics' end marker. Raises ValueError on a repeated name."""
     registry = CollectorRegistry()
     for family in families:
@@ -63,12 +66,12 @@ class Body:
     member (RFC 1951 section 3.2.3, RFC 1952 section 2.2): no client needs to know of it.
     """
 
-    def __init__(self, families: Iterable[Metric], before: "Body | None" = None) -> None:
+    def __init__(self, families: Families, before: "Body | None" = None) -> None:
         self._families = tuple(families)
         self._before = before
         self._rendered: dict[Format, Rendered] = {}
 
-    def then(self, families: Iterable[Metric]) -> "Body":
+    def then(self, families: Families) -> "Body":
         """This body with more families after its own, which are not rendered again."""
         return Body(families, self)
 

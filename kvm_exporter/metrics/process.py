@@ -10,7 +10,7 @@ import resource
 import time
 from functools import lru_cache
 
-from prometheus_client import ProcessCollector
+from prometheus_client import PlatformCollector, ProcessCollector
 from prometheus_client.core import Metric
 from prometheus_client.utils import floatToGoString
 
@@ -28,6 +28,11 @@ CHANGING = (
     "process_max_fds",
 )
 """The families whose values change."""
+
+
+def python_families() -> tuple[Metric, ...]:
+    """``python_info``, which never changes."""
+    return tuple(PlatformCollector(registry=None).collect())
 
 
 class ProcessMetrics:

@@ -7,11 +7,11 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from kvm_exporter.collector.observer import Observation
-from kvm_exporter.cpuid.topology import format_cpu_list
+from kvm_exporter.cpuid.cpulist import format_cpu_list
 from kvm_exporter.kvm.drift import Difference, changes, difference
 from kvm_exporter.kvm.leaves import Leaves
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.report.table import describe, summary
+from kvm_exporter.kvm.words import describe, summary
 
 CHANGE_ID = "c3300e3bfd0e45029fe115d215cafd78"
 BOOT_DRIFT_ID = "bcaf12e8d79348e79dfdfb18e8f073cb"

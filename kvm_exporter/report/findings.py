@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from kvm_exporter.collector.observer import Observation
-from kvm_exporter.cpuid.topology import format_cpu_list
+from kvm_exporter.cpuid.cpulist import format_cpu_list
 from kvm_exporter.kvm.baseline import Baseline, violations
 from kvm_exporter.kvm.drift import Difference, difference
 from kvm_exporter.kvm.leaves import Leaves
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.report.table import describe, divergence, summary
+from kvm_exporter.kvm.words import describe, divergence, summary
 
 FEW = 4
 """More CPUs that could not be read are listed at the end of the page, not at its head."""

@@ -3,26 +3,11 @@
 import json
 from collections.abc import Iterator
 
-from kvm_exporter.collector.host import host_features
-from kvm_exporter.collector.observer import Observation
-from kvm_exporter.kvm.drift import Difference, difference, fingerprint, may_move
-from kvm_exporter.kvm.features import Feature
-from kvm_exporter.kvm.leaves import Leaves, printable
+from kvm_exporter.collector.observer import Observation, supported
+from kvm_exporter.kvm.drift import difference, may_move
+from kvm_exporter.kvm.leaves import fingerprint, printable
 from kvm_exporter.kvm.sample import Sample
-
-
-def summary(leaves: Leaves) -> str:
-    """What the machine is, in one line: for the log, systemctl status and the head of a table."""
-    if leaves.kvm is not None:
-        kvm = leaves.kvm
-        offer = f"features EAX {kvm.eax:#010x}, EDX {kvm.edx:#010x}"
-        return f"KVM at {kvm.base:#010x}, {offer}, fingerprint {fingerprint(kvm)}"
-    if leaves.hypervisors:
-        names = ", ".join(f"{printable(found.signature)!r} at {found.base:#010x}" for found in leaves.hypervisors)
-        return f"no KVM: the hypervisor says {names}"
-    if leaves.hypervisor_bit:
-        return "no KVM: a hypervisor is present, but shows no signature"
-    return "no KVM: no hypervisor bit in leaf 1 (bare metal, or hidden)"
+from kvm_exporter.kvm.words import cpu_counts, describe, divergence, summary
 
 
 def table(observation: Observation) -> str:
@@ -98,36 +83,6 @@ def _divergent(sample: Sample, cpu: int) -> dict[str, object]:
     }
 
 
-def describe(change: Difference, before: Leaves, after: Leaves, lost: str = "lost", gained: str = "gained") -> str:
-    """A difference in words, every feature with its place; ``lost`` and ``gained`` are the verbs."""
-    phrases = [
-        f"{verb} {', '.join(f'{feature.name} ({feature.register} bit {feature.bit})' for feature in features)}"
-        for verb, features in ((lost, change.lost), (gained, change.gained))
-        if features
-    ]
-    if change.identity:
-        phrases.append(f"{_identity(after)} instead of {_identity(before)}")
-    return "; ".join(phrases)
-
-
-def cpu_counts(sample: Sample) -> str:
-    """How many CPUs are online, and in each state that any is in."""
-    counts = (f"{len(cpus)} {state}" for state, cpus in sample.states.items() if cpus)
-    return ", ".join((f"{sample.online} online", *counts))
-
-
-def divergence(sample: Sample, cpu: int) -> str:
-    """What a CPU lacks or has beyond the common leaves."""
-    common, other = sample.common, sample.sampled[cpu]
-    return describe(difference(common, other), common, other, "lacks", "has")
-
-
-def _identity(leaves: Leaves) -> str:
-    if leaves.hypervisors:
-        return " and ".join(f"{printable(found.signature)} at {found.base:#010x}" for found in leaves.hypervisors)
-    return "a hypervisor without a signature" if leaves.hypervisor_bit else "no hypervisor bit"
-
-
 def _head(sample: Sample) -> Iterator[str]:
     yield summary(sample.common)
     for found in sample.common.hypervisors:
@@ -156,13 +111,6 @@ def _features(observation: Observation) -> Iterator[str]:
 
 def _answer(value: bool | None) -> str:  # noqa: FBT001 - it is the thing that is written
     return {True: "yes", False: "no", None: "?"}[value]
-
-
-def supported(observation: Observation, feature: Feature) -> bool | None:
-    """Whether this machine's own KVM can offer a feature to guests of its own; None if that is not known."""
-    if observation.host is None or feature not in host_features(observation.host):
-        return None
-    return bool(observation.host.eax & feature.mask)
 
 
 def _cpus(sample: Sample) -> Iterator[str]:

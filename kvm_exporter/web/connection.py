@@ -5,18 +5,178 @@ Knows nothing of what is served: its owner has a function from a Request to a Re
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, Protocol, TypeVar
 
-from kvm_exporter.begun import Begun
-from kvm_exporter.deadlines import Deadline
-from kvm_exporter.messages import Request, Response, plain
-from kvm_exporter.outgoing import Outgoing
-from kvm_exporter.web.http import Http1, Pending, Refusal
+from kvm_exporter.web.http import Answer, Http1, Pending, Refusal, Request, Response, plain
 
-if TYPE_CHECKING:
-    from kvm_exporter.owner import Owner
+C_contra = TypeVar("C_contra", contravariant=True)
+
+
+class Owner(Protocol[C_contra]):
+    """Who keeps account of connections."""
+
+    #: Shared by all connections: filled and emptied within one turn of the event loop.
+    buffer: bytearray
+    answer: Answer
+    deadlines: "Deadlines"
+    stopping: bool
+
+    def opened(self, connection: C_contra, peer: Any) -> None:  # noqa: ANN401 - asyncio's "extra info"
+        """A connection can be used; ``peer`` is the SSL object where there is TLS, after its handshake."""
+        ...
+
+    def served(self, connection: C_contra) -> None:
+        """A request was answered."""
+        ...
+
+    def closed(self, connection: C_contra) -> None:
+        """A connection is over."""
+        ...
+
+
+PIECE_BYTES = 1 << 16
+
+
+class Outgoing:
+    """The way out of one connection."""
+
+    def __init__(self, transport: asyncio.Transport, patience: float) -> None:
+        self._transport = transport
+        self._patience = patience
+        self._free = asyncio.Event()
+        self._free.set()
+
+    def pause(self) -> None:
+        """The peer does not read as fast as we write."""
+        self._free.clear()
+
+    def resume(self) -> None:
+        """Everything written is with the kernel."""
+        self._free.set()
+
+    def send_at_once(self, data: bytes) -> bool:
+        """Write a piece; whether it was all, and the kernel has it."""
+        self._transport.write(data[:PIECE_BYTES])
+        return len(data) <= PIECE_BYTES and self._free.is_set()
+
+    async def finish(self, data: bytes) -> None:
+        """Write what send_at_once() has left: asyncio's TLS encrypts at once what it is given, and keeps all of it."""
+        await self._drain()
+        for start in range(PIECE_BYTES, len(data), PIECE_BYTES):
+            if self._transport.is_closing():
+                return
+            self._transport.write(data[start : start + PIECE_BYTES])
+            await self._drain()
+
+    async def _drain(self) -> None:
+        """Wait until the kernel has everything; abort when a whole deadline passes without progress."""
+        left = self._transport.get_write_buffer_size()
+        while not self._free.is_set() and not self._transport.is_closing():
+            try:
+                async with asyncio.timeout(self._patience):
+                    await self._free.wait()
+            except TimeoutError:
+                before, left = left, self._transport.get_write_buffer_size()
+                if left >= before:
+                    self._transport.abort()
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long a peer may take, in seconds."""
+
+    #: For a TLS handshake.
+    handshake: float = 5.0
+    #: For a whole header: from its first byte, or from the connection's begin.
+    header: float = 10.0
+    #: For a write that makes no progress.
+    write: float = 10.0
+    #: Between requests.
+    idle: float = 75.0
+    #: For a refused peer to read why, before the connection is cut.
+    linger: float = 1.0
+
+
+class Deadline:
+    """A time by which something has to happen, which is set anew for each request.
+
+    Its timer stays where it is while the time is only put off: it looks again when it goes off. For one event loop.
+    """
+
+    def __init__(self, missed: Callable[[], None]) -> None:
+        self._missed = missed
+        self._due: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def within(self, seconds: float) -> None:
+        """From now on there is so much time."""
+        loop = asyncio.get_running_loop()
+        self._due = loop.time() + seconds
+        if self._timer is not None:
+            if self._timer.when() <= self._due:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(self._due, self._look)
+
+    def lift(self) -> None:
+        """From now on there is any amount of time."""
+        self._due = None
+
+    def end(self) -> None:
+        """There is none any more, and nothing left of it."""
+        self._due = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        if self._due is None:
+            return
+        if self._due > loop.time():
+            self._timer = loop.call_at(self._due, self._look)
+        else:
+            self._missed()
+
+
+T = TypeVar("T")
+
+
+class Begun(Generic[T]):
+    """A coroutine after its first step. Raises what it raises there."""
+
+    result: T
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        self._coroutine = coroutine
+        #: Whether there is a result already.
+        self.done = False
+        try:
+            self._waits_for = coroutine.send(None)
+        except StopIteration as end:
+            self.result, self.done = end.value, True
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        """Go on with it, once: as "yield from" does with a coroutine that has not begun."""
+        if self.done:
+            return self.result
+        waits_for = self._waits_for
+        while True:
+            failure: BaseException | None = None
+            try:
+                yield waits_for
+            except BaseException as error:  # noqa: BLE001 - it is for the coroutine
+                failure = error
+            try:
+                waits_for = self._coroutine.send(None) if failure is None else self._coroutine.throw(failure)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+
 
 logger = logging.getLogger(__name__)
 

@@ -9,13 +9,42 @@ import ssl
 from asyncio import sslproto
 from collections.abc import Iterable
 from functools import partial
+from typing import Protocol
 
-from kvm_exporter.deadlines import Deadlines
-from kvm_exporter.gate import Gate, OpenGate
-from kvm_exporter.messages import Answer
-from kvm_exporter.web.connection import Connection
-from kvm_exporter.web.http import MAX_HEADER_BYTES
+from kvm_exporter.web.connection import Connection, Deadlines
+from kvm_exporter.web.http import MAX_HEADER_BYTES, Answer
 from kvm_exporter.web.listeners import close
+
+
+class Gate(Protocol):
+    """Who may connect, and over what."""
+
+    def context(self) -> ssl.SSLContext | None:
+        """What a connection that begins now is wrapped with; None: plain HTTP."""
+        ...
+
+    def admits(self, peer: ssl.SSLObject | None) -> bool:
+        """Whether this peer, after the handshake if there was one, is let in."""
+        ...
+
+    def close(self) -> None:
+        """Nobody comes any more."""
+        ...
+
+
+class OpenGate:
+    """Everybody, over plain HTTP."""
+
+    def context(self) -> None:
+        """No TLS."""
+
+    def admits(self, peer: ssl.SSLObject | None) -> bool:  # noqa: ARG002 - whoever it is
+        """Everybody."""
+        return True
+
+    def close(self) -> None:
+        """Nothing to end."""
+
 
 ACCEPT_BATCH = 64
 """Connections accepted in one turn of the event loop, so that a burst of them does not keep answers waiting."""

@@ -4,14 +4,60 @@ Source: OpenSSL's manual pages; for what the configuration's words mean, crypto/
 """
 
 import ipaddress
+import os
 import ssl
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from kvm_exporter.pem import private_file, read_pem
-from kvm_exporter.tls_config import ClientAuth, Pem, TlsConfig, TlsError
-from kvm_exporter.tls_names import CURVES, DEFAULT_SUITES, SUITES
+from kvm_exporter.config.tls import CURVES, DEFAULT_SUITES, SUITES, ClientAuth, Pem, TlsConfig, TlsError
+
+MAX_BYTES = 1 << 20
+"""Room for every authority that there is."""
+
+
+def read_pem(pem: Pem) -> bytes:
+    """What is in it, unparsed. Raises TlsError."""
+    if not isinstance(pem.source, Path):
+        return pem.source
+    try:
+        with pem.source.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise TlsError(f"{pem}: cannot be read: {error.strerror}; name a file that the exporter may read") from error
+    if not content.strip():
+        raise TlsError(f"{pem}: is empty; it has to be PEM")
+    if len(content) > MAX_BYTES:
+        raise TlsError(f"{pem}: is over {MAX_BYTES} bytes; is it PEM?")
+    return content
+
+
+@contextmanager
+def private_file(content: bytes, directory: Path | None) -> Iterator[str]:
+    """The path of a file in memory, in no folder, that only this process' user can open and that is gone afterwards.
+
+    Python's ssl reads keys from nothing but files. Raises OSError where there is no /proc.
+    """
+    with os.fdopen(_unnamed_file(directory), "wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
+
+
+def _unnamed_file(directory: Path | None) -> int:
+    """A descriptor of a new file. Raises OSError."""
+    try:
+        return os.memfd_create("kvm-exporter")
+    except PermissionError:
+        # Such a file could be executed, so the sandbox of our units refuses it. The runtime directory is in memory too,
+        # and nothing in there can be executed (open(2), O_TMPFILE).
+        if directory is None:
+            raise
+        return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
 
 _VERSIONS = {
     "TLS10": (ssl.TLSVersion.TLSv1, ssl.HAS_TLSv1),
@@ -39,7 +85,7 @@ class _PassphraseError(Exception):
     """A key that somebody would have to type a passphrase for."""
 
 
-def server_context(tls: TlsConfig) -> ssl.SSLContext:
+def server_context(tls: TlsConfig, directory: Path | None = None) -> ssl.SSLContext:
     """What connections are wrapped with. Reads the files that the configuration names. Raises TlsError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -49,13 +95,13 @@ def server_context(tls: TlsConfig) -> ssl.SSLContext:
     _set_suites(context, tls)
     _set_curve(context, tls)
     try:
-        _load_certificate(context, tls)
+        _load_certificate(context, tls, directory)
         if tls.client_ca is not None:
             given = tls.client_auth is ClientAuth.VERIFIED_IF_GIVEN
             context.verify_mode = ssl.CERT_OPTIONAL if given else ssl.CERT_REQUIRED
             # As in Go, each of them is trusted by itself, whoever has signed it.
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-            _load_authorities(context, tls.client_ca, read_pem(tls.client_ca))
+            _load_authorities(context, tls.client_ca, read_pem(tls.client_ca), directory)
     except OSError as error:
         raise TlsError(
             f"keys cannot be handed to OpenSSL: {error.strerror}; it needs /proc and memfd_create"
@@ -120,15 +166,15 @@ def _set_curve(context: ssl.SSLContext, tls: TlsConfig) -> None:
             ) from error
 
 
-def _load_certificate(context: ssl.SSLContext, tls: TlsConfig) -> None:
+def _load_certificate(context: ssl.SSLContext, tls: TlsConfig, directory: Path | None) -> None:
     certificate, key = read_pem(tls.cert), read_pem(tls.key)
     # Alone first: what OpenSSL says of both together does not tell whose fault it is.
-    _load_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), tls.cert, certificate)
+    _load_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), tls.cert, certificate, directory)
 
     def passphrase() -> str:
         raise _PassphraseError
 
-    with private_file(certificate) as certificate_path, private_file(key) as key_path:
+    with private_file(certificate, directory) as certificate_path, private_file(key, directory) as key_path:
         try:
             context.load_cert_chain(certificate_path, key_path, passphrase)
         except _PassphraseError as error:
@@ -143,8 +189,8 @@ def _load_certificate(context: ssl.SSLContext, tls: TlsConfig) -> None:
             raise TlsError(f"{tls.key}: has no private key that OpenSSL can read; it has to be PEM") from error
 
 
-def _load_authorities(context: ssl.SSLContext, pem: Pem, content: bytes) -> None:
-    with private_file(content) as path:
+def _load_authorities(context: ssl.SSLContext, pem: Pem, content: bytes, directory: Path | None) -> None:
+    with private_file(content, directory) as path:
         try:
             context.load_verify_locations(path)
         except ssl.SSLError as error:

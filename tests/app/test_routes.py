@@ -12,9 +12,9 @@ from kvm_exporter.collector.observer import Observation, Observer
 from kvm_exporter.collector.sampler import Limits, Sampler
 from kvm_exporter.collector.sweep import Selection
 from kvm_exporter.cpuid.registers import ReadError
-from kvm_exporter.messages import Request, Response
 from kvm_exporter.metrics.exporter import Reload
 from kvm_exporter.metrics.negotiation import Format
+from kvm_exporter.web.http import Request, Response
 from lab.live import LiveMachine, live_machine
 from lab.scrape import Scrape
 from tests.support.rooms.loop import in_loop

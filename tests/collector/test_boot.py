@@ -23,7 +23,8 @@ from kvm_exporter.collector.boot import (
     parse_reference,
     read_boot_id,
 )
-from kvm_exporter.kvm.leaves import BASES, KVM_SIGNATURE, Hypervisor, Kvm, Leaves
+from kvm_exporter.cpuid.registers import BASES
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Kvm, Leaves
 from lab.readers import guest, sample_of
 from tests.support.rooms.unprivileged import unprivileged
 

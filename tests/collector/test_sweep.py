@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import pytest
 
 from kvm_exporter.collector.sweep import Selection, look, sweep
-from kvm_exporter.cpuid.registers import Reader, ReadError, UnavailableError
+from kvm_exporter.cpuid.registers import BASES, Reader, ReadError, UnavailableError
 from kvm_exporter.kvm.features import FEATURES
-from kvm_exporter.kvm.leaves import BASES, Leaves, find_hypervisors, read_leaves
+from kvm_exporter.kvm.leaves import Leaves, find_hypervisors, read_leaves
 from kvm_exporter.kvm.sample import Sample
 from lab.readers import (
     BARE_METAL,

@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm_exporter.config.web import HttpConfig, WebConfig, WebConfigError, parse_web_config
-from kvm_exporter.rate_limit import RateLimit
-from kvm_exporter.tls_config import ClientAuth, Pem, TlsConfig
-from kvm_exporter.tls_names import CURVES, SUITES, TLS13_SUITES
+from kvm_exporter.config.tls import CURVES, SUITES, TLS13_SUITES, ClientAuth, Pem, TlsConfig
+from kvm_exporter.config.web import HttpConfig, RateLimit, WebConfig, WebConfigError, parse_web_config
 from lab.certificates import Certificates
 from tests.support.tools import monitoring_program
 

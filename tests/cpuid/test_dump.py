@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from kvm_exporter.collector.sweep import Selection, look
 from kvm_exporter.cpuid.dump import Dump, DumpError, format_dump, parse_dump
-from kvm_exporter.cpuid.registers import Registers
-from kvm_exporter.kvm.leaves import BASES, KVM_SIGNATURE, Hypervisor, Kvm, Leaves
+from kvm_exporter.cpuid.registers import BASES, Registers
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Kvm, Leaves
 from kvm_exporter.kvm.sample import Sample
 from lab.readers import BASE, ZEROS
 from lab.tree import DUMPS, dump

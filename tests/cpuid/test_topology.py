@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvm_exporter.cpuid.cpulist import format_cpu_list, parse_cpu_list
 from kvm_exporter.cpuid.registers import ReadError
-from kvm_exporter.cpuid.topology import Topology, format_cpu_list, parse_cpu_list
+from kvm_exporter.cpuid.topology import Topology
 
 LARGEST = (1 << 20) - 1
 

@@ -19,21 +19,20 @@ from kvm_exporter.collector.observer import Observation
 from kvm_exporter.collector.sweep import Selection, look
 from kvm_exporter.config.baseline import BaselineError, parse_baseline
 from kvm_exporter.config.duration import nanoseconds
+from kvm_exporter.config.tls import TlsError
 from kvm_exporter.config.web import WebConfigError, parse_web_config
+from kvm_exporter.cpuid.cpulist import format_cpu_list, parse_cpu_list
 from kvm_exporter.cpuid.dump import DumpError, format_dump, parse_dump
-from kvm_exporter.cpuid.topology import format_cpu_list, parse_cpu_list
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.leaves import Kvm, Leaves
-from kvm_exporter.messages import Request, Response, plain
 from kvm_exporter.metrics.exposition import render
 from kvm_exporter.metrics.machine import machine_families
 from kvm_exporter.metrics.negotiation import Format, choose_format, choose_gzip
 from kvm_exporter.report import table as report
 from kvm_exporter.report.page import landing_page
-from kvm_exporter.tls_config import TlsError
 from kvm_exporter.web.addresses import AddressError, TcpAddress, parse_address
 from kvm_exporter.web.credentials import MAX_PASSWORD_BYTES, parse_basic
-from kvm_exporter.web.http import Http1, Refusal
+from kvm_exporter.web.http import Http1, Refusal, Request, Response, plain
 from kvm_exporter.web.tls import server_context
 from lab.scrape import Scrape
 

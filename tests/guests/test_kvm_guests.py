@@ -9,12 +9,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kvm_exporter.collector.record import record
-from kvm_exporter.collector.sweep import Selection, Source, look
+from kvm_exporter.collector.sweep import Selection, look
 from kvm_exporter.cpuid.dump import Dump, Rows, format_dump, parse_dump
-from kvm_exporter.cpuid.registers import Registers
-from kvm_exporter.kvm.drift import Difference, agree, difference, fingerprint
+from kvm_exporter.cpuid.registers import BASES, Registers, Source
+from kvm_exporter.kvm.drift import Difference, agree, difference
 from kvm_exporter.kvm.features import Register, feature_at
-from kvm_exporter.kvm.leaves import BASES, KVM_SIGNATURE, Hypervisor, Kvm, Leaves, Timing
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Kvm, Leaves, Timing, fingerprint
 from kvm_exporter.kvm.sample import Sample
 from lab.tree import DUMPS
 from tests.support.guests.guests import guest

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvm_exporter.collector.sweep import Selection, look
-from kvm_exporter.config.baseline import parse_baseline
+from kvm_exporter.config.baseline import format_baseline, parse_baseline
 from kvm_exporter.cpuid.dump import parse_dump
-from kvm_exporter.kvm.baseline import Baseline, format_baseline, violations
+from kvm_exporter.kvm.baseline import Baseline, violations
 from kvm_exporter.kvm.features import feature_named, features_of
 from kvm_exporter.kvm.leaves import Leaves
 from kvm_exporter.kvm.sample import Sample

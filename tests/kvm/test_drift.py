@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm_exporter.kvm.drift import agree, fingerprint
-from kvm_exporter.kvm.leaves import BASES, Kvm, Leaves, Timing
+from kvm_exporter.cpuid.registers import BASES
+from kvm_exporter.kvm.drift import agree
+from kvm_exporter.kvm.leaves import Kvm, Leaves, Timing, fingerprint
 from kvm_exporter.kvm.sample import Sample
 from lab.readers import guest, sample_of
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvm_exporter.cpuid.registers import BASES
 from kvm_exporter.kvm.drift import Difference, changes, compatible, difference
 from kvm_exporter.kvm.features import Feature, feature_at, feature_named
-from kvm_exporter.kvm.leaves import BASES, KVM_SIGNATURE, Hypervisor, Kvm, Leaves, Timing
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Kvm, Leaves, Timing
 from kvm_exporter.kvm.sample import Sample
 from lab.readers import guest, kvm_of, sample_of
 

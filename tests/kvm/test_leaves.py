@@ -6,11 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm_exporter.cpuid.registers import Reader, Registers
+from kvm_exporter.cpuid.registers import BASES, HYPERVISOR_BIT, Reader, Registers
 from kvm_exporter.kvm.features import Register, feature_at
 from kvm_exporter.kvm.leaves import (
-    BASES,
-    HYPERVISOR_BIT,
     KVM_SIGNATURE,
     Hypervisor,
     Kvm,

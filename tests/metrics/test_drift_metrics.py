@@ -11,12 +11,11 @@ from prometheus_client.core import Metric
 from kvm_exporter.collector.boot import Reference
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.cpuid.registers import Registers
-from kvm_exporter.drift_metrics import expected_families, observed_families
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.features import Feature, feature_named
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Leaves, Timing
 from kvm_exporter.metrics.exposition import render
-from kvm_exporter.metrics.machine import machine_families
+from kvm_exporter.metrics.machine import expected_families, machine_families, observed_families
 from kvm_exporter.metrics.negotiation import Format
 from lab.readers import guest, kvm_of, sample_of
 from lab.scrape import Scrape

@@ -8,7 +8,7 @@ from kvm_exporter.collector.boot import Reference
 from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.features import feature_named
-from kvm_exporter.textfile import textfile_body
+from kvm_exporter.metrics.exporter import textfile_body
 from lab.readers import guest, sample_of
 from lab.scrape import Scrape
 from tests.support.tools import monitoring_program

@@ -16,8 +16,8 @@ from kvm_exporter.collector.boot import Reference
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.kvm.leaves import Leaves
 from kvm_exporter.kvm.sample import Sample
+from kvm_exporter.kvm.words import summary
 from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID, announce
-from kvm_exporter.report.table import summary
 from lab.readers import guest, sample_of
 from lab.tree import UNITS
 from tests.support.tools import program

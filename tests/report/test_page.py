@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 
 from kvm_exporter.collector.boot import Reference
 from kvm_exporter.collector.observer import Collected, Observation
-from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.cpuid.registers import BASES, Registers
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.features import FEATURES, feature_at, feature_named
-from kvm_exporter.kvm.leaves import BASES, KVM_SIGNATURE, Hypervisor, Kvm, Leaves, Timing
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Kvm, Leaves, Timing
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.page_style import DARK, LIGHT, STYLE
-from kvm_exporter.report.page import HEADERS, landing_page
+from kvm_exporter.report.page import DARK, HEADERS, LIGHT, STYLE, landing_page
 from lab.exporter import exporter
 from lab.readers import guest, sample_of
 from tests.support.rooms.outline import Outline

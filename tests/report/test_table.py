@@ -10,7 +10,8 @@ from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.drift import Difference, difference
 from kvm_exporter.kvm.features import feature_named
 from kvm_exporter.kvm.leaves import Hypervisor, Leaves
-from kvm_exporter.report.table import as_json, comparison, describe, divergence, summary, table
+from kvm_exporter.kvm.words import describe, divergence, summary
+from kvm_exporter.report.table import as_json, comparison, table
 from lab.readers import BASE, Machine, guest, kvm_rows, reader, sample_of
 
 DEFAULT, ALL, OLD = guest(0x0100007B), guest(0x01007EFB), guest(0x0100000B)

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kvm_exporter.page_style import LIGHT
-from kvm_exporter.report.page import HEADERS
+from kvm_exporter.report.page import HEADERS, LIGHT
 from lab.exporter import Exporter, exporter
 from lab.scrape import Scrape
 from lab.tree import REPOSITORY

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from kvm_exporter.begun import Begun
+from kvm_exporter.web.connection import Begun
 from tests.support.rooms.loop import in_loop
 
 

@@ -9,9 +9,8 @@ from http import HTTPStatus
 
 import pytest
 
-from kvm_exporter.deadlines import Deadlines
-from kvm_exporter.messages import Request, Response, plain
-from kvm_exporter.web.http import MAX_HEADER_BYTES
+from kvm_exporter.web.connection import Deadlines
+from kvm_exporter.web.http import MAX_HEADER_BYTES, Request, Response, plain
 from tests.support.rooms.loop import in_loop
 from tests.support.rooms.wire import GET, Serving, serving
 

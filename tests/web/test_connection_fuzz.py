@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from kvm_exporter.deadlines import Deadlines
-from kvm_exporter.messages import Request, Response, plain
+from kvm_exporter.web.connection import Deadlines
+from kvm_exporter.web.http import Request, Response, plain
 from tests.support.rooms.loop import in_loop
 from tests.support.rooms.wire import GET, Peer, Reply, serving
 

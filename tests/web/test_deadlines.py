@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from kvm_exporter.deadlines import Deadline
+from kvm_exporter.web.connection import Deadline
 from tests.support.rooms.loop import in_loop
 
 TICK = 0.05

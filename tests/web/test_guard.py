@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from kvm_exporter.messages import Request, Response, plain
 from kvm_exporter.report.page import HEADERS
-from kvm_exporter.web.guard import Guard
-from kvm_exporter.web_config_file import WebConfigFile
+from kvm_exporter.web.guard import Guard, WebConfigFile
+from kvm_exporter.web.http import Request, Response, plain
 from lab.secure import USERS, basic
 from tests.support.rooms.loop import in_loop
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kvm_exporter.messages import Request, Response, plain
-from kvm_exporter.web.http import MAX_HEADER_BYTES, Http1, Pending, Refusal
+from kvm_exporter.web.http import MAX_HEADER_BYTES, Http1, Pending, Refusal, Request, Response, plain
 
 RESPONSE = plain(HTTPStatus.NOT_FOUND, "Nothing here.")
 HEAD_END = b"\r\n\r\n"

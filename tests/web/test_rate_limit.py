@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvm_exporter.config.duration import nanoseconds
-from kvm_exporter.rate_limit import RateLimit, TokenBucket
+from kvm_exporter.config.web import RateLimit
+from kvm_exporter.web.guard import TokenBucket
 
 SECOND = 10**9
 

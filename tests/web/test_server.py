@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kvm_exporter.messages import Request, Response, plain
 from kvm_exporter.web import server
+from kvm_exporter.web.http import Request, Response, plain
 from kvm_exporter.web.server import ACCEPT_BATCH, Server
 from lab.exporter import Exporter, exporter
 from lab.secure import until_the_end

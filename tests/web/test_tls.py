@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kvm_exporter.tls_config import ClientAuth, Pem, TlsConfig, TlsError
-from kvm_exporter.tls_names import CURVES, DEFAULT_SUITES, SUITES
+from kvm_exporter.config.tls import CURVES, DEFAULT_SUITES, SUITES, ClientAuth, Pem, TlsConfig, TlsError
 from kvm_exporter.web.tls import allowed_client, server_context
 from lab.certificates import Certificates
 from tests.support.rooms.unprivileged import unprivileged
@@ -471,6 +470,5 @@ def test_where_no_file_can_be_made_in_memory(served: TlsConfig, monkeypatch: pyt
 def test_files_of_a_service(served: TlsConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service has a runtime directory in memory instead; nothing is left there."""
     monkeypatch.setattr(os, "memfd_create", refuse)
-    monkeypatch.setenv("RUNTIME_DIRECTORY", f"{tmp_path}:/elsewhere")
-    server_context(served)
+    server_context(served, tmp_path)
     assert list(tmp_path.iterdir()) == []

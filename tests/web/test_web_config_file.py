@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kvm_exporter.config.web import WebConfig, WebConfigError
-from kvm_exporter.rate_limit import RateLimit
-from kvm_exporter.web_config_file import MAX_BYTES, WebConfigFile
+from kvm_exporter.config.web import RateLimit, WebConfig, WebConfigError
+from kvm_exporter.web.guard import MAX_BYTES, WebConfigFile
 from lab.certificates import Certificates
 
 HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"

@@ -8,7 +8,6 @@ from kvm_exporter.collector.boot import ReferenceKeeper
 from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.collector.sampler import Record
 from kvm_exporter.cpuid.registers import Registers
-from kvm_exporter.drift_metrics import expected_families, observed_families
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.metrics.exporter import (
     Reload,
@@ -19,7 +18,7 @@ from kvm_exporter.metrics.exporter import (
     settings_families,
     web_config_families,
 )
-from kvm_exporter.metrics.machine import machine_families
+from kvm_exporter.metrics.machine import expected_families, machine_families, observed_families
 from lab.readers import BASE, guest, sample_of
 
 

@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from kvm_exporter.deadlines import Deadlines
-from kvm_exporter.messages import Answer
 from kvm_exporter.web.addresses import TcpAddress
-from kvm_exporter.web.connection import Connection
+from kvm_exporter.web.connection import Connection, Deadlines
+from kvm_exporter.web.http import Answer
 from kvm_exporter.web.listeners import listen
 from kvm_exporter.web.server import Server
 

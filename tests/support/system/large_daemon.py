@@ -9,7 +9,7 @@ from kvm_exporter.collector.observer import Observer
 from kvm_exporter.collector.sampler import Limits
 from kvm_exporter.collector.sweep import Selection
 from kvm_exporter.web.addresses import TcpAddress
-from kvm_exporter.web_config_file import WebConfigFile
+from kvm_exporter.web.guard import WebConfigFile
 from lab.live import live_machine
 
 CPUS = 512
