@@ -1,10 +1,11 @@
 """Where to listen: what is an address, and what is none."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from kvm_exporter.web.addresses import Address, AddressError, TcpAddress, UnixAddress, VsockAddress, parse_address
+from kvm_exporter.web.addresses import Address, TcpAddress, UnixAddress, VsockAddress, parse_address
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,6 @@ HINT = "give host:port or :port, such as 127.0.0.1:10401"
 )
 def test_what_is_no_address(text: str, message: str) -> None:
     """The message names it and says how to write one."""
-    with pytest.raises(AddressError) as caught:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
         parse_address(text)
     assert str(caught.value) == message
