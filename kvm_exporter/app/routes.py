@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import NamedTuple
 
 from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.collector.sampler import Record, Sampler
@@ -19,7 +20,7 @@ from kvm_exporter.metrics.exporter import (
     settings_families,
     web_config_families,
 )
-from kvm_exporter.metrics.exposition import Body, Families, Kept
+from kvm_exporter.metrics.exposition import Body, Cache, Families
 from kvm_exporter.metrics.machine import expected_families, machine_families, observed_families
 from kvm_exporter.metrics.negotiation import Format, choose_format, choose_gzip
 from kvm_exporter.report.page import HEADERS, landing_page
@@ -46,6 +47,16 @@ class SiteSettings:
     now: Callable[[Format], bytes] = lambda _: b""
 
 
+class _State(NamedTuple):
+    """What the families of a scrape are made of."""
+
+    observation: Observation | None
+    tally: Record
+    baseline: Baseline | None = None
+    collected: Collected | None = None
+    reload: Reload | None = None
+
+
 class Site:
     """Answers requests from what the sampler has. For one event loop."""
 
@@ -54,7 +65,7 @@ class Site:
         self._settings = settings
         self._baseline = baseline
         self._scrapes = 0
-        self._machine, self._whole = Kept(), Kept()
+        self._cache = Cache()
         self._routes = {
             "/": self._landing_page,
             HEALTHY_PATH: self._healthy,
@@ -92,42 +103,34 @@ class Site:
         return Response(HTTPStatus.OK, body.identity(choice.format, now), headers)
 
     def _body(self) -> Body:
-        """The body of now: rendered again as far as something has changed since the last scrape."""
-        observation, record, reload = self._sampler.last, self._sampler.record, self._settings.reload()
-        baseline = collected = None
+        """The body for the present state; rendered again if something has changed since the last scrape."""
+        state = _State(self._sampler.last, self._sampler.record, reload=self._settings.reload())
         if self._baseline is not None:
             self._baseline.refresh()
-            baseline = self._baseline.value
             collected = Collected(self._baseline.success, self._baseline.seconds)
-        machine = self._machine.of((observation, baseline), lambda: Body(self._machine_families(observation, baseline)))
-        return self._whole.of(
-            (machine, record, collected, reload),
-            lambda: machine.then(self._own_families(observation, record, collected, reload)),
-        )
+            state = state._replace(baseline=self._baseline.value, collected=collected)
+        return self._cache.get(state, lambda: Body(self._families(state)))
 
-    def _machine_families(self, observation: Observation | None, baseline: Baseline | None) -> Families:
+    def _families(self, state: _State) -> Families:
+        observation = state.observation
+        collectors: dict[str, Collected] = {}
         if observation is not None:
             yield from machine_families(
                 observation.sample, observation.boot, per_cpu_features=self._settings.cpu_features
             )
             yield from observed_families(observation)
-        if baseline is not None:
-            yield from expected_families(baseline)
+            collectors.update(observation.collectors)
+        if state.baseline is not None and state.collected is not None:
+            yield from expected_families(state.baseline)
+            collectors["baseline"] = state.collected
         yield from build_families()
         yield from self._settings.constant
-
-    def _own_families(
-        self, observation: Observation | None, record: Record, baseline: Collected | None, reload: Reload | None
-    ) -> Families:
-        collected = dict(observation.collectors) if observation is not None else {}
-        if baseline is not None:
-            collected["baseline"] = baseline
-        yield from sample_families(observation.sample if observation is not None else None, success=record.success)
-        yield from collector_families(collected)
+        yield from sample_families(observation.sample if observation is not None else None, success=state.tally.success)
+        yield from collector_families(collectors)
         yield from settings_families(self._sampler.limits.max_age)
-        yield from counter_families(record)
-        if reload is not None:
-            yield from web_config_families(reload)
+        yield from counter_families(state.tally)
+        if state.reload is not None:
+            yield from web_config_families(state.reload)
 
     def _patience(self, request: Request) -> float:
         """Half a second less than the scraper says that it waits, and never more than an attempt may take."""

@@ -5,7 +5,6 @@ import re
 import subprocess
 import zlib
 from collections.abc import Iterable
-from functools import reduce
 from typing import NamedTuple
 
 import pytest
@@ -20,7 +19,7 @@ from kvm_exporter.collector.sampler import Record
 from kvm_exporter.collector.sweep import Selection, look
 from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.metrics.exporter import build_families, counter_families, sample_families, settings_families
-from kvm_exporter.metrics.exposition import Body, Kept, render
+from kvm_exporter.metrics.exposition import Body, Cache, render
 from kvm_exporter.metrics.machine import machine_families
 from kvm_exporter.metrics.negotiation import Format
 from lab.readers import Machine, intel_reader, kvm_rows, reader, sample_of
@@ -50,7 +49,7 @@ def scrape() -> Parts:
 
 
 SCRAPE = scrape()
-BODY = Body(SCRAPE.fixed).then(SCRAPE.live)
+BODY = Body((*SCRAPE.fixed, *SCRAPE.live))
 NOW = b"# TYPE now gauge\nnow 1.0\n"
 """A text of the moment."""
 
@@ -78,11 +77,10 @@ def test_a_body_holds_the_series_of_both_parts(form: Format) -> None:
 
 
 def test_openmetrics_ends_with_its_marker_once() -> None:
-    """After both parts; text has no such thing."""
-    for body in (BODY, BODY.then([gauge("more", "a", 1)])):
-        lines = body.identity(OPENMETRICS, NOW).splitlines()
-        assert (lines[-1], lines.count(b"# EOF")) == (b"# EOF", 1)
-        assert b"# EOF" not in body.identity(TEXT, NOW)
+    """It is the last line; text has none."""
+    lines = BODY.identity(OPENMETRICS, NOW).splitlines()
+    assert (lines[-1], lines.count(b"# EOF")) == (b"# EOF", 1)
+    assert b"# EOF" not in BODY.identity(TEXT, NOW)
 
 
 def test_both_versions_of_text_have_the_same_body() -> None:
@@ -149,13 +147,13 @@ FAMILIES = st.lists(st.tuples(TEXTS, st.floats()), max_size=4).map(
 )
 
 
-@given(st.lists(FAMILIES, min_size=1, max_size=4), st.binary(), st.sampled_from(Format))
-def test_any_parts_are_one_body(parts: list[list[Metric]], now: bytes, form: Format) -> None:
-    """Rendered apart, joined, compressed: also where one of them is empty."""
-    body = reduce(Body.then, parts[1:], Body(parts[0]))
+@given(FAMILIES, st.binary(), st.sampled_from(Format))
+def test_any_parts_are_one_body(families: list[Metric], now: bytes, form: Format) -> None:
+    """The families' text, what is new and the end; in gzip one member, also where one of them is empty."""
+    body = Body(families)
     end = b"# EOF\n" if form is OPENMETRICS else b""
     plain = body.identity(form, now)
-    assert plain == b"".join([*(render(part, form) for part in parts), now, end])
+    assert plain == render(families, form) + now + end
     stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
     assert stream.decompress(body.gzip(form, now)) == plain
     assert (stream.eof, stream.unused_data) == (True, b"")
@@ -186,12 +184,12 @@ def test_an_empty_body_is_a_body(form: Format) -> None:
 
 @FORMATS
 def test_families_are_rendered_once(form: Format) -> None:
-    """Later changes of them do not show, in bodies that go on either; the text of the moment does."""
+    """Later changes of them do not show; the text that is new at each scrape does."""
     family = gauge("fixed", "before", 1)
     body = Body(iter([family]))
     first = body.identity(form, b"now 1.0\n")
     family.add_sample("fixed", {"label": "after"}, 2)
-    second = body.then([gauge("live", "b", 2)]).identity(form, b"now 2.0\n")
+    second = body.identity(form, b"now 2.0\n")
     assert b"after" not in second
     assert second.startswith(first.partition(b"now")[0])
     assert second.endswith(b"now 2.0\n" + (b"# EOF\n" if form is OPENMETRICS else b""))
@@ -199,16 +197,16 @@ def test_families_are_rendered_once(form: Format) -> None:
 
 def test_a_body_is_kept_while_its_parts_are_equal() -> None:
     """Made again for others, and for the first ones again when they come back."""
-    kept, made = Kept(), iter(range(9))
+    cache, made = Cache(), iter(range(9))
 
     def make() -> Body:
         next(made)
         return Body(())
 
-    first = kept.of((1, "a"), make)
-    assert kept.of((1.0, "a"), make) is first
-    assert kept.of((2, "a"), make) is not first
-    assert kept.of((1, "a"), make) is not first
+    first = cache.get((1, "a"), make)
+    assert cache.get((1.0, "a"), make) is first
+    assert cache.get((2, "a"), make) is not first
+    assert cache.get((1, "a"), make) is not first
     assert next(made) == 3
 
 
@@ -226,7 +224,7 @@ def test_a_body_is_kept_while_its_parts_are_equal() -> None:
 def test_a_name_that_is_there_twice_is_an_error(form: Format, fixed: list[Metric], live: list[Metric]) -> None:
     """Prometheus would refuse the whole scrape."""
     with pytest.raises(ValueError, match="twice"):
-        Body(fixed).then(live).identity(form)
+        Body((*fixed, *live)).identity(form)
 
 
 def test_words_of_32_bits_are_exact() -> None:
