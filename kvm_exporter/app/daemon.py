@@ -89,12 +89,12 @@ def _server(
     if options.exporter_metrics:
         settings = replace(settings, constant=python_families(), now=ProcessMetrics().text)
     if web_config is None:
-        return Server(Site(sampler, settings, baseline).answer)
+        return Server(Site(sampler, settings, baseline).handle)
     from kvm_exporter.web.guard import Guard  # noqa: PLC0415 - with all that TLS and passwords take
 
     settings = replace(settings, reload=lambda: Reload(web_config.success, web_config.timestamp))
-    guard = Guard(Site(sampler, settings, baseline).answer, web_config)
-    return Server(guard.answer, gate=guard)
+    guard = Guard(Site(sampler, settings, baseline).handle, web_config)
+    return Server(guard.handle, guard=guard)
 
 
 async def _reload_at_signals(

@@ -24,7 +24,7 @@ from kvm_exporter.metrics.exposition import Body, Cache, Families
 from kvm_exporter.metrics.machine import expected_families, machine_families, observed_families
 from kvm_exporter.metrics.negotiation import Format, choose_format, choose_gzip
 from kvm_exporter.report.page import HEADERS, landing_page
-from kvm_exporter.web.http import Request, Response, plain
+from kvm_exporter.web.http import Request, Response, text_response
 
 HEALTHY_PATH = "/-/healthy"
 READY_PATH = "/-/ready"
@@ -73,18 +73,22 @@ class Site:
             settings.telemetry_path: self._metrics,
         }
 
-    async def answer(self, request: Request) -> Response:
+    async def handle(self, request: Request) -> Response:
         """The answer to a request, whatever it asks for."""
         route = self._routes.get(request.path)
         if route is None:
-            return plain(HTTPStatus.NOT_FOUND, f"Nothing here. The metrics are at {self._settings.telemetry_path}.")
+            return text_response(
+                HTTPStatus.NOT_FOUND, f"Nothing here. The metrics are at {self._settings.telemetry_path}."
+            )
         if request.method not in {"GET", "HEAD"}:
-            return plain(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are answered.", ("Allow", "GET, HEAD"))
+            return text_response(
+                HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are answered.", ("Allow", "GET, HEAD")
+            )
         return await route(request)
 
     async def _metrics(self, request: Request) -> Response:
         if 0 < self._settings.max_requests <= self._scrapes:
-            return plain(HTTPStatus.SERVICE_UNAVAILABLE, "As many scrapes as --web.max-requests allows go on already.")
+            return text_response(HTTPStatus.SERVICE_UNAVAILABLE, "Too many concurrent scrapes (--web.max-requests).")
         self._scrapes += 1
         try:
             await self._sampler.current(self._patience(request))
@@ -157,9 +161,9 @@ class Site:
         return Response(HTTPStatus.OK, page.encode(), list(HEADERS))
 
     async def _healthy(self, _: Request) -> Response:
-        return plain(HTTPStatus.OK, "kvm-exporter is healthy.")
+        return text_response(HTTPStatus.OK, "kvm-exporter is healthy.")
 
     async def _ready(self, _: Request) -> Response:
         if self._sampler.last is None:
-            return plain(HTTPStatus.SERVICE_UNAVAILABLE, "kvm-exporter has no sample yet; its log says why.")
-        return plain(HTTPStatus.OK, "kvm-exporter is ready.")
+            return text_response(HTTPStatus.SERVICE_UNAVAILABLE, "kvm-exporter has no sample yet; its log says why.")
+        return text_response(HTTPStatus.OK, "kvm-exporter is ready.")

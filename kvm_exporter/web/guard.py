@@ -12,7 +12,7 @@ from kvm_exporter.config.files import Reloaded, Watch, read_bounded
 from kvm_exporter.config.web import RateLimit, WebConfig, parse_web_config
 from kvm_exporter.errors import InputError, named
 from kvm_exporter.web.credentials import Credentials
-from kvm_exporter.web.http import Answer, Request, Response, plain
+from kvm_exporter.web.http import Handler, Request, Response, text_response
 from kvm_exporter.web.tls import allowed_client, server_context
 
 
@@ -75,13 +75,13 @@ def watch_web_config(path: Path, directory: Path | None) -> Reloaded[Web]:
 
 
 class Guard:
-    """Answers requests through another answer, and gives new connections their TLS. For one event loop.
+    """Answers requests through another handler, and gives new connections their TLS. For one event loop.
 
     In the toolkit's order: the rate limit comes before authentication, and headers are added to every response.
     """
 
-    def __init__(self, answer: Answer, file: Reloaded[Web]) -> None:
-        self._answer = answer
+    def __init__(self, handle: Handler, file: Reloaded[Web]) -> None:
+        self._handle = handle
         self._file = file
         self._config = WebConfig()
         self._credentials = Credentials({})
@@ -107,23 +107,23 @@ class Guard:
         """Check no more passwords: at the end."""
         self._credentials.close()
 
-    async def answer(self, request: Request) -> Response:
+    async def handle(self, request: Request) -> Response:
         """The answer to a request that is let through, or why it is not."""
         # Connections are kept for days: who is taken out of the users is out at the next request.
         self._follow()
-        response = await self._guarded(request)
+        response = await self._admitted(request)
         own = {name.lower() for name, _ in response.headers}
         added = [(name, value) for name, value in self._config.http.headers if name.lower() not in own]
         return Response(response.status, response.body, [*response.headers, *added])
 
-    async def _guarded(self, request: Request) -> Response:
+    async def _admitted(self, request: Request) -> Response:
         if self._bucket is not None and not self._bucket.allow():
-            return plain(
+            return text_response(
                 HTTPStatus.TOO_MANY_REQUESTS, "Too many requests; the web configuration's rate_limit says how many."
             )
         if self._config.users and not await self._credentials.verify(request.headers.get("authorization", "")):
-            return plain(HTTPStatus.UNAUTHORIZED, "Unauthorized", ("WWW-Authenticate", "Basic"))
-        return await self._answer(request)
+            return text_response(HTTPStatus.UNAUTHORIZED, "Unauthorized", ("WWW-Authenticate", "Basic"))
+        return await self._handle(request)
 
     def _follow(self) -> None:
         """Look whether the files have changed, and take over what has; what is the same keeps its state."""

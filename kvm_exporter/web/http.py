@@ -33,10 +33,10 @@ class Response:
     headers: list[tuple[str, str]] = field(default_factory=list)
 
 
-Answer = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request], Awaitable[Response]]
 
 
-def plain(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Response:
+def text_response(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Response:
     """A line of text for a person."""
     return Response(status, f"{text}\n".encode(), [("Content-Type", "text/plain; charset=utf-8"), *headers])
 
@@ -165,7 +165,7 @@ def _date(second: int) -> str:
 
 
 def _refusal(status: HTTPStatus, why: str) -> Refusal:
-    return Refusal(plain(status, why))
+    return Refusal(text_response(status, why))
 
 
 def _request(event: h11.Request) -> Request:

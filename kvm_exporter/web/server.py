@@ -8,42 +8,14 @@ import socket
 import ssl
 from asyncio import sslproto
 from collections.abc import Iterable
-from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from kvm_exporter.web.connection import Connection, Deadlines
-from kvm_exporter.web.http import MAX_HEADER_BYTES, Answer
+from kvm_exporter.web.http import MAX_HEADER_BYTES, Handler
 from kvm_exporter.web.listeners import close
 
-
-class Gate(Protocol):
-    """Who may connect, and over what."""
-
-    def context(self) -> ssl.SSLContext | None:
-        """What a connection that begins now is wrapped with; None: plain HTTP."""
-        ...
-
-    def admits(self, peer: ssl.SSLObject | None) -> bool:
-        """Whether this peer, after the handshake if there was one, is let in."""
-        ...
-
-    def close(self) -> None:
-        """Nobody comes any more."""
-        ...
-
-
-class OpenGate:
-    """Everybody, over plain HTTP."""
-
-    def context(self) -> None:
-        """No TLS."""
-
-    def admits(self, peer: ssl.SSLObject | None) -> bool:  # noqa: ARG002 - whoever it is
-        """Everybody."""
-        return True
-
-    def close(self) -> None:
-        """Nothing to end."""
+if TYPE_CHECKING:
+    from kvm_exporter.web.guard import Guard
 
 
 ACCEPT_BATCH = 64
@@ -72,12 +44,11 @@ logger = logging.getLogger(__name__)
 class Server:
     """Accepts connections and answers their requests until it is stopped. For one event loop."""
 
-    def __init__(self, answer: Answer, deadlines: Deadlines | None = None, gate: Gate | None = None) -> None:
-        self.answer = answer
+    def __init__(self, handle: Handler, deadlines: Deadlines | None = None, guard: "Guard | None" = None) -> None:
+        self.handle = handle
         self.deadlines = deadlines or Deadlines()
-        self.buffer = bytearray(MAX_HEADER_BYTES)
         self.stopping = False
-        self._gate = gate or OpenGate()
+        self._guard = guard
         self._listeners: list[socket.socket] = []
         #: By age: those that have not been answered yet, the first to go, with when they came; and those that have.
         self._fresh: dict[Connection, float] = {}
@@ -111,12 +82,12 @@ class Server:
             logger.warning("%d connections did not end within %g s and are cut", len(left), grace)
             for connection in left:
                 connection.cut()
-        self._gate.close()
+        if self._guard is not None:
+            self._guard.close()
 
-    def opened(self, connection: Connection, peer: ssl.SSLObject | None) -> None:
-        """A connection can be used: over TLS, after the handshake."""
-        if not self._gate.admits(peer):
-            connection.cut()
+    def admits(self, peer: ssl.SSLObject | None) -> bool:
+        """Whether a peer may stay after its handshake, if there was one."""
+        return self._guard is None or self._guard.admits(peer)
 
     def served(self, connection: Connection) -> None:
         """A request was answered."""
@@ -144,7 +115,7 @@ class Server:
 
     def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        context = self._gate.context()
+        context = self._guard.context() if self._guard is not None else None
         most = min(MAX_CONNECTIONS if context is None else MAX_TLS_CONNECTIONS, _descriptors())
         for _ in range(ACCEPT_BATCH):
             if self._is_crowded(most):
@@ -162,35 +133,9 @@ class Server:
                 continue  # a peer that left again while it waited: accept(2) says to try the next
             peer.setblocking(False)  # noqa: FBT003 - the parameter has no name
             self._make_room(most)
-            connection = Connection(self)
+            connection = Connection(self, peer)
             self._fresh[connection] = loop.time()
-            connection.opening = loop.create_task(self._open(connection, peer, context))
-            connection.opening.add_done_callback(partial(self._opening_ended, connection, peer))
-
-    async def _open(self, connection: Connection, peer: socket.socket, context: ssl.SSLContext | None) -> None:
-        """Begin with a connection: with a handshake where there is TLS, and within its deadline."""
-        loop = asyncio.get_running_loop()
-        if context is None:
-            await loop.connect_accepted_socket(lambda: connection, peer)
-        else:
-            await loop.connect_accepted_socket(
-                lambda: connection,
-                peer,
-                ssl=context,
-                ssl_handshake_timeout=self.deadlines.handshake,
-                ssl_shutdown_timeout=self.deadlines.linger,
-            )
-
-    def _opening_ended(self, connection: Connection, peer: socket.socket, opening: asyncio.Task[None]) -> None:
-        """Forget a peer that left, was too slow, spoke something else, or had to make room, maybe before it began."""
-        # What asyncio's exceptions hold holds them: a flood would leave tens of megabytes to a rare garbage collection.
-        connection.opening = None
-        error = None if opening.cancelled() else opening.exception()
-        if error is not None:
-            error.__traceback__ = None
-        if opening.cancelled() or error is not None:
-            peer.close()
-            self.closed(connection)
+            connection.start(context)
 
     def _is_full(self, most: int) -> bool:
         return len(self._fresh) + len(self._served) >= most

@@ -29,7 +29,7 @@ def sampler(machine: LiveMachine, limits: Limits | None = None) -> Sampler:
 
 async def ask(site: Site, path: str, method: str = "GET", **headers: str) -> Response:
     """An answer."""
-    return await site.answer(Request(method, path, {name.replace("_", "-"): value for name, value in headers.items()}))
+    return await site.handle(Request(method, path, {name.replace("_", "-"): value for name, value in headers.items()}))
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

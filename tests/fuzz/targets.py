@@ -32,7 +32,7 @@ from kvm_exporter.report import table as report
 from kvm_exporter.report.page import landing_page
 from kvm_exporter.web.addresses import TcpAddress, parse_address
 from kvm_exporter.web.credentials import MAX_PASSWORD_BYTES, parse_basic
-from kvm_exporter.web.http import Http1, Refusal, Request, Response, plain
+from kvm_exporter.web.http import Http1, Refusal, Request, Response, text_response
 from kvm_exporter.web.tls import server_context
 from lab.scrape import Scrape
 
@@ -81,7 +81,7 @@ def _answers(pieces: list[bytes]) -> list[tuple[bytes, bool]]:
 def _answer(request: Request) -> Response:
     assert all(name == name.lower() for name in request.headers)
     known = request.method in {"GET", "HEAD"}
-    return plain(HTTPStatus.OK if known else HTTPStatus.METHOD_NOT_ALLOWED, f"{request.method} {request.path}")
+    return text_response(HTTPStatus.OK if known else HTTPStatus.METHOD_NOT_ALLOWED, f"{request.method} {request.path}")
 
 
 def _said(answer: bytes) -> bytes:

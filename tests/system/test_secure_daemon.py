@@ -383,7 +383,7 @@ def test_sighup_reads_it_again(folder: Certificates) -> None:
     with notified_exporter(f"--web.config.file={path}") as (running, manager):
         running.process.send_signal(signal.SIGHUP)
         assert "broken" not in manager.until("READY")["STATUS"]
-        assert "the web configuration was read again" in running.wait_for_log("read again")
+        assert running.wait_for_log("reloaded the web configuration")
         replace(path, "nonsense")
         running.process.send_signal(signal.SIGHUP)
         assert "the web configuration is broken, the last good one holds" in manager.until("READY")["STATUS"]
@@ -583,6 +583,6 @@ def test_no_more_scrapes_than_allowed(tmp_path: Path) -> None:
                 refused = ask(running.port)
                 assert ask(running.port, "/-/healthy").status == 200
         assert refused.status == 503
-        assert refused.body == "As many scrapes as --web.max-requests allows go on already.\n"
+        assert refused.body == "Too many concurrent scrapes (--web.max-requests).\n"
         assert waiting.result(20).status == 200
         assert ask(running.port).status == 200

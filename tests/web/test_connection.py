@@ -10,7 +10,7 @@ from http import HTTPStatus
 import pytest
 
 from kvm_exporter.web.connection import Deadlines
-from kvm_exporter.web.http import MAX_HEADER_BYTES, Request, Response, plain
+from kvm_exporter.web.http import MAX_HEADER_BYTES, Request, Response, text_response
 from tests.support.rooms.loop import in_loop
 from tests.support.rooms.wire import GET, Serving, serving
 
@@ -23,7 +23,7 @@ LARGE = b"x" * (16 << 20)
 
 async def echo(request: Request) -> Response:
     """Answer with what was asked for."""
-    return plain(HTTPStatus.OK, f"{request.method} {request.path}")
+    return text_response(HTTPStatus.OK, f"{request.method} {request.path}")
 
 
 def ask(path: str, *, version: str = "1.1") -> bytes:
@@ -214,7 +214,7 @@ async def test_an_answer_that_fails_is_the_servers_fault(caplog: pytest.LogCaptu
         assert (await peer.reply()).status == 500
         assert (await peer.reply()).status == 200
     [record] = caplog.records
-    assert (record.levelno, record.getMessage()) == (logging.ERROR, "no answer to GET /bad")
+    assert (record.levelno, record.getMessage()) == (logging.ERROR, "no response to GET /bad")
 
 
 # Deadlines.

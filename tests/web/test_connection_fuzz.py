@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kvm_exporter.web.connection import Deadlines
-from kvm_exporter.web.http import Request, Response, plain
+from kvm_exporter.web.http import Request, Response, text_response
 from tests.support.rooms.loop import in_loop
 from tests.support.rooms.wire import GET, Peer, Reply, serving
 
@@ -94,7 +94,7 @@ STREAMS = st.one_of(
 async def echo(request: Request) -> Response:
     """Answer with what was asked for, after a turn of the event loop."""
     await asyncio.sleep(0)
-    return plain(HTTPStatus.OK, f"{request.method} {request.path}")
+    return text_response(HTTPStatus.OK, f"{request.method} {request.path}")
 
 
 async def converse(peer: Peer, stream: bytes, cuts: list[int]) -> bytes:

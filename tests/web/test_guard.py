@@ -7,7 +7,7 @@ import pytest
 
 from kvm_exporter.report.page import HEADERS
 from kvm_exporter.web.guard import Guard, watch_web_config
-from kvm_exporter.web.http import Request, Response, plain
+from kvm_exporter.web.http import Request, Response, text_response
 from lab.secure import USERS, basic
 from tests.support.rooms.loop import in_loop
 
@@ -22,7 +22,7 @@ async def site(request: Request) -> Response:
     """A page with headers of its own, and nothing else."""
     if request.path == "/":
         return Response(HTTPStatus.OK, b"page", list(HEADERS))
-    return plain(HTTPStatus.NOT_FOUND, "Nothing here.")
+    return text_response(HTTPStatus.NOT_FOUND, "Nothing here.")
 
 
 class Guarded:
@@ -41,7 +41,7 @@ class Guarded:
 
     async def ask(self, path: str = "/", headers: dict[str, str] | None = None) -> Response:
         """An answer."""
-        return await self._guard.answer(Request("GET", path, headers or {}))
+        return await self._guard.handle(Request("GET", path, headers or {}))
 
     async def statuses(self, *headers: dict[str, str]) -> list[int]:
         """Those of one request after the other."""

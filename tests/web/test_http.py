@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kvm_exporter.web.http import MAX_HEADER_BYTES, Http1, Pending, Refusal, Request, Response, plain
+from kvm_exporter.web.http import MAX_HEADER_BYTES, Http1, Pending, Refusal, Request, Response, text_response
 
-RESPONSE = plain(HTTPStatus.NOT_FOUND, "Nothing here.")
+RESPONSE = text_response(HTTPStatus.NOT_FOUND, "Nothing here.")
 HEAD_END = b"\r\n\r\n"
 AGAIN = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -170,7 +170,7 @@ def test_which_connections_go_on(header: bytes, *, last: bool, goes_on: bool) ->
     http = Http1()
     http.receive(header + HEAD_END)
     assert isinstance(http.take(), Request)
-    sent = http.send(plain(HTTPStatus.METHOD_NOT_ALLOWED, "no"), last=last)
+    sent = http.send(text_response(HTTPStatus.METHOD_NOT_ALLOWED, "no"), last=last)
     assert (b"Connection: close\r\n" in sent) is not goes_on
     assert http.go_on() is goes_on
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kvm_exporter.web import server
-from kvm_exporter.web.http import Request, Response, plain
+from kvm_exporter.web.http import Request, Response, text_response
 from kvm_exporter.web.server import ACCEPT_BATCH, Server
 from lab.exporter import Exporter, exporter
 from lab.secure import until_the_end
@@ -27,7 +27,7 @@ GRACE = 20.0
 
 async def yes(_: Request) -> Response:
     """Answer."""
-    return plain(HTTPStatus.OK, "yes")
+    return text_response(HTTPStatus.OK, "yes")
 
 
 class Held:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kvm_exporter.web.addresses import TcpAddress
 from kvm_exporter.web.connection import Connection, Deadlines
-from kvm_exporter.web.http import Answer
+from kvm_exporter.web.http import Handler
 from kvm_exporter.web.listeners import listen
 from kvm_exporter.web.server import Server
 
@@ -77,7 +77,7 @@ class Peer:
 class WatchedServer(Server):
     """Says when a connection is over."""
 
-    def __init__(self, answer: Answer, deadlines: Deadlines | None) -> None:
+    def __init__(self, answer: Handler, deadlines: Deadlines | None) -> None:
         super().__init__(answer, deadlines)
         self.one_closed = asyncio.Event()
 
@@ -106,7 +106,7 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    answer: Answer, deadlines: Deadlines | None = None, *, send_buffer: int | None = None
+    answer: Handler, deadlines: Deadlines | None = None, *, send_buffer: int | None = None
 ) -> AsyncIterator[Serving]:
     """A server on a free port of the loopback; it is stopped at the end. The kernel keeps so much unsent for it."""
     listeners = listen([TcpAddress("127.0.0.1", 0)])
