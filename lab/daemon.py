@@ -1,4 +1,4 @@
-"""``python -m lab.daemon FOLDER …``: the exporter's daemon on a machine that is a folder; see guest.py."""
+"""``python -m lab.daemon FOLDER …``: the exporter's daemon on a machine that is simulated by a folder; see guest.py."""
 
 import argparse
 import asyncio
@@ -20,7 +20,7 @@ from lab.machine import DumpedMachine
 
 
 def main() -> None:
-    """Serve on the loopback; RUNTIME_DIRECTORY is what it is to the real program."""
+    """Serve on the loopback. RUNTIME_DIRECTORY has the same meaning as for the real program."""
     arguments = _arguments()
     log.configure("info", arguments.log_format)
     machine = DumpedMachine(arguments.folder / LEAVES)
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def elsewhere(observe: Observe, clock_behind: float, host_supports: int | None) -> Observe:
-    """Observe a machine whose clock is so many seconds behind ours, and whose own KVM supports these features."""
+    """Return an Observe whose samples are ``clock_behind`` seconds older, and whose host supports these features."""
 
     def look(last: Sample | None) -> Observation:
         seen = observe(last)
