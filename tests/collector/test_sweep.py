@@ -1,4 +1,4 @@
-"""One look at every CPU: which are visited, what a failing one costs, and the second look at a difference."""
+"""kvm_exporter.collector.sweep: the CPUs that a sweep visits, CPUs that fail, and the repetition after a difference."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ OLD, NEW = guest(0x01007EFB), guest(0x0100007B)
 
 
 def states(sample: Sample) -> dict[str, list[int]]:
-    """The CPUs of each state that has any."""
+    """Return the CPUs of each state that is not empty."""
     by_state = {
         "sampled": sample.sampled,
         "retained": sample.retained,
@@ -43,7 +43,7 @@ def states(sample: Sample) -> dict[str, list[int]]:
 
 
 def machine(*isolated: int, cpus: int = 4, read: Reader = OLD_HOST) -> Machine:
-    """Four equal CPUs, some of them isolated."""
+    """Return a machine with equal CPUs, some of them isolated."""
     return Machine(dict.fromkeys(range(cpus), read), isolated=isolated)
 
 
@@ -53,7 +53,7 @@ def move(source: Machine, read: Reader) -> None:
 
 
 def test_every_cpu_is_visited_once_in_order() -> None:
-    """A machine whose CPUs agree is looked at once."""
+    """If all CPUs agree, each is visited once, in ascending order."""
     source = machine(cpus=3)
     sample = look(source, Selection(), None)
     assert source.visits == [0, 1, 2]
@@ -89,7 +89,7 @@ def test_every_cpu_is_visited_once_in_order() -> None:
 def test_the_selection_says_which_cpus_are_visited(
     selection: Selection, first: Mapping[str, list[int]], second: Mapping[str, list[int]]
 ) -> None:
-    """Isolated CPUs once, each time or never, and of a list of CPUs only those; each CPU has one state."""
+    """Isolated CPUs are visited once, always or never, and others only if they are selected; each CPU has one state."""
     source = machine(1, 3)
     started = look(source, selection, None)
     assert states(started) == first
@@ -102,7 +102,7 @@ def test_the_selection_says_which_cpus_are_visited(
 
 
 def test_retained_cpus_keep_what_was_read() -> None:
-    """Through any number of samples."""
+    """The leaves of retained CPUs are kept through any number of samples."""
     source = machine(1, cpus=2)
     sample = look(source, Selection(), None)
     for _ in range(3):
@@ -112,7 +112,7 @@ def test_retained_cpus_keep_what_was_read() -> None:
 
 
 def test_isolated_cpus_are_visited_again_when_another_cpu_has_changed() -> None:
-    """A machine that has moved has moved with all its CPUs."""
+    """If another CPU's leaves changed, isolated CPUs are visited again, since a migration concerns all CPUs."""
     source = machine(1, 3)
     last = look(source, Selection(), look(source, Selection(), None))
     move(source, NEW_HOST)
@@ -124,7 +124,7 @@ def test_isolated_cpus_are_visited_again_when_another_cpu_has_changed() -> None:
 
 
 def test_isolated_cpus_that_are_the_largest_group_are_left_alone_too() -> None:
-    """Not visiting most CPUs does not make them a minority, which would look like a change."""
+    """Retained CPUs count for the common leaves, so that leaving them out is not seen as a change."""
     source = Machine({0: OLD_HOST, 1: NEW_HOST, 2: NEW_HOST}, isolated=(1, 2))
     first = look(source, Selection(), None)
     source.visits.clear()
@@ -134,7 +134,7 @@ def test_isolated_cpus_that_are_the_largest_group_are_left_alone_too() -> None:
 
 
 def test_a_machine_of_isolated_cpus_notices_a_change_by_its_unpinned_read() -> None:
-    """Where no CPU is sampled the thread still runs somewhere."""
+    """If no CPU is sampled, a change of the unpinned read causes a visit of all CPUs."""
     source = machine(0, 1, cpus=2)
     last = look(source, Selection(), look(source, Selection(), None))
     assert states(last) == {"retained": [0, 1]}
@@ -143,7 +143,7 @@ def test_a_machine_of_isolated_cpus_notices_a_change_by_its_unpinned_read() -> N
 
 
 def test_a_lasting_difference_is_published_after_a_second_look() -> None:
-    """One CPU that offers less is shown, and the isolated ones are left alone when nothing more changes."""
+    """A lasting difference is published after a second sweep, and causes no later visits of isolated CPUs."""
     source = machine(3)
     source.cpus[1] = NEW_HOST
     sample = look(source, Selection(), None)
@@ -156,7 +156,7 @@ def test_a_lasting_difference_is_published_after_a_second_look() -> None:
 
 
 def test_an_isolated_cpu_that_differs_at_the_start_is_shown() -> None:
-    """The second look visits it as the first did, and counts it among those that differ."""
+    """The second sweep visits isolated CPUs as the first did, so that a divergent one is reported."""
     source = machine(2, cpus=3)
     source.cpus[2] = NEW_HOST
     sample = look(source, Selection(), None)
@@ -164,7 +164,7 @@ def test_an_isolated_cpu_that_differs_at_the_start_is_shown() -> None:
 
 
 def migrate_at(source: Machine, visit: int) -> None:
-    """Migrate the machine to another host when so many CPUs have been visited."""
+    """Migrate the machine to another host after a number of visits."""
 
     def migrate(visits: int) -> None:
         if visits == visit:
@@ -177,7 +177,7 @@ def migrate_at(source: Machine, visit: int) -> None:
 @pytest.mark.parametrize("isolated", [(), (0, 3), (3,)], ids=str)
 @pytest.mark.parametrize("moves_at", [1, 2, 3])
 def test_a_move_in_the_middle_of_the_first_sweep_is_no_difference(moves_at: int, isolated: tuple[int, ...]) -> None:
-    """The second look finds all CPUs on the new host, and nothing of the first is kept."""
+    """After a migration during the first sweep, only the leaves of the second sweep are published."""
     source = machine(*isolated)
     migrate_at(source, moves_at)
     sample = look(source, Selection(), None)
@@ -189,7 +189,7 @@ def test_a_move_in_the_middle_of_the_first_sweep_is_no_difference(moves_at: int,
     ("isolated", "moves_at"), [*(((), visit) for visit in range(4)), ((0, 3), 0), ((0, 3), 1), ((3,), 2)], ids=str
 )
 def test_a_move_in_the_middle_of_a_later_sweep_is_no_difference(isolated: tuple[int, ...], moves_at: int) -> None:
-    """It is a change from the last sample, which the second look finds to be complete."""
+    """A migration during a later sweep differs from the last sample, and the second sweep is published."""
     source = machine(*isolated)
     last = look(source, Selection(), look(source, Selection(), None))
     migrate_at(source, moves_at)
@@ -198,7 +198,7 @@ def test_a_move_in_the_middle_of_a_later_sweep_is_no_difference(isolated: tuple[
 
 
 def test_a_change_that_is_gone_at_the_second_look_never_was() -> None:
-    """What is published equals the last sample."""
+    """If a change has disappeared in the second sweep, the published sample equals the last one."""
     source = machine()
     last = look(source, Selection(), None)
     source.visits.clear()
@@ -215,7 +215,7 @@ def test_a_change_that_is_gone_at_the_second_look_never_was() -> None:
 
 
 def test_only_the_second_look_counts() -> None:
-    """A machine that changes during that one too is published as it was then; the next sample tells."""
+    """The second sweep is published even if the machine changes during it; the next sample will show the rest."""
     source = machine()
     last = look(source, Selection(), None)
     source.visits.clear()
@@ -230,7 +230,7 @@ def test_only_the_second_look_counts() -> None:
 
 
 def test_a_base_that_appears_after_a_restore_is_found() -> None:
-    """All bases are scanned for every sample."""
+    """All bases are scanned for every sample, so that a base that appears after a restore is found."""
     source = machine()
     last = look(source, Selection(), None)
     move(source, strict_reader(kvm_rows(0x01007EFB, base=0x4000_FF00)))
@@ -239,7 +239,7 @@ def test_a_base_that_appears_after_a_restore_is_found() -> None:
 
 
 def test_a_cpu_with_another_signature_lacks_kvm() -> None:
-    """What the scan found elsewhere is absent there."""
+    """A CPU without the signature that the scan found has no KVM."""
     source = machine(cpus=3)
     source.cpus[1] = strict_reader(BEFORE | {BASE: ZEROS})
     sample = look(source, Selection(), None)
@@ -259,7 +259,7 @@ def test_a_cpu_with_another_signature_lacks_kvm() -> None:
     ids=["bare metal", "hidden", "TCG", "another base"],
 )
 def test_one_odd_cpu_is_told_whichever_it_is(odd: int, rows: Rows) -> None:
-    """Also where the thread runs there when it scans the bases, and where that CPU is visited first."""
+    """A single different CPU is found, even if the bases were scanned on it or if it is visited first."""
     source = machine()
     source.cpus[odd] = source.home = strict_reader(rows)
     sample = look(source, Selection(), None)
@@ -268,7 +268,7 @@ def test_one_odd_cpu_is_told_whichever_it_is(odd: int, rows: Rows) -> None:
 
 
 def test_cpus_like_the_one_before_are_not_scanned_again() -> None:
-    """Where the unpinned scan ran on the odd one, the first of the others is scanned, and no more."""
+    """After an unpinned scan on a different CPU, the first of the others is scanned, and the rest are not."""
     asked: dict[int, list[int]] = {cpu: [] for cpu in range(3)}
     source = Machine(
         {cpu: strict_reader(BEFORE, leaves) for cpu, leaves in asked.items()}, home=strict_reader({1: leaf_1()})
@@ -280,7 +280,7 @@ def test_cpus_like_the_one_before_are_not_scanned_again() -> None:
 
 @pytest.mark.parametrize("broken", ["held", failing_reader("held")], ids=["not reached", "not read"])
 def test_a_cpu_that_fails_is_told_of_and_the_sweep_goes_on(broken: Reader | str) -> None:
-    """Whether it cannot be reached or not be read there, at the start as well as later; it is tried each time."""
+    """A CPU that cannot be reached or read fails, the other CPUs are sampled, and each sample tries again."""
     source = Machine({0: OLD_HOST, 1: broken, 2: OLD_HOST})
     sample = look(source, Selection(), look(source, Selection(), None))
     assert (sample.sampled, sample.failed) == ({0: OLD, 2: OLD}, {1: "held"})
@@ -290,14 +290,14 @@ def test_a_cpu_that_fails_is_told_of_and_the_sweep_goes_on(broken: Reader | str)
 
 
 def test_where_every_cpu_fails_the_unpinned_read_is_a_sample() -> None:
-    """A container that may not pin at all is told what the machine offers."""
+    """If every CPU fails, as in a container without permission to pin, the unpinned read gives the common leaves."""
     source = Machine({0: "refused", 1: "refused"}, home=OLD_HOST)
     sample = look(source, Selection(), None)
     assert (sample.common, sample.failed) == (OLD, {0: "refused", 1: "refused"})
 
 
 def test_an_isolated_cpu_that_failed_is_not_tried_until_something_changes() -> None:
-    """It is disturbed as rarely as the others."""
+    """A failed isolated CPU is not tried again until another CPU's leaves change."""
     source = Machine({0: OLD_HOST, 1: "held"}, isolated=[1])
     last = look(source, Selection(), None)
     sample = look(source, Selection(), last)
@@ -308,7 +308,7 @@ def test_an_isolated_cpu_that_failed_is_not_tried_until_something_changes() -> N
 
 
 def test_cpus_come_and_go() -> None:
-    """One that went offline is in no state; one that came is visited, isolated or not."""
+    """A CPU that went offline has no state; a new CPU is visited even if it is isolated."""
     source = machine(1, 3)
     last = look(source, Selection(), None)
     del source.cpus[0], source.cpus[3]
@@ -322,22 +322,22 @@ def test_cpus_come_and_go() -> None:
 
 
 def test_no_cpu_is_left_out_when_nothing_is_known_of_isolated_ones() -> None:
-    """A sweep without an earlier sample visits all of them."""
+    """Without an earlier sample all CPUs are visited, even if all are isolated."""
     assert states(sweep(machine(0, 1, 2, 3), Selection(), None)) == {"sampled": [0, 1, 2, 3]}
 
 
 class Refusing(Machine):
-    """A machine in whose process CPUID cannot be executed."""
+    """A machine on which CPUID cannot be executed."""
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Raise before anything is read."""
+        """Raise UnavailableError."""
         raise UnavailableError("CPUID faults in this process")
         yield
 
 
 def test_a_machine_that_cannot_be_read_at_all_is_an_error() -> None:
-    """There is no sample without a single read, and no CPU is visited."""
+    """If nothing can be read, an error is raised and no CPU is visited."""
     source = Refusing({0: OLD_HOST})
     with pytest.raises(UnavailableError):
         look(source, Selection(), None)
@@ -345,13 +345,13 @@ def test_a_machine_that_cannot_be_read_at_all_is_an_error() -> None:
 
 
 def test_an_unpinned_read_that_fails_is_an_error() -> None:
-    """Without the scan of the bases nothing is known of any CPU."""
+    """A failure of the unpinned scan is an error, because the signatures are then unknown."""
     with pytest.raises(ReadError, match="moved"):
         look(Machine({0: OLD_HOST}, home=failing_reader("moved")), Selection(), None)
 
 
 def test_a_sample_tells_when_it_was_begun_and_how_long_it_took() -> None:
-    """On the wall clock, and on the one that goes on while the machine is suspended."""
+    """A sample has its start on the wall clock and on CLOCK_BOOTTIME, and its duration."""
     wall, boot = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
     source = Machine({0: reader(BEFORE)})
     source.before_visit = lambda _: time.sleep(0.02)
