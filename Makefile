@@ -40,11 +40,13 @@ mutants: $(VENV)/.installed-mutants
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/biome ci --indent-style=space --line-width=120 kvm_exporter/report/page.css
 	$(BIN)/mypy
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+	$(BIN)/biome check --write --indent-style=space --line-width=120 kvm_exporter/report/page.css
 
 # Side by side with what users would otherwise run; docs/benchmarks.md has a run of it. Needs a machine that is quiet.
 bench: $(VENV)/.installed-dev build/peers/.unpacked

@@ -6,15 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from kvm_exporter.app import daemon, log
-from kvm_exporter.app.console import keep_baseline, keep_web_config
 from kvm_exporter.app.systemd import runtime_directory
 from kvm_exporter.collector.boot import ReferenceKeeper, read_boot_id
 from kvm_exporter.collector.observer import Collected, Observation, Observer
 from kvm_exporter.collector.sampler import Limits, Observe
 from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.config.baseline import watch_baseline
 from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.web.addresses import TcpAddress
+from kvm_exporter.web.guard import watch_web_config
 from lab.guest import LEAVES, ROOT
 from lab.machine import DumpedMachine
 
@@ -28,8 +29,10 @@ def main() -> None:
     observer = Observer(machine, Selection(), keeper, host=False, root=arguments.folder / ROOT)
     options = daemon.Options([TcpAddress("127.0.0.1", arguments.port)], Limits(max_age=arguments.max_age))
     observe = elsewhere(observer.observe, arguments.clock_behind, arguments.host_supports)
-    baseline = keep_baseline(arguments.baseline) if arguments.baseline is not None else None
-    web_config = keep_web_config(arguments.web_config) if arguments.web_config is not None else None
+    baseline = watch_baseline(arguments.baseline) if arguments.baseline is not None else None
+    web_config = None
+    if arguments.web_config is not None:
+        web_config = watch_web_config(arguments.web_config, runtime_directory())
     asyncio.run(daemon.serve(options, machine, observe, baseline, web_config))
 
 

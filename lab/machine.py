@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kvm_exporter.cpuid.dump import Dump, DumpError, parse_dump
-from kvm_exporter.cpuid.registers import Reader, ReadError, Registers
+from kvm_exporter.cpuid.dump import Dump, parse_dump
+from kvm_exporter.cpuid.registers import Reader, Registers
+from kvm_exporter.errors import InputError, ReadError
 
 
 class DumpedMachine:
@@ -51,5 +52,5 @@ class DumpedMachine:
             return parse_dump(self._path.read_bytes())
         except OSError as error:
             raise ReadError(f"{self._path}: {error.strerror}; a machine of the demo needs its dump") from error
-        except DumpError as error:
+        except InputError as error:
             raise ReadError(f"{self._path}: {error}") from error

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
-from kvm_exporter.cpuid.registers import BASES, HYPERVISOR_BIT, Reader, ReadError, Registers
+from kvm_exporter.cpuid.registers import BASES, HYPERVISOR_BIT, Reader, Registers
+from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, read_leaves
 from kvm_exporter.kvm.leaves import Hypervisor as Signature
 from kvm_exporter.kvm.sample import Sample

@@ -9,11 +9,10 @@ from typing import NoReturn
 from kvm_exporter import __version__
 from kvm_exporter._revision import REVISION
 from kvm_exporter.app import commands
-from kvm_exporter.app.commands import EXIT_FAILURE, EXIT_USAGE, OUTPUTS
-from kvm_exporter.app.console import OutputError, UsageError, tell
+from kvm_exporter.app.commands import OUTPUTS
+from kvm_exporter.app.console import tell
 from kvm_exporter.app.flags import add_serve_flags
-from kvm_exporter.cpuid.registers import ReadError
-from kvm_exporter.web.addresses import AddressError
+from kvm_exporter.errors import ExporterError, UsageError
 
 EXIT_INTERRUPTED = 128 + 2
 """As a shell reports SIGINT."""
@@ -28,10 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run: Run = options.run
     try:
         return run(options)
-    except UsageError as error:
-        return _say(str(error), EXIT_USAGE)
-    except (AddressError, OutputError, ReadError) as error:
-        return _say(str(error), EXIT_FAILURE)
+    except ExporterError as error:
+        if str(error):
+            tell(str(error))
+        return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
@@ -40,7 +39,7 @@ class _Parser(argparse.ArgumentParser):
     """Errors in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_USAGE, f"kvm-exporter: {message}; see {self.prog} --help\n")
+        self.exit(UsageError.exit_code, f"kvm-exporter: {message}; see {self.prog} --help\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -83,9 +82,3 @@ def _with_command(words: list[str]) -> list[str]:
     if words and (not words[0].startswith("-") or words[0] in {"-h", "--help", "--version"}):
         return words
     return ["serve", *words]
-
-
-def _say(message: str, code: int) -> int:
-    if message:
-        tell(message)
-    return code

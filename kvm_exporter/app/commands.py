@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from kvm_exporter.app import daemon, log
-from kvm_exporter.app.console import UsageError, keep_baseline, keep_web_config, sample_of_dump, tell, write
+from kvm_exporter.app.console import sample_of_dump, tell, write
 from kvm_exporter.app.flags import DEFAULT_ADDRESS
 from kvm_exporter.app.systemd import runtime_directory
 from kvm_exporter.collector.boot import ReferenceKeeper, read_boot_id
@@ -17,11 +17,11 @@ from kvm_exporter.collector.record import record
 from kvm_exporter.collector.sampler import Limits
 from kvm_exporter.collector.sweep import Selection, look
 from kvm_exporter.collector.worker import Worker
-from kvm_exporter.config.baseline import format_baseline
 from kvm_exporter.config.files import write_atomically
 from kvm_exporter.cpuid.dump import format_dump
 from kvm_exporter.cpuid.machine import Machine
 from kvm_exporter.cpuid.topology import Topology
+from kvm_exporter.errors import OutputError, UsageError
 from kvm_exporter.kvm.baseline import violations
 from kvm_exporter.kvm.drift import may_move
 from kvm_exporter.kvm.sample import Sample
@@ -31,9 +31,7 @@ from kvm_exporter.metrics.machine import machine_families
 from kvm_exporter.metrics.negotiation import Format
 from kvm_exporter.report import table as report
 
-EXIT_FAILURE = 1
 EXIT_DRIFT = 1
-EXIT_USAGE = 2
 EXIT_NOT_KVM = 3
 
 OUTPUTS = ("table", "json", "prometheus")
@@ -42,14 +40,22 @@ T = TypeVar("T")
 
 
 def serve(options: argparse.Namespace) -> int:
-    """The daemon. Raises UsageError, AddressError, and ReadError where there is nothing to read."""
-    web_config = keep_web_config(options.web_config) if options.web_config is not None else None
+    """The daemon. Raises UsageError, ListenError, and ReadError where there is nothing to read."""
+    web_config = None
+    if options.web_config is not None:
+        from kvm_exporter.web.guard import watch_web_config  # noqa: PLC0415 - with TLS, only where it is asked for
+
+        web_config = watch_web_config(options.web_config, runtime_directory())
     if options.web_config_check:
         return _say_web_config_is_valid(options.web_config)
     if options.systemd_socket and options.addresses:
         raise UsageError("--web.systemd-socket and --web.listen-address exclude each other; leave one of them out")
     log.configure(options.log_level, options.log_format)
-    baseline = keep_baseline(options.baseline) if options.baseline is not None else None
+    baseline = None
+    if options.baseline is not None:
+        from kvm_exporter.config.baseline import watch_baseline  # noqa: PLC0415 - with YAML, only where it is asked for
+
+        baseline = watch_baseline(options.baseline)
     settings = daemon.Options(
         addresses=[] if options.systemd_socket else options.addresses or [DEFAULT_ADDRESS],
         max_requests=options.max_requests,
@@ -90,13 +96,17 @@ def dump(_: argparse.Namespace) -> int:
 
 def baseline(_: argparse.Namespace) -> int:
     """Writes a baseline of this machine."""
+    from kvm_exporter.config.baseline import format_baseline  # noqa: PLC0415 - with YAML, only where it is asked for
+
     write(format_baseline(_sample_here()))
     return 0
 
 
 def check(options: argparse.Namespace) -> int:
     """Holds this machine, or a dump, against a baseline. Raises UsageError."""
-    wanted = keep_baseline(options.baseline).baseline
+    from kvm_exporter.config.baseline import load_baseline  # noqa: PLC0415 - with YAML, only where it is asked for
+
+    wanted = load_baseline(options.baseline)
     sample = sample_of_dump(options.dump) if options.dump is not None else _sample_here()
     found = violations(wanted, sample)
     write("".join(f"{line}\n" for line in found or ["as the baseline says"]))
@@ -126,8 +136,7 @@ def write_textfile(options: argparse.Namespace) -> int:
     try:
         write_atomically(path, content)
     except OSError as error:
-        tell(f"{path}: cannot be written: {error.strerror}; what was there is as it was")
-        return EXIT_FAILURE
+        raise OutputError(f"{path}: cannot be written: {error.strerror}; the previous file is unchanged") from error
     return 0
 
 

@@ -13,7 +13,9 @@ from kvm_exporter.app import systemd as service
 from kvm_exporter.app.routes import Site, SiteSettings
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.collector.sampler import Limits, LiveSource, Observe, Sampler
-from kvm_exporter.cpuid.registers import UnavailableError
+from kvm_exporter.config.files import Reloaded
+from kvm_exporter.errors import UnavailableError
+from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.words import summary
 from kvm_exporter.metrics.exporter import Reload
 from kvm_exporter.metrics.process import ProcessMetrics, python_families
@@ -26,8 +28,7 @@ GRACE_SECONDS = 5.0
 """How long answers may take to end after SIGTERM."""
 
 if TYPE_CHECKING:
-    from kvm_exporter.config.baseline import BaselineFile
-    from kvm_exporter.web.guard import WebConfigFile
+    from kvm_exporter.web.guard import Web
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +50,10 @@ async def serve(
     options: Options,
     source: LiveSource,
     observe: Observe,
-    baseline: "BaselineFile | None" = None,
-    web_config: "WebConfigFile | None" = None,
+    baseline: Reloaded[Baseline] | None = None,
+    web_config: "Reloaded[Web] | None" = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Raises AddressError if it cannot listen, UnavailableError if CPUID is not."""
+    """Serve until SIGTERM or SIGINT. Raises ListenError if it cannot listen, UnavailableError if CPUID is not."""
     stop, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -81,7 +82,7 @@ async def serve(
 
 
 def _server(
-    options: Options, sampler: Sampler, baseline: "BaselineFile | None", web_config: "WebConfigFile | None"
+    options: Options, sampler: Sampler, baseline: Reloaded[Baseline] | None, web_config: "Reloaded[Web] | None"
 ) -> Server:
     """The site, and between it and the peers the web configuration's guard, where there is one."""
     settings = SiteSettings(options.telemetry_path, options.cpu_features, options.max_requests)
@@ -91,15 +92,13 @@ def _server(
         return Server(Site(sampler, settings, baseline).answer)
     from kvm_exporter.web.guard import Guard  # noqa: PLC0415 - with all that TLS and passwords take
 
-    settings = replace(
-        settings, reload=lambda: Reload(web_config.last_reload_successful, web_config.last_reload_timestamp)
-    )
+    settings = replace(settings, reload=lambda: Reload(web_config.success, web_config.timestamp))
     guard = Guard(Site(sampler, settings, baseline).answer, web_config)
     return Server(guard.answer, gate=guard)
 
 
 async def _reload_at_signals(
-    signalled: asyncio.Event, sampler: Sampler, baseline: "BaselineFile | None", web_config: "WebConfigFile | None"
+    signalled: asyncio.Event, sampler: Sampler, baseline: Reloaded[Baseline] | None, web_config: "Reloaded[Web] | None"
 ) -> None:
     """Reload after each signal; those that come meanwhile are answered by one more."""
     while True:
@@ -113,10 +112,10 @@ async def _reload_at_signals(
         service.notify_ready("; ".join([_status(sampler.last), *_complaints(baseline, web_config)]))
 
 
-def _complaints(baseline: "BaselineFile | None", web_config: "WebConfigFile | None") -> Iterator[str]:
+def _complaints(baseline: Reloaded[Baseline] | None, web_config: "Reloaded[Web] | None") -> Iterator[str]:
     if baseline is not None and not baseline.success:
         yield "the baseline's file is broken, the last good one holds"
-    if web_config is not None and not web_config.last_reload_successful:
+    if web_config is not None and not web_config.success:
         yield "the web configuration is broken, the last good one holds"
 
 

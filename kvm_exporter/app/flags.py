@@ -11,7 +11,7 @@ from kvm_exporter.collector.sampler import Limits
 from kvm_exporter.collector.sweep import ISOLATED
 from kvm_exporter.config.duration import nanoseconds
 from kvm_exporter.cpuid.cpulist import parse_cpu_list
-from kvm_exporter.web.addresses import AddressError, TcpAddress, parse_address
+from kvm_exporter.web.addresses import TcpAddress, parse_address
 
 DEFAULT_ADDRESS = TcpAddress("", 10401)
 DEFAULT_LIMITS = Limits()
@@ -183,7 +183,7 @@ def _flag(parse: Callable[[str], T]) -> Callable[[str], T]:
     def convert(text: str) -> T:
         try:
             return parse(text)
-        except (AddressError, ValueError) as error:
+        except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return convert

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.collector.sampler import Record, Sampler
+from kvm_exporter.config.files import Reloaded
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.metrics.exporter import (
     Reload,
@@ -24,9 +24,6 @@ from kvm_exporter.metrics.machine import expected_families, machine_families, ob
 from kvm_exporter.metrics.negotiation import Format, choose_format, choose_gzip
 from kvm_exporter.report.page import HEADERS, landing_page
 from kvm_exporter.web.http import Request, Response, plain
-
-if TYPE_CHECKING:
-    from kvm_exporter.config.baseline import BaselineFile
 
 HEALTHY_PATH = "/-/healthy"
 READY_PATH = "/-/ready"
@@ -52,7 +49,7 @@ class SiteSettings:
 class Site:
     """Answers requests from what the sampler has. For one event loop."""
 
-    def __init__(self, sampler: Sampler, settings: SiteSettings, baseline: "BaselineFile | None" = None) -> None:
+    def __init__(self, sampler: Sampler, settings: SiteSettings, baseline: Reloaded[Baseline] | None = None) -> None:
         self._sampler = sampler
         self._settings = settings
         self._baseline = baseline
@@ -100,7 +97,7 @@ class Site:
         baseline = collected = None
         if self._baseline is not None:
             self._baseline.refresh()
-            baseline = self._baseline.baseline
+            baseline = self._baseline.value
             collected = Collected(self._baseline.success, self._baseline.seconds)
         machine = self._machine.of((observation, baseline), lambda: Body(self._machine_families(observation, baseline)))
         return self._whole.of(
@@ -150,7 +147,7 @@ class Site:
         page = landing_page(
             observation,
             {"Metrics": self._settings.telemetry_path, "Health": HEALTHY_PATH, "Readiness": READY_PATH},
-            self._baseline.baseline if self._baseline is not None else None,
+            self._baseline.value if self._baseline is not None else None,
             success=self._sampler.record.success,
             age=now - observation.sample.boottime if observation is not None else 0,
         )

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from kvm_exporter.config.files import write_atomically
+from kvm_exporter.config.files import read_bounded, write_atomically
+from kvm_exporter.errors import InputError
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Kvm, Leaves
 from kvm_exporter.kvm.sample import Sample
 
@@ -34,10 +35,6 @@ class Reference:
     timestamp: float
 
 
-class DamagedReferenceError(Exception):
-    """A text that is no boot reference; the message says why."""
-
-
 class ReferenceKeeper:
     """Takes the reference at the first sample of a boot, and has the same one ever after.
 
@@ -59,12 +56,11 @@ class ReferenceKeeper:
     def _load(self) -> Reference | None:
         assert self._path is not None  # noqa: S101 - asked before
         try:
-            with self._path.open("rb") as file:
-                return parse_reference(file.read(_MAX_BYTES), self._boot_id)
-        except FileNotFoundError:
-            return None
-        except (OSError, DamagedReferenceError) as error:
-            logger.warning("%s is replaced by what is offered now: %s", self._path, error)
+            text = read_bounded(self._path, _MAX_BYTES, "a boot reference", "let the exporter's user read it")
+            return parse_reference(text, self._boot_id)
+        except InputError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                logger.warning("ignoring unusable boot reference %s (%s); starting a new one", self._path, error)
             return None
 
     def _store(self, reference: Reference) -> None:
@@ -93,11 +89,11 @@ def format_reference(reference: Reference, boot_id: str) -> bytes:
 
 
 def parse_reference(text: bytes, boot_id: str) -> Reference:
-    """The reference in a file's text. Raises DamagedReferenceError if it is damaged, or another boot's."""
+    """The reference in a file's text. Raises InputError if it is damaged, or another boot's."""
     try:
         value = json.loads(text)
         if value["boot_id"] != boot_id:
-            raise DamagedReferenceError(f"it is of another boot, {value['boot_id']!r}")
+            raise InputError(f"it is of another boot, {value['boot_id']!r}")
         kvm = value["kvm"]
         leaves = Leaves(
             hypervisor_bit=_checked(value["hypervisor_bit"], bool),
@@ -109,7 +105,7 @@ def parse_reference(text: bytes, boot_id: str) -> Reference:
         )
         return Reference(leaves, _time(value["timestamp"]))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DamagedReferenceError(f"it is damaged: {type(error).__name__} {error}") from error
+        raise InputError(f"it is damaged: {type(error).__name__} {error}") from error
 
 
 def _checked(value: object, kind: type[T]) -> T:

@@ -9,7 +9,8 @@ import os
 import struct
 from pathlib import Path
 
-from kvm_exporter.cpuid.registers import ReadError, Registers
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.features import Feature, features_of
 
 _GET_SUPPORTED_CPUID = 0xC008_AE05
@@ -25,18 +26,17 @@ FEATURE_LEAF = 0x4000_0001
 """KVM reports its leaves at the first base, wherever the VMM puts them later."""
 
 
-class NoHostError(Exception):
-    """This machine has no KVM of its own: there is no /dev/kvm."""
+def supported_features(root: Path = Path("/")) -> Registers | None:
+    """The feature leaf that ``KVM_GET_SUPPORTED_CPUID`` reports. None if this machine has no /dev/kvm.
 
-
-def supported_features(root: Path = Path("/")) -> Registers:
-    """The feature leaf that ``KVM_GET_SUPPORTED_CPUID`` reports. Raises NoHostError, ReadError."""
+    Raises ReadError.
+    """
     device = root / "dev/kvm"
     try:
         descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in {errno.ENOENT, errno.ENODEV, errno.ENXIO}:
-            raise NoHostError(f"{device}: {error.strerror}") from error
+            return None
         raise ReadError(
             f"{device}: {error.strerror}; let the exporter's user open it, or say --no-collector.host"
         ) from error

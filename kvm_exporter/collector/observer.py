@@ -9,10 +9,11 @@ from typing import TypeVar
 
 from kvm_exporter.collector.boot import Reference, ReferenceKeeper
 from kvm_exporter.collector.guest import read_evidence
-from kvm_exporter.collector.host import NoHostError, host_features, supported_features
+from kvm_exporter.collector.host import host_features, supported_features
 from kvm_exporter.collector.in_use import features_in_use, kvmclock_is_current
 from kvm_exporter.collector.sweep import Selection, look
-from kvm_exporter.cpuid.registers import ReadError, Registers, Source
+from kvm_exporter.cpuid.registers import Registers, Source
+from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.drift import features_set
 from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.leaves import Leaves
@@ -96,8 +97,6 @@ class Observer:
         complaint = ""
         try:
             return supported_features(self._root)
-        except NoHostError:
-            return None
         except ReadError as error:
             complaint = str(error)
             if complaint != self._complaint:

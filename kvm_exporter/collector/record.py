@@ -1,7 +1,8 @@
 """Records the leaves of a Source's CPUs as a Dump, for bug reports and test fixtures."""
 
 from kvm_exporter.cpuid.dump import Dump
-from kvm_exporter.cpuid.registers import BASES, Reader, ReadError, Registers, Source
+from kvm_exporter.cpuid.registers import BASES, Reader, Registers, Source
+from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, find_hypervisors, has_hypervisor
 
 

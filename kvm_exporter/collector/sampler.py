@@ -9,7 +9,8 @@ from typing import Literal, Protocol, TypeVar
 
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.collector.worker import Holdup, Worker
-from kvm_exporter.cpuid.registers import ReadError, Source
+from kvm_exporter.cpuid.registers import Source
+from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.drift import agree
 from kvm_exporter.kvm.sample import Sample
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from kvm_exporter.cpuid.registers import ReadError, Source
+from kvm_exporter.cpuid.registers import Source
+from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.drift import agree
 from kvm_exporter.kvm.leaves import Leaves, find_hypervisors, read_leaves, survey
 from kvm_exporter.kvm.sample import Sample

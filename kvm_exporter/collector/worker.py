@@ -6,7 +6,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Protocol, TypeVar
 
-from kvm_exporter.cpuid.registers import UnavailableError
+from kvm_exporter.errors import UnavailableError
 
 VISIT_CHECK_SECONDS = 0.25
 """A visit that lasts from one check to the next is given up: it has had between one and two of these."""

@@ -8,6 +8,8 @@ from collections.abc import Collection
 
 import yaml
 
+from kvm_exporter.errors import InputError
+
 Node = yaml.Node
 
 _TAG = "tag:yaml.org,2002:"
@@ -15,20 +17,16 @@ _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "o
 _COUNT = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
-class YamlError(Exception):
-    """What is written is not what has to be there; the message names the line, and what to write."""
-
-
 def compose(text: bytes) -> Node | None:
-    """The root of a document; None if it is empty. Raises YamlError."""
+    """The root of a document; None if it is empty. Raises InputError."""
     try:
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         why = ", ".join(filter(None, (error.context, error.problem)))
-        raise YamlError(f"line {line}: not YAML: {why}") from error
+        raise InputError(f"line {line}: not YAML: {why}") from error
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
-        raise YamlError(f"line 1: not YAML: {str(error).splitlines()[0]}") from error
+        raise InputError(f"line 1: not YAML: {str(error).splitlines()[0]}") from error
 
 
 def line_of(node: Node) -> str:
@@ -44,30 +42,30 @@ def is_null(node: Node) -> bool:
 def name(node: Node) -> str:
     """A scalar as it is written. Nothing nested is ever written out: a few aliases make that longer than any memory.
 
-    Raises YamlError.
+    Raises InputError.
     """
     if not isinstance(node, yaml.ScalarNode):
-        raise YamlError(f"{line_of(node)}: expected a name, not a list or a mapping")
+        raise InputError(f"{line_of(node)}: expected a name, not a list or a mapping")
     return str(node.value)
 
 
 def mapping(node: Node, keys: Collection[str] | None, expected: str) -> dict[str, Node]:
-    """The values of a mapping that has each key at most once, and none but these (None: any). Raises YamlError."""
+    """The values of a mapping that has each key at most once, and none but these (None: any). Raises InputError."""
     if not isinstance(node, yaml.MappingNode):
-        raise YamlError(f"{line_of(node)}: expected {expected}")
+        raise InputError(f"{line_of(node)}: expected {expected}")
     values: dict[str, Node] = {}
     for key, value in node.value:
         written = name(key)
         if keys is not None and written not in keys:
-            raise YamlError(f"{line_of(key)}: unknown key {written!r}; known here: {', '.join(sorted(keys))}")
+            raise InputError(f"{line_of(key)}: unknown key {written!r}; known here: {', '.join(sorted(keys))}")
         if written in values:
-            raise YamlError(f"{line_of(key)}: {written} is there a second time; keep one of them")
+            raise InputError(f"{line_of(key)}: {written} is there a second time; keep one of them")
         values[written] = value
     return values
 
 
 def section(node: Node | None, keys: Collection[str], called: str) -> dict[str, Node]:
-    """The values of a mapping that may be left out or empty, without the values that are null. Raises YamlError."""
+    """The values of a mapping that may be left out or empty, without the values that are null. Raises InputError."""
     if node is None or is_null(node):
         return {}
     values = mapping(node, keys, f"the keys of {called}: {', '.join(sorted(keys))}")
@@ -80,48 +78,48 @@ def items(node: Node) -> list[Node] | None:
 
 
 def text(node: Node, called: str) -> str:
-    """A text that is storable(). Raises YamlError, which does not repeat it: it may be a secret."""
+    """A text that is storable(). Raises InputError, which does not repeat it: it may be a secret."""
     if not isinstance(node, yaml.ScalarNode) or node.tag != _TAG + "str":
-        raise YamlError(f"{line_of(node)}: {called} has to be a text; write one, in quotes if it looks like a number")
+        raise InputError(f"{line_of(node)}: {called} has to be a text; write one, in quotes if it looks like a number")
     written = str(node.value)
     if not storable(written):
-        raise YamlError(f"{line_of(node)}: {called} has a character in it that no text has; remove it")
+        raise InputError(f"{line_of(node)}: {called} has a character in it that no text has; remove it")
     return written
 
 
 def choice(node: Node, called: str, known: Collection[str]) -> str:
-    """One of the texts that are known. Raises YamlError."""
+    """One of the texts that are known. Raises InputError."""
     written = text(node, called)
     if written not in known:
-        raise YamlError(f"{line_of(node)}: {called} {written!r} is none of {', '.join(known)}")
+        raise InputError(f"{line_of(node)}: {called} {written!r} is none of {', '.join(known)}")
     return written
 
 
 def texts(node: Node, called: str, known: Collection[str] | None = None) -> list[str]:
-    """A list of texts, each of them once, all of them known (None: any). Raises YamlError."""
+    """A list of texts, each of them once, all of them known (None: any). Raises InputError."""
     nodes = items(node)
     if nodes is None:
-        raise YamlError(f"{line_of(node)}: {called} has to be a list")
+        raise InputError(f"{line_of(node)}: {called} has to be a list")
     found: dict[str, None] = {}
     for item in nodes:
         written = text(item, f"what {called} lists") if known is None else choice(item, called, known)
         if written in found:
-            raise YamlError(f"{line_of(item)}: {written} is in {called} already; keep one of them")
+            raise InputError(f"{line_of(item)}: {written} is in {called} already; keep one of them")
         found[written] = None
     return list(found)
 
 
 def flag(node: Node, called: str) -> bool:
-    """True or false. Raises YamlError."""
+    """True or false. Raises InputError."""
     if not isinstance(node, yaml.ScalarNode) or node.tag != _TAG + "bool" or node.value.lower() not in _FLAGS:
-        raise YamlError(f"{line_of(node)}: {called} has to be true or false")
+        raise InputError(f"{line_of(node)}: {called} has to be true or false")
     return _FLAGS[node.value.lower()]
 
 
 def count(node: Node, called: str) -> int:
-    """A whole number from 0. Raises YamlError."""
+    """A whole number from 0. Raises InputError."""
     if not isinstance(node, yaml.ScalarNode) or node.tag != _TAG + "int" or not _COUNT.fullmatch(node.value):
-        raise YamlError(f"{line_of(node)}: {called} has to be a whole number, such as 5")
+        raise InputError(f"{line_of(node)}: {called} has to be a whole number, such as 5")
     return int(node.value)
 
 

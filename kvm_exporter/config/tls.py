@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from kvm_exporter.config.schema import Node, YamlError, choice, flag, is_null, line_of, section, text, texts
+from kvm_exporter.config.schema import Node, choice, flag, is_null, line_of, section, text, texts
+from kvm_exporter.errors import InputError
 
 
 class ClientAuth(Enum):
@@ -58,10 +59,6 @@ class TlsConfig:
         """The files that it is made from."""
         pems = (self.cert, self.key, self.client_ca)
         return tuple(pem.source for pem in pems if pem is not None and isinstance(pem.source, Path))
-
-
-class TlsError(Exception):
-    """TLS cannot be served like this; the message names the key of the configuration, the file, and what to do."""
 
 
 VERSIONS = ("TLS10", "TLS11", "TLS12", "TLS13")
@@ -123,7 +120,7 @@ Values = Mapping[str, Node]
 def parse_tls_section(node: Node | None, folder: Path) -> TlsConfig | None:
     """The section's value; None if it is left out or empty. Relative paths are relative to the folder.
 
-    Raises YamlError.
+    Raises InputError.
     """
     # What is written but empty is left out, as in Go.
     values = {key: value for key, value in section(node, KEYS, "tls_server_config").items() if value.value != ""}
@@ -131,9 +128,9 @@ def parse_tls_section(node: Node | None, folder: Path) -> TlsConfig | None:
         return None
     cert, key = _pem(values, "cert", folder), _pem(values, "key", folder)
     if cert is None:
-        raise YamlError(f"{line_of(node)}: tls_server_config has no certificate; add cert_file, or cert")
+        raise InputError(f"{line_of(node)}: tls_server_config has no certificate; add cert_file, or cert")
     if key is None:
-        raise YamlError(f"{line_of(node)}: tls_server_config has no key for its certificate; add key_file, or key")
+        raise InputError(f"{line_of(node)}: tls_server_config has no key for its certificate; add key_file, or key")
     client_ca = _pem(values, "client_ca", folder)
     auth = _client_auth(values, client_ca)
     min_version, max_version = _versions(values)
@@ -156,7 +153,7 @@ def _pem(values: Values, key: str, folder: Path) -> Pem | None:
     in_file, inline = f"{key}_file", key
     if in_file in values and inline in values:
         line = max(values[in_file].start_mark.line, values[inline].start_mark.line) + 1
-        raise YamlError(f"line {line}: {in_file} and {inline} are both there; keep one of them")
+        raise InputError(f"line {line}: {in_file} and {inline} are both there; keep one of them")
     if in_file in values:
         return Pem(in_file, folder / text(values[in_file], in_file))
     return Pem(inline, text(values[inline], inline).encode()) if inline in values else None
@@ -166,9 +163,9 @@ def _client_auth(values: Values, client_ca: Pem | None) -> ClientAuth:
     node = values.get("client_auth_type")
     auth = _policy(node) if node is not None else ClientAuth.ANYONE
     if node is not None and auth is not ClientAuth.ANYONE and client_ca is None:
-        raise YamlError(f"{line_of(node)}: client_auth_type {auth.value} has nothing to verify by; add client_ca_file")
+        raise InputError(f"{line_of(node)}: client_auth_type {auth.value} has nothing to verify by; add client_ca_file")
     if client_ca is not None and auth is ClientAuth.ANYONE:
-        raise YamlError(
+        raise InputError(
             f"{line_of(values[client_ca.key])}: {client_ca.key} is there, but client_auth_type asks for no "
             f"certificate; add client_auth_type: {ClientAuth.VERIFIED.value}"
         )
@@ -178,7 +175,7 @@ def _client_auth(values: Values, client_ca: Pem | None) -> ClientAuth:
 def _policy(node: Node) -> ClientAuth:
     written = text(node, "client_auth_type")
     if written in _UNVERIFIED:
-        raise YamlError(
+        raise InputError(
             f"{line_of(node)}: client_auth_type {written} lets in certificates that nobody has verified, which "
             f"Python's ssl cannot do; use {_UNVERIFIED[written].value} with client_ca_file"
         )
@@ -191,9 +188,9 @@ def _sans(values: Values, auth: ClientAuth) -> frozenset[str]:
         return frozenset()
     sans = texts(node, "client_allowed_sans")
     if not sans:
-        raise YamlError(f"{line_of(node)}: client_allowed_sans is empty and lets in nobody; name some, or remove it")
+        raise InputError(f"{line_of(node)}: client_allowed_sans is empty and lets in nobody; name some, or remove it")
     if auth is not ClientAuth.VERIFIED:
-        raise YamlError(
+        raise InputError(
             f"{line_of(node)}: client_allowed_sans lets in clients that have no certificate at all; "
             f"add client_auth_type: {ClientAuth.VERIFIED.value}"
         )
@@ -206,7 +203,7 @@ def _versions(values: Values) -> tuple[str, str]:
     high = choice(highest, "max_version", VERSIONS) if highest is not None else "TLS13"
     place = highest or lowest
     if place is not None and low > high:
-        raise YamlError(f"{line_of(place)}: max_version {high} is below min_version {low}; nobody could speak to it")
+        raise InputError(f"{line_of(place)}: max_version {high} is below min_version {low}; nobody could speak to it")
     return low, high
 
 
@@ -217,13 +214,13 @@ def _suites(values: Values, min_version: str) -> tuple[str, ...]:
     if node is None or not names:
         return ()
     if any(name in names for name in TLS13_SUITES) and not all(name in names for name in TLS13_SUITES):
-        raise YamlError(
+        raise InputError(
             f"{line_of(node)}: cipher_suites cannot choose among those of TLS 1.3, which always has all of them; "
             f"name none or all: {', '.join(TLS13_SUITES)}"
         )
     suites = tuple(name for name in names if name in SUITES)
     if not suites and min_version != "TLS13":
-        raise YamlError(f"{line_of(node)}: cipher_suites has none for TLS 1.2; add one, or min_version: TLS13")
+        raise InputError(f"{line_of(node)}: cipher_suites has none for TLS 1.2; add one, or min_version: TLS13")
     return suites
 
 
@@ -231,7 +228,7 @@ def _curve(values: Values) -> str | None:
     node = values.get("curve_preferences")
     names = texts(node, "curve_preferences", CURVES) if node is not None else []
     if node is not None and len(names) > 1:
-        raise YamlError(
+        raise InputError(
             f"{line_of(node)}: curve_preferences has {len(names)}, but Python's ssl can set only one; keep one"
         )
     return names[0] if names else None

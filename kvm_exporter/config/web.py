@@ -12,7 +12,6 @@ from types import MappingProxyType
 from kvm_exporter.config.duration import nanoseconds
 from kvm_exporter.config.schema import (
     Node,
-    YamlError,
     compose,
     count,
     flag,
@@ -25,6 +24,7 @@ from kvm_exporter.config.schema import (
     text,
 )
 from kvm_exporter.config.tls import TlsConfig, parse_tls_section
+from kvm_exporter.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,6 @@ _BCRYPT = re.compile(
     r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{30}[.CGKOSWaeimquy26]"
 )
 """Version, cost as a power of two, 16 bytes of salt and 23 of hash in bcrypt's base64; unused bits are 0."""
-
-
-class WebConfigError(Exception):
-    """A web configuration that cannot be used; the message names the place, and what to write. It shows no secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +74,21 @@ class WebConfig:
 
 
 def parse_web_config(content: bytes, folder: Path) -> WebConfig:
-    """The configuration in a text, whose relative paths are relative to the folder. Opens none of these files.
+    """The configuration in a text, with relative paths made relative to the folder. Opens none of the named files.
 
-    Raises WebConfigError.
+    Raises InputError, with the line; the message contains no secret.
     """
-    try:
-        values = section(
-            compose(content),
-            ("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit"),
-            "the web configuration",
-        )
-        return WebConfig(
-            parse_tls_section(values.get("tls_server_config"), folder),
-            _http(values.get("http_server_config")),
-            _users(values.get("basic_auth_users")),
-            _rate_limit(values.get("rate_limit")),
-        )
-    except YamlError as error:
-        raise WebConfigError(str(error)) from error
+    values = section(
+        compose(content),
+        ("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit"),
+        "the web configuration",
+    )
+    return WebConfig(
+        parse_tls_section(values.get("tls_server_config"), folder),
+        _http(values.get("http_server_config")),
+        _users(values.get("basic_auth_users")),
+        _rate_limit(values.get("rate_limit")),
+    )
 
 
 def _http(node: Node | None) -> HttpConfig:
@@ -110,9 +103,9 @@ def _header(header: str, node: Node) -> str:
     # Any scalar: X-XSS-Protection is often 0.
     value = name(node).strip(" ")
     if not (value.isascii() and value.isprintable()):
-        raise YamlError(f"{line_of(node)}: {header} has to be one line of ASCII, as every header")
+        raise InputError(f"{line_of(node)}: {header} has to be one line of ASCII, as every header")
     if HEADERS[header] and value not in HEADERS[header]:
-        raise YamlError(f"{line_of(node)}: {header} has to be {' or '.join(HEADERS[header])}")
+        raise InputError(f"{line_of(node)}: {header} has to be {' or '.join(HEADERS[header])}")
     return value
 
 
@@ -124,10 +117,10 @@ def _users(node: Node | None) -> Mapping[str, bytes]:
         # Neither the user nor the hash goes into a message: who mixes them up would find the hash in the log.
         if ":" in user or not storable(user):
             why = "has a colon or something else that no login can have; choose another"
-            raise YamlError(f"{line_of(value)}: the name of this user in basic_auth_users {why}")
+            raise InputError(f"{line_of(value)}: the name of this user in basic_auth_users {why}")
         if is_null(value) or not _BCRYPT.fullmatch(text(value, "the hash of this user in basic_auth_users")):
             why = "is not one of bcrypt, from $2a$, $2b$ or $2y$ on; make one with htpasswd -nBC 10 USER"
-            raise YamlError(f"{line_of(value)}: the hash of this user in basic_auth_users {why}")
+            raise InputError(f"{line_of(value)}: the hash of this user in basic_auth_users {why}")
         users[user] = str(value.value).encode()
     return MappingProxyType(users)
 
@@ -137,15 +130,15 @@ def _rate_limit(node: Node | None) -> RateLimit | None:
     if node is None or not values:
         return None
     if "interval" not in values:
-        raise YamlError(f"{line_of(node)}: rate_limit has no interval; add one such as interval: 1s")
+        raise InputError(f"{line_of(node)}: rate_limit has no interval; add one such as interval: 1s")
     try:
         interval = nanoseconds(name(values["interval"]))
     except ValueError as error:
-        raise YamlError(f"{line_of(values['interval'])}: interval {error}") from error
+        raise InputError(f"{line_of(values['interval'])}: interval {error}") from error
     burst = count(values["burst"], "burst") if "burst" in values else 0
     if not interval:
         return None
     if not burst:
         place = line_of(values.get("burst", node))
-        raise YamlError(f"{place}: rate_limit lets nothing in without a burst; add one such as burst: 5")
+        raise InputError(f"{place}: rate_limit lets nothing in without a burst; add one such as burst: 5")
     return RateLimit(interval, burst)

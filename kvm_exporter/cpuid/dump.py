@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from kvm_exporter.cpuid.registers import BASES, Reader, Registers
+from kvm_exporter.errors import InputError
 
 Rows = Mapping[tuple[int, int], Registers]
 """By leaf and subleaf, in the order of the text."""
@@ -20,10 +21,6 @@ _ROW = re.compile(
 )
 _WORD_MAX = 0xFFFF_FFFF
 _ZEROS = Registers(0, 0, 0, 0)
-
-
-class DumpError(Exception):
-    """A text that is no dump, or that lacks a row; the message begins with the line's number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +46,11 @@ class Dump:
         return nullcontext()
 
     def anywhere(self, leaf: int, subleaf: int) -> Registers:
-        """The row of the first CPU. Raises DumpError."""
+        """The row of the first CPU. Raises InputError."""
         return self.on(self.online()[0])(leaf, subleaf)
 
     def on(self, cpu: int) -> Reader:
-        """A Reader of one CPU's rows; it raises DumpError for a missing one."""
+        """A Reader of one CPU's rows; it raises InputError for a missing one."""
         rows, line = self.cpus[cpu], self.lines.get(cpu, 1)
 
         def read(leaf: int, subleaf: int) -> Registers:
@@ -61,7 +58,7 @@ class Dump:
                 return found
             if leaf in BASES:
                 return _ZEROS
-            raise DumpError(
+            raise InputError(
                 f"line {line}: CPU {cpu} has no row for leaf {leaf:#010x}: the dump is truncated; record it again"
             )
 
@@ -69,7 +66,7 @@ class Dump:
 
 
 def parse_dump(data: bytes) -> Dump:
-    """The dump in a text. Raises DumpError."""
+    """The dump in a text. Raises InputError."""
     cpus: dict[int, dict[tuple[int, int], Registers]] = {}
     lines: dict[int, int] = {}
     unnumbered = False
@@ -82,19 +79,19 @@ def parse_dump(data: bytes) -> Dump:
         if header := _HEADER.fullmatch(text):
             cpu = int(header[1] or 0)
             if cpu in cpus or (cpus and (unnumbered or header[1] is None)):
-                raise DumpError(f"line {number}: CPU {cpu} is there a second time; keep one of them")
+                raise InputError(f"line {number}: CPU {cpu} is there a second time; keep one of them")
             unnumbered = header[1] is None
             rows = cpus[cpu] = {}
             lines[cpu] = number
         elif rows is None:
-            raise DumpError(f"line {number}: expected 'CPU 0:', found {text[:40]!r}; is this the output of cpuid -r?")
+            raise InputError(f"line {number}: expected 'CPU 0:', found {text[:40]!r}; is this the output of cpuid -r?")
         else:
             _add_row(rows, text, number)
     if not cpus:
-        raise DumpError(f"line {len(texts)}: no CPU in it; record one with kvm-exporter dump or cpuid -r")
+        raise InputError(f"line {len(texts)}: no CPU in it; record one with kvm-exporter dump or cpuid -r")
     for cpu, found in cpus.items():
         if (1, 0) not in found:
-            raise DumpError(f"line {lines[cpu]}: CPU {cpu} has no row for leaf 0x00000001; record the dump again")
+            raise InputError(f"line {lines[cpu]}: CPU {cpu} has no row for leaf 0x00000001; record the dump again")
     return Dump(cpus, lines, unnumbered)
 
 
@@ -115,21 +112,21 @@ def _lines(data: bytes) -> list[str]:
         return data.decode().split("\n")
     except UnicodeDecodeError as error:
         number = data.count(b"\n", 0, error.start) + 1
-        raise DumpError(f"line {number}: byte {data[error.start]:#04x} is not UTF-8; is this a text file?") from None
+        raise InputError(f"line {number}: byte {data[error.start]:#04x} is not UTF-8; is this a text file?") from None
 
 
 def _add_row(rows: dict[tuple[int, int], Registers], text: str, number: int) -> None:
     row = _ROW.fullmatch(text)
     if not row:
-        raise DumpError(
+        raise InputError(
             f"line {number}: expected '0x40000001 0x00: eax=0x… ebx=0x… ecx=0x… edx=0x…', found {text[:40]!r}"
         )
     leaf, subleaf, *words = (int(word, 16) for word in row.groups())
     for value in (leaf, subleaf, *words):
         if value > _WORD_MAX:
-            raise DumpError(f"line {number}: {value:#x} is over 32 bits")
+            raise InputError(f"line {number}: {value:#x} is over 32 bits")
     if (leaf, subleaf) in rows:
-        raise DumpError(
+        raise InputError(
             f"line {number}: leaf {leaf:#010x} subleaf {subleaf:#04x} is there a second time; keep one of them"
         )
     rows[leaf, subleaf] = Registers(*words)

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 from kvm_exporter._cpuid import ffi, lib
-from kvm_exporter.cpuid.registers import BulkReader, Reader, ReadError, Registers, Run, UnavailableError, one_by_one
+from kvm_exporter.cpuid.registers import BulkReader, Reader, Registers, Run, one_by_one
 from kvm_exporter.cpuid.topology import Topology
+from kvm_exporter.errors import ReadError, UnavailableError
 
 ATTEMPTS = 5
 """How often a read that moved to another CPU in the middle is made again."""

@@ -52,14 +52,6 @@ def one_by_one(read: Reader, leaves: range) -> list[Run]:
     return [(leaves[place : place + 1], read(leaf, 0)) for place, leaf in enumerate(leaves)]
 
 
-class ReadError(Exception):
-    """A leaf could not be read; the message says which, where and why."""
-
-
-class UnavailableError(ReadError):
-    """No leaf can be read in this process, now or later."""
-
-
 class Source(Protocol):
     """Where leaves are read."""
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from kvm_exporter.cpuid.cpulist import parse_cpu_list
-from kvm_exporter.cpuid.registers import ReadError
+from kvm_exporter.errors import ReadError
 
 _CPUS = Path("sys/devices/system/cpu")
 

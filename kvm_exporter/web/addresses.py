@@ -12,10 +12,6 @@ VSOCK_SCHEME = "vsock://"
 UNIX_SCHEME = "unix:"
 
 
-class AddressError(Exception):
-    """An address that is none, or on which nobody can listen; the message names it."""
-
-
 @dataclass(frozen=True, slots=True)
 class TcpAddress:
     """A host and a port; an empty host is all addresses of both families."""
@@ -51,25 +47,25 @@ Address = TcpAddress | UnixAddress | VsockAddress
 
 
 def parse_address(text: str) -> Address:
-    """``host:port``, ``[::1]:port``, ``:port``, ``unix:PATH`` or ``vsock://:port``. Raises AddressError."""
+    """``host:port``, ``[::1]:port``, ``:port``, ``unix:PATH`` or ``vsock://:port``. Raises ValueError."""
     if text.startswith(UNIX_SCHEME):
         return UnixAddress(_unix_path(text))
     if text.startswith(VSOCK_SCHEME):
         cid, colon, port = text.removeprefix(VSOCK_SCHEME).rpartition(":")
         if cid or not colon or not _is_number(port, socket.VMADDR_PORT_ANY - 1):
-            raise AddressError(f"{text!r} is not an address: give a port alone, such as vsock://:10401")
+            raise ValueError(f"{text!r} is not an address: give a port alone, such as vsock://:10401")
         return VsockAddress(int(port))
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise AddressError(f"{text!r} is not an address: write an IPv6 host in brackets, such as [::1]:10401")
+        raise ValueError(f"{text!r} is not an address: write an IPv6 host in brackets, such as [::1]:10401")
     if not colon or not _is_number(port, MAX_PORT):
-        raise AddressError(f"{text!r} is not an address: give host:port or :port, such as 127.0.0.1:10401")
+        raise ValueError(f"{text!r} is not an address: give host:port or :port, such as 127.0.0.1:10401")
     try:
         host.encode("idna")
     except UnicodeError as error:
-        raise AddressError(f"{text!r} is not an address: {host!r} cannot be the name of a host") from error
+        raise ValueError(f"{text!r} is not an address: {host!r} cannot be the name of a host") from error
     return TcpAddress(host, int(port))
 
 
@@ -90,7 +86,5 @@ def _is_number(text: str, most: int) -> bool:
 def _unix_path(text: str) -> Path:
     path = text.removeprefix(UNIX_SCHEME)
     if not path or "\0" in path:
-        raise AddressError(
-            f"{text!r} is not an address: give the path of a socket, such as unix:/run/kvm-exporter.sock"
-        )
+        raise ValueError(f"{text!r} is not an address: give the path of a socket, such as unix:/run/kvm-exporter.sock")
     return Path(path)

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
+from typing import NamedTuple
 
-from kvm_exporter.config.files import identity
-from kvm_exporter.config.tls import TlsError
-from kvm_exporter.config.web import RateLimit, WebConfig, WebConfigError, parse_web_config
+from kvm_exporter.config.files import Reloaded, Watch, read_bounded
+from kvm_exporter.config.web import RateLimit, WebConfig, parse_web_config
+from kvm_exporter.errors import InputError, named
 from kvm_exporter.web.credentials import Credentials
 from kvm_exporter.web.http import Answer, Request, Response, plain
 from kvm_exporter.web.tls import allowed_client, server_context
@@ -41,72 +42,36 @@ MAX_BYTES = 1 << 17
 logger = logging.getLogger(__name__)
 
 
-class WebConfigFile:
-    """The web configuration of a file as it is now; when a change breaks it, the last good one, whole.
+logger = logging.getLogger(__name__)
 
-    Raises WebConfigError if it is broken from the start.
+
+class Web(NamedTuple):
+    """A web configuration, and the TLS context that new connections get; None: plain HTTP."""
+
+    config: WebConfig = WebConfig()
+    context: ssl.SSLContext | None = None
+
+
+def watch_web_config(path: Path, directory: Path | None) -> Reloaded[Web]:
+    """The web configuration in a file, reloaded when the file, or a certificate or key that it names, changes.
+
+    ``directory`` is the service's runtime directory, if there is one. Raises InputError.
     """
 
-    #: What new connections are wrapped with; None: plain HTTP.
-    context: ssl.SSLContext | None
-    config: WebConfig
-    #: Whether what is in use is what the files say.
-    last_reload_successful: bool
-    #: When the files were last read, in seconds since 1970, whether or not it went well.
-    last_reload_timestamp: float
+    def load(previous: Web | None, watch: Watch) -> Web:
+        with named(path):
+            content = read_bounded(path, MAX_BYTES, "a web configuration", "give another with --web.config.file")
+            if not content and previous is not None and previous.config != WebConfig():
+                # An editor that writes leaves an empty file for a moment: it must not drop TLS and passwords.
+                raise InputError("is empty; to serve without TLS and passwords, write {} into it")
+            config = parse_web_config(content, path.parent)
+            if config.tls is None:
+                return Web(config)
+            for file in config.tls.files:
+                watch(file)
+            return Web(config, server_context(config.tls, directory))
 
-    def __init__(self, path: Path, directory: Path | None = None) -> None:
-        self._path = path
-        self._directory = directory
-        self.config, self.context = WebConfig(), None
-        #: The state of each file when it was last read.
-        self._seen: dict[Path, tuple[int, ...]] = {}
-        self._load()
-
-    def refresh(self) -> None:
-        """Read again what has changed: one stat(2) a file if nothing has."""
-        if any(identity(path) != seen for path, seen in self._seen.items()):
-            self.reload()
-
-    def reload(self) -> None:
-        """Read again."""
-        try:
-            self._load()
-        except WebConfigError as error:
-            logger.error("the web configuration stays as it was: %s", error)  # noqa: TRY400 - the message says all
-        else:
-            logger.info("the web configuration was read again from %s", self._path)
-
-    def _load(self) -> None:
-        """Take over what the files say, or nothing of it."""
-        self.last_reload_successful = False
-        self.last_reload_timestamp = time.time()
-        # Looked at before they are read: a change in between is seen the next time.
-        self._seen = {self._path: identity(self._path)}
-        try:
-            config = parse_web_config(self._read(), self._path.parent)
-            self._seen |= {path: identity(path) for path in (config.tls.files if config.tls is not None else ())}
-            context = server_context(config.tls, self._directory) if config.tls is not None else None
-        except (WebConfigError, TlsError) as error:
-            raise WebConfigError(f"{self._path}: {error}") from error
-        self.config, self.context = config, context
-        self.last_reload_successful = True
-
-    def _read(self) -> bytes:
-        try:
-            with self._path.open("rb") as file:
-                content = file.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise WebConfigError(f"cannot be read: {error.strerror}; give another with --web.config.file") from error
-        if not content and self.config != WebConfig():
-            # Valid, but also what is there while somebody writes: that must not open the door to everybody.
-            raise WebConfigError("is empty; to serve without TLS and passwords, write {} into it")
-        if len(content) > MAX_BYTES:
-            raise WebConfigError(f"over {MAX_BYTES} bytes; is this a web configuration?")
-        return content
-
-
-logger = logging.getLogger(__name__)
+    return Reloaded(path, "the web configuration", load)
 
 
 class Guard:
@@ -115,7 +80,7 @@ class Guard:
     In the toolkit's order: the rate limit comes before authentication, and headers are added to every response.
     """
 
-    def __init__(self, answer: Answer, file: WebConfigFile) -> None:
+    def __init__(self, answer: Answer, file: Reloaded[Web]) -> None:
         self._answer = answer
         self._file = file
         self._config = WebConfig()
@@ -126,7 +91,7 @@ class Guard:
     def context(self) -> ssl.SSLContext | None:
         """What a connection that begins now is wrapped with; None: plain HTTP."""
         self._follow()
-        return self._file.context
+        return self._file.value.context
 
     def admits(self, peer: ssl.SSLObject | None) -> bool:
         """Whether a client that has shown its certificate, if it had to, is one of those that are named."""
@@ -163,7 +128,7 @@ class Guard:
     def _follow(self) -> None:
         """Look whether the files have changed, and take over what has; what is the same keeps its state."""
         self._file.refresh()
-        before, config = self._config, self._file.config
+        before, config = self._config, self._file.value.config
         if config is before:
             return
         self._config = config

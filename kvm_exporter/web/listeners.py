@@ -7,7 +7,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from kvm_exporter.web.addresses import Address, AddressError, TcpAddress, UnixAddress, VsockAddress
+from kvm_exporter.errors import ListenError
+from kvm_exporter.web.addresses import Address, TcpAddress, UnixAddress, VsockAddress
 
 BACKLOG = 1024
 
@@ -18,7 +19,7 @@ Place = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes] | tuple[
 def listen(addresses: Iterable[Address]) -> list[socket.socket]:
     """Sockets that listen and do not block, one for each that an address stands for.
 
-    Raises AddressError, and then leaves none.
+    Raises ListenError, and then leaves none.
     """
     sockets: list[socket.socket] = []
     for address in addresses:
@@ -27,12 +28,12 @@ def listen(addresses: Iterable[Address]) -> list[socket.socket]:
                 sockets.append(_listen(family, place))
         except OSError as error:
             close(sockets)
-            raise AddressError(f"cannot listen on {address}: {_reason(error)} with --web.listen-address") from error
+            raise ListenError(f"cannot listen on {address}: {_reason(error)} with --web.listen-address") from error
     return sockets
 
 
 def adopt(descriptors: Iterable[int]) -> list[socket.socket]:
-    """Sockets that the service manager bound: sd_listen_fds(3). Raises AddressError."""
+    """Sockets that the service manager bound: sd_listen_fds(3). Raises ListenError."""
     sockets: list[socket.socket] = []
     for descriptor in descriptors:
         try:
@@ -40,14 +41,14 @@ def adopt(descriptors: Iterable[int]) -> list[socket.socket]:
             listening = adopted.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         except OSError as error:
             close(sockets)
-            raise AddressError(f"descriptor {descriptor} is no socket: {error.strerror}; see ListenStream=") from error
+            raise ListenError(f"descriptor {descriptor} is no socket: {error.strerror}; see ListenStream=") from error
         sockets.append(adopted)
         if not listening or adopted.type != socket.SOCK_STREAM:
             close(sockets)
-            raise AddressError(f"descriptor {descriptor} does not listen for connections; see ListenStream=, Accept=no")
+            raise ListenError(f"descriptor {descriptor} does not listen for connections; see ListenStream=, Accept=no")
         adopted.setblocking(False)  # noqa: FBT003 - the parameter has no name
     if not sockets:
-        raise AddressError("no socket was handed over; start the .socket unit, or leave --web.systemd-socket out")
+        raise ListenError("no socket was handed over; start the .socket unit, or leave --web.systemd-socket out")
     return sockets
 
 

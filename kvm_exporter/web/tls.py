@@ -12,26 +12,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kvm_exporter.config.tls import CURVES, DEFAULT_SUITES, SUITES, ClientAuth, Pem, TlsConfig, TlsError
+from kvm_exporter.config.files import read_bounded
+from kvm_exporter.config.tls import CURVES, DEFAULT_SUITES, SUITES, ClientAuth, Pem, TlsConfig
+from kvm_exporter.errors import InputError, named
 
 MAX_BYTES = 1 << 20
 """Room for every authority that there is."""
 
 
 def read_pem(pem: Pem) -> bytes:
-    """What is in it, unparsed. Raises TlsError."""
+    """Its content, unparsed. Raises InputError."""
     if not isinstance(pem.source, Path):
         return pem.source
-    try:
-        with pem.source.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise TlsError(f"{pem}: cannot be read: {error.strerror}; name a file that the exporter may read") from error
-    if not content.strip():
-        raise TlsError(f"{pem}: is empty; it has to be PEM")
-    if len(content) > MAX_BYTES:
-        raise TlsError(f"{pem}: is over {MAX_BYTES} bytes; is it PEM?")
-    return content
+    with named(pem):
+        content = read_bounded(pem.source, MAX_BYTES, "PEM", "name a file that the exporter may read")
+        if not content.strip():
+            raise InputError("is empty; it has to be PEM")
+        return content
 
 
 @contextmanager
@@ -86,7 +83,7 @@ class _PassphraseError(Exception):
 
 
 def server_context(tls: TlsConfig, directory: Path | None = None) -> ssl.SSLContext:
-    """What connections are wrapped with. Reads the files that the configuration names. Raises TlsError."""
+    """What connections are wrapped with. Reads the files that the configuration names. Raises InputError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.sslobject_class = _Peer
@@ -103,7 +100,7 @@ def server_context(tls: TlsConfig, directory: Path | None = None) -> ssl.SSLCont
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
             _load_authorities(context, tls.client_ca, read_pem(tls.client_ca), directory)
     except OSError as error:
-        raise TlsError(
+        raise InputError(
             f"keys cannot be handed to OpenSSL: {error.strerror}; it needs /proc and memfd_create"
         ) from error
     return context
@@ -132,7 +129,7 @@ def _as_in_go(kind: str, name: str) -> str:
 def _set_versions(context: ssl.SSLContext, tls: TlsConfig) -> None:
     for key, version in ("min_version", tls.min_version), ("max_version", tls.max_version):
         if not _VERSIONS[version][1]:
-            raise TlsError(f"{key}: {ssl.OPENSSL_VERSION} here does not speak {version}; choose another")
+            raise InputError(f"{key}: {ssl.OPENSSL_VERSION} here does not speak {version}; choose another")
     with warnings.catch_warnings():
         # The old ones are deprecated, and yet somebody has asked for them.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -147,11 +144,11 @@ def _set_suites(context: ssl.SSLContext, tls: TlsConfig) -> None:
     try:
         context.set_ciphers(":".join(wanted) + level)
     except ssl.SSLError as error:
-        raise TlsError(f"cipher_suites: {ssl.OPENSSL_VERSION} here has none of them; choose others") from error
+        raise InputError(f"cipher_suites: {ssl.OPENSSL_VERSION} here has none of them; choose others") from error
     there = {suite["name"] for suite in context.get_ciphers()}
     for name in tls.cipher_suites:
         if SUITES[name] not in there:
-            raise TlsError(f"cipher_suites: {ssl.OPENSSL_VERSION} here does not have {name}; remove it")
+            raise InputError(f"cipher_suites: {ssl.OPENSSL_VERSION} here does not have {name}; remove it")
     if not tls.prefer_server_cipher_suites:
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
 
@@ -161,7 +158,7 @@ def _set_curve(context: ssl.SSLContext, tls: TlsConfig) -> None:
         try:
             context.set_ecdh_curve(CURVES[tls.curve])
         except (ValueError, ssl.SSLError) as error:
-            raise TlsError(
+            raise InputError(
                 f"curve_preferences: {ssl.OPENSSL_VERSION} here does not have {tls.curve}; choose another"
             ) from error
 
@@ -179,14 +176,14 @@ def _load_certificate(context: ssl.SSLContext, tls: TlsConfig, directory: Path |
             context.load_cert_chain(certificate_path, key_path, passphrase)
         except _PassphraseError as error:
             why = "has a passphrase, and nobody is here to type it; take it off with openssl pkey"
-            raise TlsError(f"{tls.key}: {why}") from error
+            raise InputError(f"{tls.key}: {why}") from error
         except ssl.SSLError as error:
             if error.reason in _MISMATCHES:
-                raise TlsError(f"{tls.key}: is not the key of {tls.cert}; give two that belong together") from error
+                raise InputError(f"{tls.key}: is not the key of {tls.cert}; give two that belong together") from error
             if error.reason:
                 why = error.reason.replace("_", " ").lower()
-                raise TlsError(f"{tls.cert}: OpenSSL refuses it or its key: {why}; make another") from error
-            raise TlsError(f"{tls.key}: has no private key that OpenSSL can read; it has to be PEM") from error
+                raise InputError(f"{tls.cert}: OpenSSL refuses it or its key: {why}; make another") from error
+            raise InputError(f"{tls.key}: has no private key that OpenSSL can read; it has to be PEM") from error
 
 
 def _load_authorities(context: ssl.SSLContext, pem: Pem, content: bytes, directory: Path | None) -> None:
@@ -194,6 +191,6 @@ def _load_authorities(context: ssl.SSLContext, pem: Pem, content: bytes, directo
         try:
             context.load_verify_locations(path)
         except ssl.SSLError as error:
-            raise TlsError(f"{pem}: has no certificates that OpenSSL can read; they have to be PEM") from error
+            raise InputError(f"{pem}: has no certificates that OpenSSL can read; they have to be PEM") from error
     if not context.cert_store_stats()["x509"]:
-        raise TlsError(f"{pem}: has no certificates in it, only revocations; add some")
+        raise InputError(f"{pem}: has no certificates in it, only revocations; add some")

@@ -202,7 +202,7 @@ def test_a_textfile_that_cannot_be_written(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (
         1,
         "",
-        f"kvm-exporter: {path}: cannot be written: File too large; what was there is as it was\n",
+        f"kvm-exporter: {path}: cannot be written: File too large; the previous file is unchanged\n",
     )
     assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("kvm.prom", "old\n")]
 
@@ -213,7 +213,7 @@ def test_a_textfile_in_place_of_a_directory(tmp_path: Path, capsys: Captured) ->
     path.mkdir()
     assert main(["textfile", str(path)]) == 1
     assert capsys.readouterr().err == (
-        f"kvm-exporter: {path}: cannot be written: Is a directory; what was there is as it was\n"
+        f"kvm-exporter: {path}: cannot be written: Is a directory; the previous file is unchanged\n"
     )
     assert list(tmp_path.iterdir()) == [path]
 

@@ -11,7 +11,7 @@ from kvm_exporter.app.routes import Site, SiteSettings
 from kvm_exporter.collector.observer import Observation, Observer
 from kvm_exporter.collector.sampler import Limits, Sampler
 from kvm_exporter.collector.sweep import Selection
-from kvm_exporter.cpuid.registers import ReadError
+from kvm_exporter.errors import ReadError
 from kvm_exporter.metrics.exporter import Reload
 from kvm_exporter.metrics.negotiation import Format
 from kvm_exporter.web.http import Request, Response

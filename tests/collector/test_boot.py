@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from kvm_exporter.collector.boot import (
     FILE_NAME,
-    DamagedReferenceError,
     Reference,
     ReferenceKeeper,
     format_reference,
@@ -24,6 +23,7 @@ from kvm_exporter.collector.boot import (
     read_boot_id,
 )
 from kvm_exporter.cpuid.registers import BASES
+from kvm_exporter.errors import InputError
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Kvm, Leaves
 from lab.readers import guest, sample_of
 from tests.support.rooms.unprivileged import unprivileged
@@ -48,6 +48,9 @@ JSON = st.recursive(
 
 AT_BOOT = sample_of({0: guest(0x01007EFB)})
 LATER = sample_of({0: guest(0x0100007B)})
+
+
+READABLE = "let the exporter's user read it); starting a new one"
 
 
 @pytest.fixture
@@ -107,7 +110,7 @@ def test_another_boot_takes_another(tmp_path: Path, log: pytest.LogCaptureFixtur
     ReferenceKeeper(tmp_path, BOOT).reference(AT_BOOT)
     assert ReferenceKeeper(tmp_path, NEXT_BOOT).reference(LATER).leaves == LATER.common
     assert log.messages == [
-        f"{tmp_path / FILE_NAME} is replaced by what is offered now: it is of another boot, '{BOOT}'"
+        f"ignoring unusable boot reference {tmp_path / FILE_NAME} (it is of another boot, '{BOOT}'); starting a new one"
     ]
     assert ReferenceKeeper(tmp_path, NEXT_BOOT).reference(AT_BOOT).leaves == LATER.common
 
@@ -189,7 +192,7 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
         json.dumps(GOOD).replace('"edx": 0', f'"edx": {"1" * 5000}').encode(),
         "ValueError Exceeds the limit",
     ),
-    "huge": (json.dumps({**GOOD, "more": "x" * (1 << 24)}).encode(), "JSONDecodeError Unterminated string"),
+    "huge": (json.dumps({**GOOD, "more": "x" * (1 << 24)}).encode(), "65536 bytes; is this a boot reference?"),
 }
 
 
@@ -201,7 +204,8 @@ def test_a_damaged_file_is_replaced(tmp_path: Path, log: pytest.LogCaptureFixtur
     keeper = ReferenceKeeper(tmp_path, BOOT)
     assert keeper.reference(LATER).leaves == LATER.common
     [message] = log.messages
-    assert message.startswith(f"{path} is replaced by what is offered now: it is damaged: {why}")
+    assert message.startswith(f"ignoring unusable boot reference {path} (")
+    assert why in message
     assert len(message) < 1000
     log.clear()
     assert ReferenceKeeper(tmp_path, BOOT).reference(AT_BOOT).leaves == LATER.common
@@ -232,14 +236,14 @@ def test_format_and_parse_are_inverse(reference: Reference, boot_id: str) -> Non
 def test_a_boot_has_its_own_file_only(reference: Reference, boot_id: str, other: str) -> None:
     """A reference is valid only for the boot ID that it was written with."""
     if boot_id != other:
-        with pytest.raises(DamagedReferenceError, match=r"^it is of another boot, "):
+        with pytest.raises(InputError, match=r"^it is of another boot, "):
             parse_reference(format_reference(reference, other), boot_id)
 
 
 def _parsed_or_damaged(text: bytes) -> None:
     try:
         found = parse_reference(text, BOOT)
-    except DamagedReferenceError:
+    except InputError:
         return
     assert parse_reference(format_reference(found, BOOT), BOOT) == found
 
@@ -249,7 +253,7 @@ def _parsed_or_damaged(text: bytes) -> None:
 @example(b'{"boot_id": "\\ud800"}')
 @example(b"1" * 5000)
 def test_no_text_raises_anything_else(text: bytes) -> None:
-    """Any text, any bytes and any JSON are parsed to a reference or raise DamagedReferenceError."""
+    """Any text, any bytes and any JSON are parsed to a reference or raise InputError."""
     _parsed_or_damaged(text)
 
 
@@ -264,13 +268,13 @@ PLACES: list[tuple[str | int, ...]] = [
 @given(st.sampled_from(PLACES), JSON | WORDS)
 @settings(suppress_health_check=[HealthCheck.too_slow])
 def test_no_value_in_a_good_file_raises_anything_else(place: tuple[str | int, ...], value: object) -> None:
-    """Whatever value replaces one of a valid file, parsing returns a reference or raises DamagedReferenceError."""
+    """Whatever value replaces one of a valid file, parsing returns a reference or raises InputError."""
     _parsed_or_damaged(changed(*place, to=value))
 
 
 @given(st.integers(0, 400), st.binary(max_size=4))
 def test_a_file_with_a_scratch_is_a_reference_or_damaged(position: int, scratch: bytes) -> None:
-    """A valid file with some bytes replaced or removed is parsed to a reference or raises DamagedReferenceError."""
+    """A valid file with some bytes replaced or removed is parsed to a reference or raises InputError."""
     text = json.dumps(GOOD).encode()
     _parsed_or_damaged(text[:position] + scratch + text[position + 2 :])
 
@@ -294,7 +298,7 @@ def _in_a_file(directory: Path) -> None:
         (
             _as_a_directory,
             [
-                "{path} is replaced by what is offered now: [Errno 21] Is a directory: '{path}'",
+                f"ignoring unusable boot reference {{path}} (cannot be read: Is a directory; {READABLE}",
                 "{path} cannot be written: Is a directory; the reference ends with this process",
             ],
         ),
@@ -305,7 +309,7 @@ def _in_a_file(directory: Path) -> None:
         (
             _in_a_file,
             [
-                "{path} is replaced by what is offered now: [Errno 20] Not a directory: '{path}'",
+                f"ignoring unusable boot reference {{path}} (cannot be read: Not a directory; {READABLE}",
                 "{path} cannot be written: Not a directory; the reference ends with this process",
             ],
         ),
@@ -330,7 +334,7 @@ def test_where_no_file_can_be_kept_the_reference_lives_in_memory(
         (
             0o000,
             [
-                "{path} is replaced by what is offered now: [Errno 13] Permission denied: '{path}'",
+                f"ignoring unusable boot reference {{path}} (cannot be read: Permission denied; {READABLE}",
                 "{path} cannot be written: Permission denied; the reference ends with this process",
             ],
         ),

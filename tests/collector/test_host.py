@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvm_exporter.collector import host
-from kvm_exporter.collector.host import NoHostError, host_features, supported_features
+from kvm_exporter.collector.host import host_features, supported_features
 from kvm_exporter.collector.observer import Observation, Observer
 from kvm_exporter.collector.sweep import Selection
-from kvm_exporter.cpuid.registers import ReadError, Registers
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.features import FEATURES
 from lab.live import live_machine
 from tests.support.guests.kvm import supported_cpuid
@@ -85,8 +86,7 @@ def _a_link_to_nothing(path: Path) -> None:
 def test_a_machine_without_the_device_has_no_host(device: Path, prepare: Callable[[Path], None]) -> None:
     """A missing device raises NoHostError."""
     prepare(device)
-    with pytest.raises(NoHostError, match="No such file or directory"):
-        supported_features(device.parents[1])
+    assert supported_features(device.parents[1]) is None
 
 
 @pytest.mark.parametrize("number", NO_DRIVER)
@@ -96,8 +96,7 @@ def test_a_device_without_a_driver_is_no_host(device: Path, number: int) -> None
         os.mknod(device, stat.S_IFCHR | 0o600, number)
     except PermissionError:
         missing("permission to make device nodes")
-    with pytest.raises(NoHostError, match="No such device"):
-        supported_features(device.parents[1])
+    assert supported_features(device.parents[1]) is None
 
 
 def _null(path: Path) -> None:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from kvm_exporter.collector.record import record
 from kvm_exporter.collector.sweep import Selection, look
 from kvm_exporter.cpuid.dump import Dump, format_dump, parse_dump
-from kvm_exporter.cpuid.registers import BASES, Reader, ReadError, Registers
+from kvm_exporter.cpuid.registers import BASES, Reader, Registers
+from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE
 from lab.readers import (
     BARE_METAL,

@@ -11,7 +11,7 @@ import pytest
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.collector.sampler import Limits, Published, Sampler
 from kvm_exporter.collector.sweep import Selection, look
-from kvm_exporter.cpuid.registers import ReadError, UnavailableError
+from kvm_exporter.errors import ReadError, UnavailableError
 from kvm_exporter.kvm.sample import Sample
 from lab.live import LiveMachine, live_machine
 from lab.readers import kvm_rows, reader

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import pytest
 
 from kvm_exporter.collector.sweep import Selection, look, sweep
-from kvm_exporter.cpuid.registers import BASES, Reader, ReadError, UnavailableError
+from kvm_exporter.cpuid.registers import BASES, Reader
+from kvm_exporter.errors import ReadError, UnavailableError
 from kvm_exporter.kvm.features import FEATURES
 from kvm_exporter.kvm.leaves import Leaves, find_hypervisors, read_leaves
 from kvm_exporter.kvm.sample import Sample

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kvm_exporter.config.baseline import MAX_BYTES, BaselineError, BaselineFile, load_baseline, parse_baseline
+from kvm_exporter.config.baseline import MAX_BYTES, load_baseline, parse_baseline, watch_baseline
 from kvm_exporter.config.files import write_atomically
+from kvm_exporter.errors import InputError
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.features import FEATURES, Feature, feature_at, feature_named
 from tests.support.rooms.unprivileged import unprivileged
@@ -155,14 +156,14 @@ A_NAME = "expected a name, not a list or a mapping"
 )
 def test_no_baseline(text: bytes, message: str) -> None:
     """The error has the line, the problem, and what to write; nested aliases do not make it long."""
-    with pytest.raises(BaselineError) as error:
+    with pytest.raises(InputError) as error:
         parse_baseline(text)
     assert str(error.value) == message
 
 
 def test_no_depth_is_too_much() -> None:
     """Lists that are nested too deeply for the parser are an error like any other invalid YAML."""
-    with pytest.raises(BaselineError, match=r"^line 1: not YAML: maximum recursion depth exceeded"):
+    with pytest.raises(InputError, match=r"^line 1: not YAML: maximum recursion depth exceeded"):
         parse_baseline(b"[" * MAX_BYTES)
 
 
@@ -199,7 +200,7 @@ def outcome(text: bytes) -> Baseline | str:
     """Return the baseline in a text, or the message of the error."""
     try:
         return parse_baseline(text)
-    except BaselineError as error:
+    except InputError as error:
         return str(error)
 
 
@@ -243,7 +244,7 @@ def test_the_message_names_the_file(tmp_path: Path, spoil: Callable[[Path], str]
     """Every error begins with the path of the file."""
     path = tmp_path / "baseline.yml"
     message = spoil(path)
-    with pytest.raises(BaselineError) as error:
+    with pytest.raises(InputError) as error:
         load_baseline(path)
     assert str(error.value) == f"{path}: {message}"
 
@@ -253,7 +254,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     path = tmp_path / "baseline.yml"
     path.write_text(GOOD)
     path.chmod(0)
-    with unprivileged(), pytest.raises(BaselineError) as error:
+    with unprivileged(), pytest.raises(InputError) as error:
         load_baseline(path)
     assert str(error.value) == f"{path}: cannot be read: Permission denied; kvm-exporter baseline prints one"
 
@@ -281,8 +282,8 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 def test_the_baseline_of_a_file(path: Path, log: pytest.LogCaptureFixture) -> None:
     """The baseline is available after construction; the duration is recorded, and nothing is logged."""
-    file = BaselineFile(path)
-    assert (file.baseline, file.success) == (FIRST, True)
+    file = watch_baseline(path)
+    assert (file.value, file.success) == (FIRST, True)
     assert 0 < file.seconds < 1
     assert log.messages == []
 
@@ -290,18 +291,18 @@ def test_the_baseline_of_a_file(path: Path, log: pytest.LogCaptureFixture) -> No
 def test_a_broken_file_is_no_beginning(path: Path) -> None:
     """An invalid file is an error at the start, because no earlier baseline can be kept."""
     path.write_bytes(BROKEN_TEXT)
-    with pytest.raises(BaselineError) as error:
-        BaselineFile(path)
+    with pytest.raises(InputError) as error:
+        watch_baseline(path)
     assert str(error.value) == f"{path}: {WHY_BROKEN}"
 
 
 def test_a_file_that_has_not_changed_is_not_read_again(path: Path, log: pytest.LogCaptureFixture) -> None:
     """The baseline stays the same object, so that nothing has to be rendered again."""
-    file = BaselineFile(path)
-    before = file.baseline
+    file = watch_baseline(path)
+    before = file.value
     for _ in range(3):
         file.refresh()
-    assert file.baseline is before
+    assert file.value is before
     assert log.messages == []
 
 
@@ -328,21 +329,21 @@ def test_a_file_that_has_changed_is_read_again(
     path: Path, log: pytest.LogCaptureFixture, change: Callable[[Path, bytes], None]
 ) -> None:
     """However the file was changed, the new baseline is loaded and logged once."""
-    file = BaselineFile(path)
+    file = watch_baseline(path)
     change(path, SECOND_TEXT)
-    assert file.baseline == FIRST
+    assert file.value == FIRST
     file.refresh()
     file.refresh()
-    assert (file.baseline, file.success) == (SECOND, True)
-    assert log.messages == [f"the baseline was read again from {path}"]
+    assert (file.value, file.success) == (SECOND, True)
+    assert log.messages == [f"reloaded the baseline from {path}"]
 
 
 def test_on_demand_it_is_read_again_although_it_has_not_changed(path: Path, log: pytest.LogCaptureFixture) -> None:
     """reload(), which SIGHUP triggers, reads the file even if it has not changed."""
-    file = BaselineFile(path)
+    file = watch_baseline(path)
     file.reload()
-    assert file.baseline == FIRST
-    assert log.messages == [f"the baseline was read again from {path}"]
+    assert file.value == FIRST
+    assert log.messages == [f"reloaded the baseline from {path}"]
 
 
 @pytest.mark.parametrize(
@@ -358,40 +359,40 @@ def test_a_broken_file_leaves_the_last_good_baseline(
     path: Path, log: pytest.LogCaptureFixture, spoil: Callable[[Path], None], why: str
 ) -> None:
     """The previous baseline is kept. The error is logged once and success stays False until the file is valid again."""
-    file = BaselineFile(path)
-    before = file.baseline
+    file = watch_baseline(path)
+    before = file.value
     spoil(path)
     for _ in range(3):
         file.refresh()
-        assert (file.baseline is before, file.success) == (True, False)
+        assert (file.value is before, file.success) == (True, False)
     assert [(record.levelname, record.message) for record in log.records] == [
-        ("ERROR", f"the baseline stays as it was: {path}: {why}")
+        ("ERROR", f"could not reload the baseline, keeping the previous one: {path}: {why}")
     ]
     log.clear()
     replaced(path, SECOND_TEXT)
     for _ in range(3):
         file.refresh()
-        assert (file.baseline, file.success) == (SECOND, True)
+        assert (file.value, file.success) == (SECOND, True)
     assert [(record.levelname, record.message) for record in log.records] == [
-        ("INFO", f"the baseline was read again from {path}")
+        ("INFO", f"reloaded the baseline from {path}")
     ]
 
 
 def test_a_file_that_comes_back_is_read_again(path: Path) -> None:
     """A file that was moved away and back unchanged is loaded again."""
-    file = BaselineFile(path)
+    file = watch_baseline(path)
     path.rename(path.with_name("away"))
     file.refresh()
     path.with_name("away").rename(path)
     file.refresh()
-    assert (file.baseline, file.success) == (FIRST, True)
+    assert (file.value, file.success) == (FIRST, True)
 
 
 def test_each_broken_state_is_an_error_of_its_own(path: Path, log: pytest.LogCaptureFixture) -> None:
     """Each invalid content is logged, so that an operator who edits the file learns what is still wrong."""
-    file = BaselineFile(path)
+    file = watch_baseline(path)
     for text in (BROKEN_TEXT, b"", BROKEN_TEXT):
         replaced(path, text)
         file.refresh()
     assert len(log.records) == 3
-    assert file.baseline == FIRST
+    assert file.value == FIRST

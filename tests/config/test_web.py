@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvm_exporter.config.tls import CURVES, SUITES, TLS13_SUITES, ClientAuth, Pem, TlsConfig
-from kvm_exporter.config.web import HttpConfig, RateLimit, WebConfig, WebConfigError, parse_web_config
+from kvm_exporter.config.web import HttpConfig, RateLimit, WebConfig, parse_web_config
+from kvm_exporter.errors import InputError
 from lab.certificates import Certificates
 from tests.support.tools import monitoring_program
 
@@ -436,7 +437,7 @@ def test_a_good_configuration_is_its_value(case: str) -> None:
 @pytest.mark.parametrize(("text", "message"), BAD)
 def test_a_bad_configuration_says_what_to_write_and_where(text: str | bytes, message: str) -> None:
     """The error has the line and what to write, and never contains a hash."""
-    with pytest.raises(WebConfigError) as caught:
+    with pytest.raises(InputError) as caught:
         parse_web_config(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text, FOLDER)
     assert str(caught.value) == message
     assert HASH[7:] not in message
@@ -492,10 +493,10 @@ WORDS = st.sampled_from(
     | st.lists(WORDS).map("".join).map(str.encode)
 )
 def test_any_bytes_are_a_configuration_or_an_error(content: bytes) -> None:
-    """Any input is a configuration or a WebConfigError with a line number."""
+    """Any input is a configuration or a InputError with a line number."""
     try:
         config = parse_web_config(content, FOLDER)
-    except WebConfigError as error:
+    except InputError as error:
         assert str(error).startswith("line ")  # noqa: PT017 - both ends are right
     else:
         assert isinstance(config, WebConfig)

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvm_exporter.collector.sweep import Selection, look
-from kvm_exporter.cpuid.dump import Dump, DumpError, format_dump, parse_dump
+from kvm_exporter.cpuid.dump import Dump, format_dump, parse_dump
 from kvm_exporter.cpuid.registers import BASES, Registers
+from kvm_exporter.errors import InputError
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Kvm, Leaves
 from kvm_exporter.kvm.sample import Sample
 from lab.readers import BASE, ZEROS
@@ -117,22 +118,22 @@ def test_white_space_case_and_width_do_not_matter(text: str) -> None:
 )
 def test_a_malformed_dump_is_refused_with_the_line(text: str, message: str) -> None:
     """The error has the line number, the text that was found, and what to do."""
-    with pytest.raises(DumpError) as caught:
+    with pytest.raises(InputError) as caught:
         parse_dump(text.encode(errors="surrogateescape"))
     assert str(caught.value) == message
 
 
 def test_a_cpu_without_a_number_after_one_with_is_refused() -> None:
     """An unnumbered CPU after a numbered one is an error, because its number is ambiguous."""
-    with pytest.raises(DumpError, match=r"^line 3: "):
+    with pytest.raises(InputError, match=r"^line 3: "):
         parse_dump(f"CPU 1:\n{LEAF_1}CPU:\n{LEAF_1}".encode())
 
 
-def outcome(data: bytes) -> Sample | DumpError:
+def outcome(data: bytes) -> Sample | InputError:
     """Return the sample that is decoded from a dump, or the error that parsing or decoding raised."""
     try:
         return look(parse_dump(data), Selection(), None)
-    except DumpError as error:
+    except InputError as error:
         return error
 
 
@@ -146,9 +147,9 @@ def outcome(data: bytes) -> Sample | DumpError:
     )
 )
 def test_any_bytes_end_in_a_value_or_a_dump_error(data: bytes) -> None:
-    """For any input, parsing and decoding either succeed or raise DumpError with a line number."""
+    """For any input, parsing and decoding either succeed or raise InputError with a line number."""
     result = outcome(data)
-    if isinstance(result, DumpError):
+    if isinstance(result, InputError):
         assert str(result).startswith("line ")
     else:
         assert set(result.sampled) == set(parse_dump(data).cpus)
@@ -181,7 +182,7 @@ def test_a_dump_is_a_machine() -> None:
     assert (dump.online(), dump.isolated()) == ((3, 12), frozenset())
     assert dump.anywhere(1, 0) == Registers(0, 0, 1 << 31, 0)
     assert dump.on(12)(7, 0) == Registers(0, 0, 1 << 31, 0)
-    with pytest.raises(DumpError):
+    with pytest.raises(InputError):
         dump.anywhere(7, 0)
 
 
@@ -193,7 +194,7 @@ def test_a_base_without_a_row_is_unused(base: int) -> None:
 
 def test_a_dump_that_was_not_read_has_one_line() -> None:
     """In a dump that was recorded and not parsed, every error names line 1."""
-    with pytest.raises(DumpError, match=r"^line 1: CPU 0 has no row for leaf 0x00000001: "):
+    with pytest.raises(InputError, match=r"^line 1: CPU 0 has no row for leaf 0x00000001: "):
         Dump({0: {}}).on(0)(1, 0)
 
 

@@ -18,8 +18,9 @@ import pytest
 from kvm_exporter._cpuid import lib
 from kvm_exporter.cpuid import machine as cpuid
 from kvm_exporter.cpuid.machine import ATTEMPTS, Machine
-from kvm_exporter.cpuid.registers import ReadError, Registers, UnavailableError, read_runs
+from kvm_exporter.cpuid.registers import Registers, read_runs
 from kvm_exporter.cpuid.topology import Topology
+from kvm_exporter.errors import ReadError, UnavailableError
 from lab.exporter import Exporter, exporter
 from tests.support.tools import missing, program
 

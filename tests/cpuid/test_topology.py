@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvm_exporter.cpuid.cpulist import format_cpu_list, parse_cpu_list
-from kvm_exporter.cpuid.registers import ReadError
 from kvm_exporter.cpuid.topology import Topology
+from kvm_exporter.errors import ReadError
 
 LARGEST = (1 << 20) - 1
 

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import h11
 
-from kvm_exporter.collector.boot import DamagedReferenceError, format_reference, parse_reference
+from kvm_exporter.collector.boot import format_reference, parse_reference
 from kvm_exporter.collector.guest import read_evidence
 from kvm_exporter.collector.in_use import features_in_use, kvmclock_is_current
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.collector.sweep import Selection, look
-from kvm_exporter.config.baseline import BaselineError, parse_baseline
+from kvm_exporter.config.baseline import parse_baseline
 from kvm_exporter.config.duration import nanoseconds
-from kvm_exporter.config.tls import TlsError
-from kvm_exporter.config.web import WebConfigError, parse_web_config
+from kvm_exporter.config.web import parse_web_config
 from kvm_exporter.cpuid.cpulist import format_cpu_list, parse_cpu_list
-from kvm_exporter.cpuid.dump import DumpError, format_dump, parse_dump
+from kvm_exporter.cpuid.dump import format_dump, parse_dump
+from kvm_exporter.errors import InputError, ListenError
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.leaves import Kvm, Leaves
 from kvm_exporter.metrics.exposition import render
@@ -30,7 +30,7 @@ from kvm_exporter.metrics.machine import machine_families
 from kvm_exporter.metrics.negotiation import Format, choose_format, choose_gzip
 from kvm_exporter.report import table as report
 from kvm_exporter.report.page import landing_page
-from kvm_exporter.web.addresses import AddressError, TcpAddress, parse_address
+from kvm_exporter.web.addresses import TcpAddress, parse_address
 from kvm_exporter.web.credentials import MAX_PASSWORD_BYTES, parse_basic
 from kvm_exporter.web.http import Http1, Refusal, Request, Response, plain
 from kvm_exporter.web.tls import server_context
@@ -95,7 +95,7 @@ def dump(data: bytes) -> None:
     try:
         parsed = parse_dump(data)
         sample = look(parsed, Selection(), None)
-    except DumpError as error:
+    except InputError as error:
         _is_a_message(error, "line ", data)
         return
     assert parse_dump(format_dump(parsed).encode()) == parsed
@@ -112,7 +112,7 @@ def web_config(data: bytes) -> None:
     """A configuration has valid headers and hashes, and usable or rejected certificates; an error names the line."""
     try:
         config = parse_web_config(data, Path("/nonexistent"))
-    except WebConfigError as error:
+    except InputError as error:
         _is_a_message(error, "line ", data)
         return
     assert all(value.isascii() and value.isprintable() for _, value in config.http.headers)
@@ -124,7 +124,7 @@ def web_config(data: bytes) -> None:
     if config.tls is not None and not config.tls.files:
         try:
             server_context(config.tls)
-        except TlsError as error:
+        except InputError as error:
             _is_a_message(error, "", data)
 
 
@@ -132,7 +132,7 @@ def baseline(data: bytes) -> None:
     """A baseline is the same after writing and parsing it; an error names the line."""
     try:
         parsed = parse_baseline(data)
-    except BaselineError as error:
+    except InputError as error:
         _is_a_message(error, "line ", data)
         return
     lists = (
@@ -147,7 +147,7 @@ def reference(data: bytes) -> None:
     """A reference is the same after writing and parsing it; any other input is damaged."""
     try:
         parsed = parse_reference(data, BOOT_ID)
-    except DamagedReferenceError as error:
+    except InputError as error:
         _is_a_message(error, "it is ", data)
         return
     assert parse_reference(format_reference(parsed, BOOT_ID), BOOT_ID) == parsed
@@ -200,7 +200,7 @@ def address(data: bytes) -> None:
     """An address is the same after writing and parsing it; an error says what to write."""
     try:
         parsed = parse_address(data.decode("utf-8", "surrogateescape"))
-    except AddressError as error:
+    except ListenError as error:
         _is_a_message(error, "", data)
         return
     # Excepted: hosts with brackets, which the resolver rejects, and the host 'unix', which looks like a path.

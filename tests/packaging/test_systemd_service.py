@@ -165,7 +165,7 @@ def test_a_broken_configuration_on_reload(service: Unit) -> None:
         assert mended.value("kvm_exporter_web_config_last_reload_successful") == 1
         assert "broken" not in says(service)
     log = service.log("--output=export")
-    assert "the web configuration stays as it was: " in log
+    assert "could not reload the web configuration, keeping the previous one: " in log
     assert "no_such_thing" in log
     assert not [secret for secret in (HASH, HASH[-20:], *basic("prometheus").values()) if secret in log]
 

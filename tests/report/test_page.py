@@ -18,10 +18,11 @@ from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.features import FEATURES, feature_at, feature_named
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Kvm, Leaves, Timing
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.report.page import DARK, HEADERS, LIGHT, STYLE, landing_page
+from kvm_exporter.report.page import HEADERS, STYLE, landing_page
 from lab.exporter import exporter
 from lab.readers import guest, sample_of
 from tests.support.rooms.outline import Outline
+from tests.support.rooms.palettes import DARK, LIGHT
 
 ALL, DEFAULT, OLD = guest(0x01007EFB), guest(0x0100007B), guest(0x0100000B)
 BARE = Leaves(hypervisor_bit=False)

@@ -34,7 +34,7 @@ def test_a_full_disk_keeps_the_old_textfile(tmp_path: Path, room: str) -> None:
     command = [*disk, "sh", "-c", IN_A_FOLDER, str(tmp_path), *PROGRAM, "textfile"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (ended.returncode, ended.stdout) == (1, f"kvm.prom\n{OLD}")
-    why = "cannot be written: No space left on device; what was there is as it was"
+    why = "cannot be written: No space left on device; the previous file is unchanged"
     assert ended.stderr == f"kvm-exporter: {tmp_path}/kvm.prom: {why}\n"
 
 

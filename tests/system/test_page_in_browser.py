@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from kvm_exporter.report.page import HEADERS, LIGHT
+from kvm_exporter.report.page import HEADERS
 from lab.exporter import Exporter, exporter
 from lab.scrape import Scrape
 from lab.tree import REPOSITORY
+from tests.support.rooms.palettes import LIGHT
 from tests.support.system.browser import Browser, Scheme, browser
 from tests.support.system.staged_daemon import SCENES
 

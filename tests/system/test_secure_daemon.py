@@ -43,7 +43,7 @@ SERVE = PROGRAM[:-1]
 
 SUCCESSFUL = "kvm_exporter_web_config_last_reload_successful"
 
-KEPT = "the web configuration stays as it was"
+KEPT = "could not reload the web configuration, keeping the previous one"
 
 
 @pytest.fixture(scope="module")
@@ -346,7 +346,7 @@ def test_a_certificate_that_breaks(folder: Certificates) -> None:
         replace(folder / "server.crt", good)
         assert [successful() for _ in range(3)] == [1] * 3
         assert errors(running) == [line]
-        running.wait_for_log("the web configuration was read again from")
+        running.wait_for_log("reloaded the web configuration from")
 
 
 def replace(path: Path, text: str) -> None:

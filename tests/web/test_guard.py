@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kvm_exporter.report.page import HEADERS
-from kvm_exporter.web.guard import Guard, WebConfigFile
+from kvm_exporter.web.guard import Guard, watch_web_config
 from kvm_exporter.web.http import Request, Response, plain
 from lab.secure import USERS, basic
 from tests.support.rooms.loop import in_loop
@@ -31,7 +31,7 @@ class Guarded:
     def __init__(self, path: Path, text: str) -> None:
         self._path = path
         self.write(text)
-        self._guard = Guard(site, WebConfigFile(path))
+        self._guard = Guard(site, watch_web_config(path, None))
 
     def write(self, text: str) -> None:
         """Replace the file."""

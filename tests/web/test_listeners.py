@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kvm_exporter.web.addresses import AddressError, TcpAddress, UnixAddress, address_of
+from kvm_exporter.errors import ListenError
+from kvm_exporter.web.addresses import TcpAddress, UnixAddress, address_of
 from kvm_exporter.web.listeners import adopt, close, listen
 
 LOOPBACK6 = Path("/proc/net/if_inet6")
@@ -92,7 +93,7 @@ def test_a_name_listens_on_all_that_it_stands_for(monkeypatch: pytest.MonkeyPatc
 
 def test_an_address_in_use(taken: int) -> None:
     """The error says that the address is in use, and what to do."""
-    with pytest.raises(AddressError) as caught:
+    with pytest.raises(ListenError) as caught:
         listen([TcpAddress("127.0.0.1", taken)])
     assert str(caught.value) == (
         f"cannot listen on 127.0.0.1:{taken}: Address already in use; "
@@ -116,7 +117,7 @@ def test_an_address_in_use(taken: int) -> None:
 )
 def test_an_address_that_is_not_ours(address: TcpAddress, message: str) -> None:
     """The error names the address and the reason."""
-    with pytest.raises(AddressError) as caught:
+    with pytest.raises(ListenError) as caught:
         listen([address])
     assert str(caught.value) == message
 
@@ -128,7 +129,7 @@ def test_a_name_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    with pytest.raises(AddressError) as caught:
+    with pytest.raises(ListenError) as caught:
         listen([TcpAddress("nobody", 1)])
     expected = "cannot listen on nobody:1: Name or service not known; choose another with --web.listen-address"
     assert str(caught.value) == expected
@@ -139,7 +140,7 @@ def test_all_addresses_or_none(taken: int, monkeypatch: pytest.MonkeyPatch) -> N
     found = (socket.AF_INET, "127.0.0.2"), (socket.AF_INET, "127.0.0.1")
     with monkeypatch.context() as patched:
         patched.setattr(socket, "getaddrinfo", resolver(*found))
-        with pytest.raises(AddressError):
+        with pytest.raises(ListenError):
             listen([TcpAddress("name", taken)])
     assert not connects("127.0.0.2", taken)
 
@@ -189,7 +190,7 @@ def test_a_socket_that_is_listened_on_is_left_alone(tmp_path: Path) -> None:
     """A socket file that another process listens on is an error, and stays."""
     path = tmp_path / "kvm.sock"
     listeners = listen([UnixAddress(path)])
-    with pytest.raises(AddressError) as caught:
+    with pytest.raises(ListenError) as caught:
         listen([UnixAddress(path)])
     assert str(caught.value) == (
         f"cannot listen on unix:{path}: Address already in use; "
@@ -212,7 +213,7 @@ def test_where_no_socket_can_be(tmp_path: Path, name: str, reason: str) -> None:
     """The error names the path, and an existing file stays."""
     (tmp_path / "file").write_text("precious")
     path = tmp_path / name
-    with pytest.raises(AddressError) as caught:
+    with pytest.raises(ListenError) as caught:
         listen([UnixAddress(path)])
     assert str(caught.value) == f"cannot listen on unix:{path}: {reason} with --web.listen-address"
     assert (tmp_path / "file").read_text() == "precious"
@@ -243,7 +244,7 @@ def test_a_name_that_was_handed_over_stays(tmp_path: Path) -> None:
 
 def test_nothing_was_handed_over() -> None:
     """Without a passed socket the error says what to do."""
-    with pytest.raises(AddressError) as caught:
+    with pytest.raises(ListenError) as caught:
         adopt([])
     expected = "no socket was handed over; start the .socket unit, or leave --web.systemd-socket out"
     assert str(caught.value) == expected
@@ -253,7 +254,7 @@ def test_a_descriptor_that_is_no_socket() -> None:
     """The error names a passed descriptor that is not a socket."""
     read, write = os.pipe()
     try:
-        with pytest.raises(AddressError) as caught:
+        with pytest.raises(ListenError) as caught:
             adopt([read])
         assert str(caught.value) == f"descriptor {read} is no socket: Socket operation on non-socket; see ListenStream="
     finally:
@@ -266,7 +267,7 @@ def test_a_socket_that_takes_no_connections(kind: socket.SocketKind) -> None:
     """A socket that does not listen, as with Accept=yes or ListenDatagram=, is an error."""
     with socket.socket(socket.AF_INET, kind) as given:
         descriptor = os.dup(given.fileno())
-        with pytest.raises(AddressError) as caught:
+        with pytest.raises(ListenError) as caught:
             adopt([descriptor])
     message = f"descriptor {descriptor} does not listen for connections; see ListenStream=, Accept=no"
     assert str(caught.value) == message

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kvm_exporter.config.tls import CURVES, DEFAULT_SUITES, SUITES, ClientAuth, Pem, TlsConfig, TlsError
+from kvm_exporter.config.tls import CURVES, DEFAULT_SUITES, SUITES, ClientAuth, Pem, TlsConfig
+from kvm_exporter.errors import InputError
 from kvm_exporter.web.tls import allowed_client, server_context
 from lab.certificates import Certificates
 from tests.support.rooms.unprivileged import unprivileged
@@ -348,7 +349,7 @@ def test_comments_and_windows_line_ends_do_no_harm(certificates: Certificates, c
         (".", "server.key", "cert_file: {}: cannot be read: Is a directory; {readable}"),
         ("empty", "server.key", "cert_file: {}/empty: is empty; it has to be PEM"),
         ("server.crt", "empty", "key_file: {}/empty: is empty; it has to be PEM"),
-        ("huge", "server.key", "cert_file: {}/huge: is over 1048576 bytes; is it PEM?"),
+        ("huge", "server.key", "cert_file: {}/huge: over 1048576 bytes; is this PEM?"),
         ("server.key", "server.key", "cert_file: {}/server.key: {no_certificates}"),
         ("cut.crt", "server.key", "cert_file: {}/cut.crt: {no_certificates}"),
         (
@@ -380,7 +381,7 @@ def test_what_cannot_be_served_is_named(certificates: Certificates, cert: str, k
         )
     if key == "weak.key":
         certificates.make("weak", kind="rsa:1024")
-    with pytest.raises(TlsError) as caught:
+    with pytest.raises(InputError) as caught:
         server_context(TlsConfig(Pem("cert_file", certificates / cert), Pem("key_file", certificates / key)))
     assert str(caught.value) == message.format(
         certificates.folder,
@@ -397,7 +398,7 @@ def test_a_file_that_may_not_be_read_is_named(certificates: Certificates, tmp_pa
     key.write_bytes((certificates / "server.key").read_bytes())
     key.chmod(0)
     cert = Pem("cert", (certificates / "server.crt").read_bytes())
-    with unprivileged(), pytest.raises(TlsError, match=r"key_file: .* cannot be read: Permission denied"):
+    with unprivileged(), pytest.raises(InputError, match=r"key_file: .* cannot be read: Permission denied"):
         server_context(TlsConfig(cert, Pem("key_file", key)))
 
 
@@ -414,7 +415,7 @@ def test_an_authority_that_is_none_is_named(certificates: Certificates, served: 
         )
         content = (certificates / "revoked").read_text()
     tls = replace(served, client_ca=Pem("client_ca", content.encode()), client_auth=ClientAuth.VERIFIED)
-    with pytest.raises(TlsError, match=r"^client_ca: has no certificates "):
+    with pytest.raises(InputError, match=r"^client_ca: has no certificates "):
         server_context(tls)
 
 
@@ -448,7 +449,7 @@ def test_what_this_openssl_does_not_have_is_named(served: TlsConfig, monkeypatch
             f"curve_preferences: {here} does not have Curve; choose another",
         ),
     ):
-        with pytest.raises(TlsError) as caught:
+        with pytest.raises(InputError) as caught:
             server_context(tls)
         assert str(caught.value) == message
 
@@ -462,7 +463,7 @@ def test_where_no_file_can_be_made_in_memory(served: TlsConfig, monkeypatch: pyt
     """If a system call filter forbids memfd_create(), the error says what is needed."""
     monkeypatch.setattr(os, "memfd_create", refuse)
     with pytest.raises(
-        TlsError, match="keys cannot be handed to OpenSSL: Operation not permitted; it needs /proc and memfd_create"
+        InputError, match="keys cannot be handed to OpenSSL: Operation not permitted; it needs /proc and memfd_create"
     ):
         server_context(served)
 

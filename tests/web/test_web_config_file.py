@@ -9,13 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from kvm_exporter.config.web import RateLimit, WebConfig, WebConfigError
-from kvm_exporter.web.guard import MAX_BYTES, WebConfigFile
+from kvm_exporter.config.files import Reloaded
+from kvm_exporter.config.web import RateLimit, WebConfig
+from kvm_exporter.errors import InputError
+from kvm_exporter.web.guard import MAX_BYTES, Web, watch_web_config
 from lab.certificates import Certificates
 
 HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 
 TLS = "tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n"
+
+
+KEPT = "could not reload the web configuration, keeping the previous one:"
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +51,14 @@ def put(path: Path, content: str | bytes) -> None:
     temporary.replace(path)
 
 
-def served_name(file: WebConfigFile) -> object:
+def served_name(file: Reloaded[Web]) -> object:
     """Return the certificate that a client receives, in DER."""
-    assert file.context is not None
+    assert file.value.context is not None
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.verify_mode = ssl.CERT_NONE
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [client.wrap_bio(to_client, to_server), file.context.wrap_bio(to_server, to_client, server_side=True)]
+    ends = [client.wrap_bio(to_client, to_server), file.value.context.wrap_bio(to_server, to_client, server_side=True)]
     for end in ends * 2:
         try:
             end.do_handshake()
@@ -86,18 +91,18 @@ def test_a_configuration_is_there_from_the_start(path: Path, install: Callable[[
     install("old")
     put(path, TLS + "rate_limit: {interval: 1s, burst: 2}\n")
     before = time.time()
-    file = WebConfigFile(path)
-    assert file.config.rate_limit == RateLimit(10**9, 2)
+    file = watch_web_config(path, None)
+    assert file.value.config.rate_limit == RateLimit(10**9, 2)
     assert served_name(file) == der(path.with_name("tls.crt"))
-    assert file.last_reload_successful
-    assert before <= file.last_reload_timestamp <= time.time()
+    assert file.success
+    assert before <= file.timestamp <= time.time()
 
 
 def test_an_empty_file_is_plain_http_for_everybody(path: Path) -> None:
     """An empty file means plain HTTP without passwords, as in the toolkit."""
     put(path, "")
-    file = WebConfigFile(path)
-    assert (file.config, file.context) == (WebConfig(), None)
+    file = watch_web_config(path, None)
+    assert (file.value.config, file.value.context) == (WebConfig(), None)
 
 
 def test_a_path_relative_to_where_the_exporter_runs(
@@ -107,7 +112,7 @@ def test_a_path_relative_to_where_the_exporter_runs(
     install("old")
     put(path, TLS)
     monkeypatch.chdir(path.parent)
-    assert WebConfigFile(Path("web.yml")).context is not None
+    assert watch_web_config(Path("web.yml"), None).value.context is not None
 
 
 @pytest.mark.parametrize(
@@ -139,8 +144,8 @@ def test_what_is_broken_from_the_start(path: Path, content: bytes | None, messag
     """The error names the file and the remedy."""
     if content is not None:
         put(path, content)
-    with pytest.raises(WebConfigError) as caught:
-        WebConfigFile(path)
+    with pytest.raises(InputError) as caught:
+        watch_web_config(path, None)
     assert str(caught.value) == f"{path}: " + message.format(folder=path.parent)
 
 
@@ -150,25 +155,25 @@ def test_nothing_is_read_while_nothing_changes(
     """While no file changes, nothing is loaded again, because a TLS context is expensive to make."""
     install("old")
     put(path, TLS)
-    file = WebConfigFile(path)
-    config, context, timestamp = file.config, file.context, file.last_reload_timestamp
+    file = watch_web_config(path, None)
+    config, context, timestamp = file.value.config, file.value.context, file.timestamp
     for _ in range(3):
         file.refresh()
-    assert file.config is config
-    assert file.context is context
-    assert file.last_reload_timestamp == timestamp
+    assert file.value.config is config
+    assert file.value.context is context
+    assert file.timestamp == timestamp
     assert messages(caplog) == []
 
 
 def test_a_change_is_noticed(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A changed configuration replaces the previous one as a whole."""
     put(path, f"basic_auth_users: {{alice: {HASH}}}\n")
-    file = WebConfigFile(path)
+    file = watch_web_config(path, None)
     put(path, "http_server_config: {http2: false}\n")
     file.refresh()
-    assert not file.config.users
-    assert not file.config.http.http2
-    assert messages(caplog) == [("INFO", f"the web configuration was read again from {path}")]
+    assert not file.value.config.users
+    assert not file.value.config.http.http2
+    assert messages(caplog) == [("INFO", f"reloaded the web configuration from {path}")]
 
 
 @pytest.mark.parametrize("through_link", [False, True], ids=["replaced", "another target"])
@@ -182,8 +187,8 @@ def test_a_new_certificate_is_served(
             path.with_name(f"tls.{kind}").unlink()
             path.with_name(f"tls.{kind}").symlink_to(issued / f"old.{kind}")
     put(path, TLS)
-    file = WebConfigFile(path)
-    before = file.context
+    file = watch_web_config(path, None)
+    before = file.value.context
     if through_link:
         for kind in ("crt", "key"):
             os.symlink(issued / f"new.{kind}", path.with_name("link"))  # noqa: PTH211 - as deployments do
@@ -192,7 +197,7 @@ def test_a_new_certificate_is_served(
         install("new")
     file.refresh()
     assert served_name(file) == der(issued / "new.crt")
-    assert file.context is not before
+    assert file.value.context is not before
 
 
 def test_a_broken_change_leaves_everything_as_it_was(
@@ -201,8 +206,8 @@ def test_a_broken_change_leaves_everything_as_it_was(
     """An invalid change keeps the previous configuration and is logged once; its repair is logged as well."""
     install("old")
     put(path, f"{TLS}basic_auth_users: {{alice: {HASH}}}\n")
-    file = WebConfigFile(path)
-    config, context = file.config, file.context
+    file = watch_web_config(path, None)
+    config, context = file.value.config, file.value.context
     for broken, why in (
         ("basic_auth_users: {alice: hunter2}\n", "line 1: the hash of this user"),
         ("tls_server_config: {cert_file: none, key_file: tls.key}\n", f"cert_file: {path.parent}/none: cannot be read"),
@@ -214,32 +219,34 @@ def test_a_broken_change_leaves_everything_as_it_was(
             put(path, broken)
         for _ in range(3):
             file.refresh()
-        assert file.config is config
-        assert file.context is context
-        assert not file.last_reload_successful
+        assert file.value.config is config
+        assert file.value.context is context
+        assert not file.success
         [(level, message)] = messages(caplog)
         assert level == "ERROR"
-        assert message.startswith(f"the web configuration stays as it was: {path}: {why or 'cannot be read'}")
+        assert message.startswith(
+            f"could not reload the web configuration, keeping the previous one: {path}: {why or 'cannot be read'}"
+        )
         assert "hunter2" not in message
     put(path, TLS)
     file.refresh()
-    assert file.last_reload_successful
-    assert not file.config.users
-    assert messages(caplog) == [("INFO", f"the web configuration was read again from {path}")]
+    assert file.success
+    assert not file.value.config.users
+    assert messages(caplog) == [("INFO", f"reloaded the web configuration from {path}")]
 
 
 def test_a_file_that_is_being_written_lets_in_nobody_else(path: Path) -> None:
     """A file that becomes empty is invalid, because it is probably being written; at the start it is valid."""
     put(path, f"basic_auth_users: {{alice: {HASH}}}\n")
-    file = WebConfigFile(path)
+    file = watch_web_config(path, None)
     path.write_text("")
     file.refresh()
-    assert set(file.config.users) == {"alice"}
-    assert not file.last_reload_successful
+    assert set(file.value.config.users) == {"alice"}
+    assert not file.success
     put(path, "{}")
     file.refresh()
-    assert file.config == WebConfig()
-    assert file.last_reload_successful
+    assert file.value.config == WebConfig()
+    assert file.success
 
 
 def test_a_certificate_without_its_key_yet(
@@ -248,39 +255,39 @@ def test_a_certificate_without_its_key_yet(
     """Until both the certificate and the key are replaced, the previous pair is served."""
     install("old")
     put(path, TLS)
-    file = WebConfigFile(path)
+    file = watch_web_config(path, None)
     put(path.with_name("tls.crt"), (issued / "new.crt").read_bytes())
     file.refresh()
     file.refresh()
     assert served_name(file) == der(issued / "old.crt")
-    assert not file.last_reload_successful
+    assert not file.success
     assert [level for level, _ in messages(caplog)] == ["ERROR"]
     put(path.with_name("tls.key"), (issued / "new.key").read_bytes())
     file.refresh()
     assert served_name(file) == der(issued / "new.crt")
-    assert file.last_reload_successful
+    assert file.success
 
 
 def test_a_file_that_was_missing_is_noticed_when_it_comes(path: Path, install: Callable[[str], None]) -> None:
     """A certificate file that is missing after a reload is loaded when it appears."""
     put(path, "")
-    file = WebConfigFile(path)
+    file = watch_web_config(path, None)
     path.with_name("tls.key").unlink()
     put(path, TLS)
     file.refresh()
-    assert not file.last_reload_successful
+    assert not file.success
     install("new")
     file.refresh()
-    assert file.last_reload_successful
-    assert file.context is not None
+    assert file.success
+    assert file.value.context is not None
 
 
 def test_reading_again_on_demand(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """reload() loads the files and logs it even if nothing has changed, as SIGHUP requires."""
     put(path, "")
-    file = WebConfigFile(path)
-    before = file.last_reload_timestamp
+    file = watch_web_config(path, None)
+    before = file.timestamp
     file.reload()
-    assert file.last_reload_timestamp > before
-    assert file.last_reload_successful
+    assert file.timestamp > before
+    assert file.success
     assert len(messages(caplog)) == 1

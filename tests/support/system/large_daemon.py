@@ -9,7 +9,7 @@ from kvm_exporter.collector.observer import Observer
 from kvm_exporter.collector.sampler import Limits
 from kvm_exporter.collector.sweep import Selection
 from kvm_exporter.web.addresses import TcpAddress
-from kvm_exporter.web.guard import WebConfigFile
+from kvm_exporter.web.guard import watch_web_config
 from lab.live import live_machine
 
 CPUS = 512
@@ -24,7 +24,7 @@ def main() -> None:
     )
     machine = live_machine(*[EAX] * CPUS)
     observer = Observer(machine, Selection(), None, host=False)
-    web_config = WebConfigFile(Path(sys.argv[1])) if len(sys.argv) > 1 else None
+    web_config = watch_web_config(Path(sys.argv[1]), None) if len(sys.argv) > 1 else None
     asyncio.run(daemon.serve(options, machine, observer.observe, web_config=web_config))
 
 

@@ -12,7 +12,8 @@ from kvm_exporter.collector.boot import ReferenceKeeper
 from kvm_exporter.collector.observer import Observer
 from kvm_exporter.collector.sampler import Limits
 from kvm_exporter.collector.sweep import Selection
-from kvm_exporter.cpuid.registers import Reader, ReadError
+from kvm_exporter.cpuid.registers import Reader
+from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.leaves import Leaves, find_hypervisors, read_leaves
 from kvm_exporter.web.addresses import TcpAddress
 from lab.live import LiveMachine
