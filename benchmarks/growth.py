@@ -12,7 +12,7 @@ from benchmarks.many_cpus import ManyCpus
 from benchmarks.programs import bare_server, free_port, running
 from benchmarks.scrapes import ask_often, cpus, latencies
 from benchmarks.sweeper import timed
-from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.metrics.exposition import Body
 from kvm_exporter.metrics.machine import machine_families
 from kvm_exporter.metrics.negotiation import Format
@@ -59,7 +59,7 @@ def of_size(count: int, effort: Effort) -> Iterator[Figure]:
 
 def render_times(count: int) -> list[float]:
     """The milliseconds that the first scrape of a sample takes for rendering and compressing it."""
-    sample = look(ManyCpus(count), Selection(), None)
+    sample = sweep(ManyCpus(count), CpuSelection(), None)
     return [
         timed(lambda: Body(machine_families(sample)).gzip(Format.OPENMETRICS_1_0_0)).time * MILLISECONDS
         for _ in range(RENDERINGS)

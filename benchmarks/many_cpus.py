@@ -6,7 +6,7 @@ import sys
 from kvm_exporter.app import daemon
 from kvm_exporter.collector.observer import Observer
 from kvm_exporter.collector.sampler import Limits
-from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.collector.sweep import CpuSelection
 from kvm_exporter.web.addresses import TcpAddress
 from lab.live import LiveMachine
 from lab.readers import kvm_rows, reader
@@ -31,7 +31,7 @@ def main() -> None:
     port, cpus = map(int, sys.argv[1:])
     options = daemon.Options(addresses=[TcpAddress("127.0.0.1", port)], limits=Limits(max_age=3600))
     source = ManyCpus(cpus)
-    asyncio.run(daemon.serve(options, source, Observer(source, Selection(), None, host=False).observe))
+    asyncio.run(daemon.serve(options, source, Observer(source, CpuSelection(), None, host=False).observe))
 
 
 if __name__ == "__main__":

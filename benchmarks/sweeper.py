@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.machine import Machine
 from kvm_exporter.cpuid.registers import BASES
 from kvm_exporter.cpuid.topology import Topology
@@ -48,7 +48,7 @@ def main() -> None:
     way, *words = sys.argv[1:]
     machine, leaves = Machine(Topology()), [int(word, 0) for word in words]
     jobs: dict[str, Callable[[], object]] = {
-        "exporter": lambda: look(machine, Selection(), None),
+        "exporter": lambda: sweep(machine, CpuSelection(), None),
         "dev_cpu": lambda: read_devices(machine.online(), leaves),
     }
     for _ in sys.stdin:

@@ -16,11 +16,11 @@ from benchmarks.effort import Effort
 from benchmarks.figures import Figure, ratios
 from benchmarks.programs import compiled, found
 from benchmarks.sweeper import Took, timed
-from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.machine import Machine
 from kvm_exporter.cpuid.registers import Reader, Registers
 from kvm_exporter.cpuid.topology import Topology
-from kvm_exporter.kvm.leaves import survey
+from kvm_exporter.kvm.leaves import read_cpu
 
 NOBODYS_CPUS = 1000
 """So many, for what is spent on one of them."""
@@ -109,7 +109,7 @@ def leaves_of(machine: Machine) -> list[int]:
         read.append(leaf)
         return machine.anywhere(leaf, subleaf)
 
-    survey(note, look(machine, Selection(), None).anywhere.hypervisors)
+    read_cpu(note, sweep(machine, CpuSelection(), None).anywhere.hypervisors)
     return read
 
 
@@ -148,5 +148,5 @@ class LeaflessMachine:
 def own_overhead(times: int) -> list[float]:
     """Microseconds that a sweep spends on a CPU, its pin included, where there is no leaf to read."""
     machine = LeaflessMachine(NOBODYS_CPUS)
-    took = [timed(lambda: look(machine, Selection(), None)) for _ in range(times + 1)]
+    took = [timed(lambda: sweep(machine, CpuSelection(), None)) for _ in range(times + 1)]
     return [all_of_them.time * MICROSECONDS / NOBODYS_CPUS for all_of_them in took[1:]]

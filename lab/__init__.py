@@ -1,1 +1,1 @@
-"""What the demonstration, the tests and the benchmarks share: processes, machines, servers. Imports none of them."""
+"""Processes, machines and servers that the demonstration, the tests and the benchmarks share. Imports none of these."""

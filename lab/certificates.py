@@ -1,4 +1,4 @@
-"""Certificates that tests make for themselves, with the program openssl. Raises MissingToolError."""
+"""Certificates for tests, made with the program openssl. Raises MissingToolError."""
 
 import subprocess
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ class Certificates:
     folder: Path
 
     def make(self, name: str, signer: str = "", sans: str = "", kind: str = "ec:prime256v1") -> None:
-        """A certificate by another's key, or by its own; ``kind`` is ec:CURVE or rsa:BITS.
+        """Make a certificate, signed with the signer's key or self-signed; ``kind`` is ec:CURVE or rsa:BITS.
 
-        One without names may sign others, one with names (``DNS:a,IP:::1``) may not.
+        Without ``sans`` the certificate is an authority's; with names (``DNS:a,IP:::1``) it cannot sign others.
         """
         algorithm, _, size = kind.partition(":")
         options = (

@@ -1,4 +1,4 @@
-"""``python -m lab.daemon FOLDER …``: the exporter's daemon on a machine that is a folder; see guest.py."""
+"""``python -m lab.daemon FOLDER …``: the exporter's daemon on a machine that is simulated by a folder; see guest.py."""
 
 import argparse
 import asyncio
@@ -7,10 +7,10 @@ from pathlib import Path
 
 from kvm_exporter.app import daemon, log
 from kvm_exporter.app.systemd import runtime_directory
-from kvm_exporter.collector.boot import ReferenceKeeper, read_boot_id
+from kvm_exporter.collector.boot import BootReferenceKeeper, read_boot_id
 from kvm_exporter.collector.observer import Collected, Observation, Observer
 from kvm_exporter.collector.sampler import Limits, Observe
-from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.collector.sweep import CpuSelection
 from kvm_exporter.config.baseline import watch_baseline
 from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.sample import Sample
@@ -21,12 +21,12 @@ from lab.machine import DumpedMachine
 
 
 def main() -> None:
-    """Serve on the loopback; RUNTIME_DIRECTORY is what it is to the real program."""
+    """Serve on the loopback. RUNTIME_DIRECTORY has the same meaning as for the real program."""
     arguments = _arguments()
     log.configure("info", arguments.log_format)
     machine = DumpedMachine(arguments.folder / LEAVES)
-    keeper = ReferenceKeeper(runtime_directory(), read_boot_id())
-    observer = Observer(machine, Selection(), keeper, host=False, root=arguments.folder / ROOT)
+    keeper = BootReferenceKeeper(runtime_directory(), read_boot_id())
+    observer = Observer(machine, CpuSelection(), keeper, host=False, root=arguments.folder / ROOT)
     options = daemon.Options([TcpAddress("127.0.0.1", arguments.port)], Limits(max_age=arguments.max_age))
     observe = elsewhere(observer.observe, arguments.clock_behind, arguments.host_supports)
     baseline = watch_baseline(arguments.baseline) if arguments.baseline is not None else None
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def elsewhere(observe: Observe, clock_behind: float, host_supports: int | None) -> Observe:
-    """Observe a machine whose clock is so many seconds behind ours, and whose own KVM supports these features."""
+    """Return an Observe whose samples are ``clock_behind`` seconds older, and whose host supports these features."""
 
     def look(last: Sample | None) -> Observation:
         seen = observe(last)

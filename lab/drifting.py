@@ -1,4 +1,4 @@
-"""A machine whose leaves a test changes while the daemon runs on it: a guest of demo/, and its exporter."""
+"""A simulated guest whose leaves a test changes while the exporter's daemon runs in it."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -9,11 +9,11 @@ from lab.exporter import Exporter, exporter
 from lab.guest import EAGER, Guest
 
 LAZY = 0
-"""No scrape finds the sample too old."""
+"""A max-age of 0: the age of a sample never makes a scrape take a new one."""
 
 
 class DriftingHost(Guest):
-    """A guest of a test."""
+    """A guest that can run the daemon for the time of a block."""
 
     def daemon(
         self,
@@ -22,7 +22,7 @@ class DriftingHost(Guest):
         baseline: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> AbstractContextManager[Exporter]:
-        """The daemon in the guest; it is stopped at the end."""
+        """Run the daemon in the guest, and stop it at the end of the block."""
         if baseline is not None:
             flags = (*flags, f"--baseline={baseline}")
         program = self.exporter(*flags, max_age=max_age)
@@ -30,7 +30,7 @@ class DriftingHost(Guest):
 
 
 def logged(running: Exporter, message_id: str) -> Iterator[dict[str, str]]:
-    """What the daemon has logged so far under a MESSAGE_ID."""
+    """Yield the log records with a MESSAGE_ID that the daemon has written so far."""
     for line in tuple(running.log):
         record = json.loads(line)
         if record.get("message_id") == message_id:

@@ -1,4 +1,4 @@
-"""A running exporter: the real program in a process of its own, on a free port of the loopback."""
+"""A running exporter: the real program in its own process, on a free port of the loopback."""
 
 import sys
 import urllib.request
@@ -12,30 +12,30 @@ from lab.scrape import Scrape
 PROGRAM = (sys.executable, "-m", "kvm_exporter", "serve", "--web.listen-address=127.0.0.1:0")
 
 UNMEASURED = {"COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
-"""The environment of a process that no coverage is measured in."""
+"""The environment of a process whose coverage is not measured."""
 
 
 class Exporter(Process):
-    """A process that serves."""
+    """A process of the exporter that serves HTTP."""
 
     @property
     def port(self) -> int:
-        """The port that it listens on first, as its log says."""
+        """The first port that it listens on, read from its log."""
         return port_of(self)
 
     @property
     def url(self) -> str:
-        """Where it serves, without a slash at the end."""
+        """The URL of the server, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
 
     def get(self, path: str = "/metrics", headers: dict[str, str] | None = None) -> str:
-        """A body."""
+        """Return the body of a response."""
         request = urllib.request.Request(self.url + path, headers=headers or {})  # noqa: S310 - always http
         with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - always http
             return str(response.read().decode())
 
     def scrape(self) -> Scrape:
-        """What its metrics say now."""
+        """Scrape the exporter's metrics."""
         return Scrape(self.get())
 
 
@@ -46,7 +46,7 @@ def exporter(
     under: Sequence[str] = (),
     program: Sequence[str] = PROGRAM,
 ) -> Iterator[Exporter]:
-    """The program as installed, with flags; it is stopped at the end. ``under`` starts another that starts it."""
+    """Run the installed program with flags, and stop it at the end; ``under`` is a command that runs it."""
     running = Exporter([*under, *program, *flags], environment)
     try:
         yield running

@@ -1,4 +1,4 @@
-"""A guest that is a folder: its leaves, its kernel's files, and what an exporter that runs in it keeps."""
+"""A guest that is simulated by a folder: its leaves, its kernel's files, and its exporter's runtime directory."""
 
 import os
 import re
@@ -10,13 +10,13 @@ from kvm_exporter.cpuid.dump import Dump, Rows, format_dump
 from lab.process import Process
 
 LEAVES, ROOT = "leaves.txt", "root"
-"""In the folder: a dump, and where ``/proc`` and ``/sys`` are."""
+"""Names in the folder: the dump of the CPUs, and the root of ``/proc`` and ``/sys``."""
 
 EAGER = 1e-6
-"""Seconds: every scrape finds the sample too old."""
+"""A max-age in seconds, so short that every scrape takes a new sample."""
 
 START_SECONDS = 30
-"""How long an exporter may take to listen, where a dozen start at once."""
+"""How long an exporter may take to listen while a dozen of them start together, in seconds."""
 
 _LISTENING = re.compile(r"listening on \S+:(\d+)")
 
@@ -26,7 +26,7 @@ Cpus = Mapping[int, Rows]
 
 
 class Guest:
-    """What the folder says, its guest is from now on."""
+    """A simulated guest; its exporter reads the folder, so a change of the folder is a change of the guest."""
 
     def __init__(self, folder: Path, cpus: Cpus) -> None:
         self.folder = folder
@@ -35,17 +35,17 @@ class Guest:
         self.change(cpus)
 
     def change(self, cpus: Cpus) -> None:
-        """From now on the guest has these CPUs with these leaves, all at once."""
+        """Replace the guest's CPUs and their leaves atomically."""
         new = self.folder / "leaves.new"
         new.write_text(format_dump(Dump(cpus)))
         new.replace(self.folder / LEAVES)
 
     def hide(self) -> None:
-        """From now on nothing of CPUID can be read, until the leaves change."""
+        """Make CPUID unreadable until the next call of change()."""
         (self.folder / LEAVES).unlink()
 
     def boot(self, switches: str = "") -> None:
-        """Have a kernel that uses kvm-clock and steal time, and was given these switches."""
+        """Write the files of a kernel that uses kvm-clock and steal time and has these switches on its command line."""
         files = {
             "proc/cmdline": f"root=/dev/vda1 {switches}\n",
             "proc/stat": "cpu  9000 0 4000 80000 500 0 100 42 0 0\n",
@@ -58,17 +58,17 @@ class Guest:
             path.write_text(text)
 
     def exporter(self, *flags: str, max_age: float = EAGER) -> Sequence[str]:
-        """The command line of the daemon in the guest; see lab/daemon.py for its flags."""
+        """Return the command line of the daemon in the guest; lab/daemon.py lists its flags."""
         return (sys.executable, "-m", "lab.daemon", str(self.folder), f"--max-age={max_age:f}", *flags)
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What the daemon needs to be told beside its flags."""
+        """The environment variables of the daemon."""
         return {"RUNTIME_DIRECTORY": os.fspath(self.runtime_directory)}
 
 
 def port_of(exporter: Process) -> int:
-    """The port that an exporter listens on first, as its log says. Raises LogError."""
+    """Return the first port that an exporter listens on, read from its log. Raises LogError."""
     found = _LISTENING.search(exporter.wait_for_log("listening on", START_SECONDS))
     assert found is not None
     return int(found[1])

@@ -1,4 +1,4 @@
-"""A machine of a test that may get stuck, as real ones do: its readings wait at a door that the test opens."""
+"""A simulated machine that can get stuck like a real one: a test blocks its readings and releases them."""
 
 import threading
 from collections.abc import Iterator
@@ -8,15 +8,15 @@ from kvm_exporter.cpuid.registers import Reader
 from lab.readers import Machine, kvm_rows, reader
 
 PATIENCE_SECONDS = 20
-"""No test waits longer than this for a thread."""
+"""The longest time that a test waits for a thread, in seconds."""
 
 
 class LiveMachine(Machine):
-    """A Source that counts its readings, lets them wait or fail, and notes that it was helped."""
+    """A Source that counts its readings, blocks them or makes them fail, and notes a call of unstick()."""
 
     def __init__(self, *cpus: Reader | str) -> None:
         super().__init__(dict(enumerate(cpus)))
-        #: What every reading fails with.
+        #: The error that every reading raises.
         self.fault: Exception | None = None
         self.readings = 0
         self.visit: object | None = None
@@ -24,14 +24,14 @@ class LiveMachine(Machine):
         self._open = threading.Event()
         self._open.set()
 
-    def give_up(self) -> None:
-        """The visit that goes on is ended: whoever waits at the door goes on."""
+    def unstick(self) -> None:
+        """Note the call, and release the blocked readings."""
         self.freed.set()
         self._open.set()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Wait until the door is open."""
+        """Wait until readings are not blocked."""
         self.readings += 1
         assert self._open.wait(PATIENCE_SECONDS)
         if self.fault is not None:
@@ -40,7 +40,7 @@ class LiveMachine(Machine):
 
     @contextmanager
     def shut(self) -> Iterator[None]:
-        """Readings that begin in this block do not end before it."""
+        """Block the readings that begin in this block until its end."""
         self._open.clear()
         try:
             yield
@@ -49,5 +49,5 @@ class LiveMachine(Machine):
 
 
 def live_machine(*eax: int) -> LiveMachine:
-    """CPUs under KVM, one for each feature word."""
+    """Return a machine under KVM with one CPU per feature word."""
     return LiveMachine(*(reader(kvm_rows(word)) for word in eax))

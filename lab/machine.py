@@ -1,4 +1,4 @@
-"""A machine as the exporter's daemon reads it: a Source that is what a dump's file says now."""
+"""A Source for the exporter's daemon that reads its registers from the file of a dump."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from kvm_exporter.errors import InputError, ReadError
 
 
 class DumpedMachine:
-    """The CPUs of a dump, read anew from its file: the CPUs at each scrape, their leaves at each reading."""
+    """The CPUs of a dump. Each scrape reads the CPU list from the file again, and each reading the leaves."""
 
     visit: object | None = None
 
@@ -20,32 +20,32 @@ class DumpedMachine:
         self._read = self._now()
 
     def online(self) -> tuple[int, ...]:
-        """The CPUs of the dump as it is now; the same object until they change. Raises ReadError without a dump."""
+        """Read the list of CPUs; returns the same object until it changes. Raises ReadError if this fails."""
         online = self._now().online()
         if online != self._online:
             self._online = online
         return self._online
 
     def isolated(self) -> frozenset[int]:
-        """None."""
+        """No CPU is isolated."""
         return frozenset()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """A sample is of one state of the file, or of two where it is taken twice. Raises ReadError without a dump."""
+        """Read the file again, so that one sweep sees one state of it. Raises ReadError if the dump cannot be read."""
         self._read = self._now()
         yield
 
     def anywhere(self, leaf: int, subleaf: int) -> Registers:
-        """Read on the CPU with the lowest number."""
+        """Read a leaf on the CPU with the lowest number."""
         return self._read.anywhere(leaf, subleaf)
 
     def on(self, cpu: int) -> Reader:
-        """The Reader of a CPU."""
+        """Return the Reader of a CPU."""
         return self._read.on(cpu)
 
-    def give_up(self) -> None:
-        """Nobody gets stuck here."""
+    def unstick(self) -> None:
+        """Do nothing: reading a file does not get stuck."""
 
     def _now(self) -> Dump:
         try:

@@ -12,7 +12,7 @@ Notification = dict[str, str]
 
 
 class Notifications:
-    """What a service says, datagram by datagram."""
+    """The notifications that a service sends, one per datagram."""
 
     def __init__(self, received: socket.socket) -> None:
         self._received = received
@@ -20,17 +20,17 @@ class Notifications:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What tells a service where to speak."""
+        """The environment variable that gives a service the address of the socket."""
         return {"NOTIFY_SOCKET": self.address}
 
     def next(self, seconds: float = 10) -> Notification:
-        """The next one. Raises TimeoutError."""
+        """Return the next notification. Raises TimeoutError after ``seconds``."""
         self._received.settimeout(seconds)
         lines = self._received.recv(1 << 16).decode().splitlines()
         return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
     def until(self, name: str, seconds: float = 10) -> Notification:
-        """The next one that has a name in it; those before it are dropped. Raises TimeoutError."""
+        """Return the next notification that contains a variable, and drop those before it. Raises TimeoutError."""
         while name not in (notification := self.next(seconds)):
             pass
         return notification
@@ -38,7 +38,7 @@ class Notifications:
 
 @contextmanager
 def notifications(folder: Path) -> Iterator[Notifications]:
-    """A socket in a folder."""
+    """Bind a notification socket in a folder."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as received:
         received.bind(str(folder / "notify"))
         yield Notifications(received)
@@ -46,7 +46,7 @@ def notifications(folder: Path) -> Iterator[Notifications]:
 
 @contextmanager
 def notified_exporter(*flags: str, **environment: str) -> Iterator[tuple[Exporter, Notifications]]:
-    """An exporter that is ready, and the service manager that it has told so."""
+    """Run an exporter, and wait until it has sent READY to the service manager."""
     with (
         tempfile.TemporaryDirectory() as folder,
         notifications(Path(folder)) as manager,

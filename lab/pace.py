@@ -1,4 +1,4 @@
-"""Rules and configurations that wait less: where a minute is to pass in a second, so do all waits. Text to text."""
+"""Shorten the waits in the text of Prometheus' rules and of Alertmanager's configuration by one factor."""
 
 import re
 
@@ -12,7 +12,7 @@ _MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_0
 
 
 def hurried(text: str, pace: float) -> str:
-    """YAML of Prometheus' rules or of Alertmanager, each wait in it ``pace`` times as short; all else is as it was."""
+    """Return the YAML text with each wait divided by ``pace``, and at least 1 ms; everything else is unchanged."""
 
     def shorten(wait: re.Match[str]) -> str:
         milliseconds = int(wait["number"]) * _MILLISECONDS[wait["unit"]] / pace

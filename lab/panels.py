@@ -1,4 +1,4 @@
-"""What the committed dashboards ask of Prometheus, as plain data: the queries of panels, annotations and variables."""
+"""The queries of the committed dashboards as plain data: those of panels, annotations and variables."""
 
 import json
 import re
@@ -15,7 +15,7 @@ EVERYTHING = {
     "fingerprint": ".+",
     "__rate_interval": "5m",
 }
-"""Every variable that a query may have, and what selects all."""
+"""Every variable of the dashboards, with a value that selects everything."""
 
 LABEL_VALUES = re.compile(r"label_values\((.+), \w+\)")
 QUERY_RESULT = re.compile(r"query_result\((.+)\)")
@@ -23,7 +23,7 @@ QUERY_RESULT = re.compile(r"query_result\((.+)\)")
 
 @dataclass(frozen=True, slots=True)
 class PanelQuery:
-    """One query, and who asks it: the title of a panel, or the name of an annotation or a variable."""
+    """A query, and its place: the title of a panel, or the name of an annotation or a variable."""
 
     dashboard: str
     panel: str
@@ -32,27 +32,27 @@ class PanelQuery:
     instant: bool
 
     def __str__(self) -> str:
-        """As a test is named after it."""
+        """The name of the query in the identifiers of tests."""
         return f"{self.dashboard}: {self.panel}: {self.name}"
 
 
 def dashboards() -> dict[str, dict[str, Any]]:
-    """The committed dashboards by their files' names, as JSON."""
+    """Return the committed dashboards as JSON, by file name."""
     return {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(DASHBOARDS.glob("*.json"))}
 
 
 def panels(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """All panels but the headings of rows."""
+    """Return all panels of a dashboard except the row headings."""
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
 def variables(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Those that Prometheus is asked for."""
+    """Return the variables of a dashboard whose values come from Prometheus."""
     return [variable for variable in dashboard["templating"]["list"] if variable["type"] == "query"]
 
 
 def queries(values: Mapping[str, str] = EVERYTHING) -> list[PanelQuery]:
-    """All queries of all dashboards, with these values for the variables, which are patterns; KeyError for another."""
+    """Return all queries of all dashboards with these patterns as variables' values. Raises KeyError for others."""
     return [query for dashboard in dashboards().values() for query in _queries(dashboard, values)]
 
 
@@ -72,7 +72,7 @@ def _queries(dashboard: Mapping[str, Any], values: Mapping[str, str]) -> Iterato
 
 
 def asked_by(query: str) -> str:
-    """The expression in a variable's query: one that must have a result for the variable to have values."""
+    """Return the expression inside a variable's query; the variable has values if the expression has a result."""
     found = LABEL_VALUES.fullmatch(query) or QUERY_RESULT.fullmatch(query)
     if found is None:
         raise ValueError(f"a variable asks for {query!r}, which is neither label_values() nor query_result()")
@@ -80,5 +80,5 @@ def asked_by(query: str) -> str:
 
 
 def replaced(expression: str, values: Mapping[str, str]) -> str:
-    """The expression, with each of Grafana's variables replaced."""
+    """Return the expression with each of Grafana's variables replaced by its value."""
     return re.sub(r"\$(\w+)", lambda found: values[found[1]], expression)

@@ -1,4 +1,4 @@
-"""A running process from outside: what it has open, its memory, what it complained of, and whom it started."""
+"""A running process from outside: its sockets, its memory, its logged errors, and its child processes."""
 
 import os
 import re
@@ -13,38 +13,38 @@ from lab.exporter import Exporter
 
 
 class Running(Protocol):
-    """Whatever is a process."""
+    """Anything that has a process."""
 
     @property
     def process(self) -> subprocess.Popen[Any]:
-        """Which one."""
+        """The process."""
         ...
 
 
 def errors(running: Exporter) -> list[str]:
-    """What went wrong, as its log says."""
+    """Return the errors that the exporter has logged."""
     return [line for line in running.log if "level=error" in line or "Traceback" in line]
 
 
 def sockets(running: Running) -> int:
-    """How many it has."""
+    """Return the number of open sockets of a process."""
     folder = f"/proc/{running.process.pid}/fd"
     found = 0
-    for name in os.listdir(folder):  # noqa: PTH208 - some are gone before they are looked at
+    for name in os.listdir(folder):  # noqa: PTH208 - an entry can vanish before readlink()
         with suppress(FileNotFoundError):
             found += os.readlink(f"{folder}/{name}").startswith("socket:")  # noqa: PTH115 - likewise
     return found
 
 
 def memory(running: Running, field: str = "VmRSS") -> float:
-    """Its memory in megabytes: now, or with VmHWM at most."""
+    """Return the resident memory of a process in megabytes; with VmHWM, its peak."""
     status = Path(f"/proc/{running.process.pid}/status").read_text()
     [line] = [line for line in status.splitlines() if line.startswith(f"{field}:")]
     return int(line.split()[1]) / 1024
 
 
 def sleeps(running: Running) -> dict[int, int]:
-    """How often each thread has given its CPU back by itself: proc(5), voluntary_ctxt_switches."""
+    """Return the voluntary context switches of each thread: proc(5), voluntary_ctxt_switches."""
     found = {}
     for thread in Path(f"/proc/{running.process.pid}/task").iterdir():
         match = re.search(r"^voluntary_ctxt_switches:\s+([0-9]+)$", (thread / "status").read_text(), re.MULTILINE)
@@ -54,7 +54,7 @@ def sleeps(running: Running) -> dict[int, int]:
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for what nothing announces."""
+    """Poll until a condition is true. Fails after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"not within {seconds} s"
@@ -62,7 +62,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
 
 
 def parents() -> dict[int, int]:
-    """The parent of each process that is not over: proc(5), stat. One that only waits to be buried is."""
+    """Return the parent of each live process: proc(5), stat. Zombies are left out."""
     found = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -73,7 +73,7 @@ def parents() -> dict[int, int]:
 
 
 def descendants(process: int) -> set[int]:
-    """Those that a process has started, and those that they have."""
+    """Return the children of a process, their children, and so on."""
     found, new, known = set[int](), {process}, parents()
     while new:
         new = {child for child, parent in known.items() if parent in new}

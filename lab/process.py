@@ -1,4 +1,4 @@
-"""A program in a process of its own, and what it has logged so far."""
+"""A program in a child process, and the lines that it has logged so far."""
 
 import os
 import signal
@@ -9,18 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from lab.tree import REPOSITORY
 
 MORTAL = ("setpriv", "--pdeathsig", "KILL")
-"""The beginning of a command line: what follows ends when the one who starts it does, however that ends: prctl(2)."""
+"""The start of a command line: the program after it is killed when its parent dies, however that happens: prctl(2)."""
 
 STOP_SECONDS = 20
-"""How long a process may take to end."""
+"""How long a process may take to end, in seconds."""
 
 
 class LogError(Exception):
-    """A process did not log what it was to; the message has what it logged instead."""
+    """A process did not log an expected line; the message has what it logged instead."""
 
 
 class Process:
-    """A process in the repository's folder, without standard input, whose standard error is its log."""
+    """A process in the repository's folder, without standard input; its standard error is its log."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Process:
         threading.Thread(target=self._read, daemon=True).start()
 
     def wait_for_log(self, text: str, seconds: float = 10) -> str:
-        """The first line of the log, from the start, that has the text in it. Raises LogError."""
+        """Return the first line of the whole log that contains a text. Raises LogError after ``seconds``."""
         with self._logged:
             found = self._logged.wait_for(
                 lambda: any(text in line for line in self.log) or not self._running(), seconds
@@ -58,13 +58,13 @@ class Process:
             return lines[0]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Its exit code after a signal."""
+        """Send a signal to the process if it is running, and return its exit code."""
         if self._running():
             self.process.send_signal(number)
         return self.process.wait(timeout=STOP_SECONDS)
 
     def when_ended(self, tell: Callable[[], None]) -> None:
-        """Have this called, in another thread, when the process has ended; at once if it has."""
+        """Have ``tell`` called in another thread when the process has ended; call it immediately if it has."""
         with self._logged:
             if not self._over:
                 self._interested.append(tell)

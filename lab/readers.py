@@ -1,4 +1,4 @@
-"""Machines that exist only in a test: leaves as data, readers over them, and a Source whose CPUs may fail or change."""
+"""Simulated machines in memory: leaves as data, Readers of them, and a Source whose CPUs can fail or change."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -6,26 +6,26 @@ from contextlib import AbstractContextManager, nullcontext
 from kvm_exporter.cpuid.registers import BASES, HYPERVISOR_BIT, Reader, Registers
 from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, read_leaves
-from kvm_exporter.kvm.leaves import Hypervisor as Signature
+from kvm_exporter.kvm.leaves import SignatureLeaf as Signature
 from kvm_exporter.kvm.sample import Sample
 
 Rows = Mapping[int, Registers]
-"""What CPUID answers at subleaf 0, by leaf."""
+"""The registers at subleaf 0, by leaf."""
 
 BASE = 0x4000_0000
 ZEROS = Registers(0, 0, 0, 0)
 BARE_METAL = {1: ZEROS}
 INTEL_HIGHEST_BASIC_LEAF = Registers(0x1004, 0x12C0, 0x64, 0)
-"""Leaf 0x16 of an i5-10600K: frequencies in MHz, which look like feature bits and nearly like a signature."""
+"""Leaf 0x16 of an i5-10600K: frequencies in MHz that look like feature bits and nearly like a signature."""
 
 
 def leaf_1(*, hypervisor_bit: bool = True) -> Registers:
-    """Leaf 1 with nothing but ECX bit 31 in it."""
+    """Return a leaf 1 in which only ECX bit 31 can be set."""
     return Registers(0, 0, HYPERVISOR_BIT if hypervisor_bit else 0, 0)
 
 
 def signature_leaf(signature: bytes, max_leaf: int) -> Registers:
-    """A leaf 0x40000N00: the highest leaf in EAX, twelve bytes in EBX, ECX and EDX."""
+    """Return a leaf 0x40000N00: the highest leaf in EAX, twelve bytes in EBX, ECX and EDX."""
     ebx, ecx, edx = (int.from_bytes(signature[start : start + 4], "little") for start in (0, 4, 8))
     return Registers(max_leaf, ebx, ecx, edx)
 
@@ -33,7 +33,7 @@ def signature_leaf(signature: bytes, max_leaf: int) -> Registers:
 def kvm_rows(
     eax: int, edx: int = 0, *, base: int = BASE, max_leaf: int | None = None, timing: Registers | None = None
 ) -> dict[int, Registers]:
-    """A guest's leaf 1 and KVM's leaves at a base; the highest leaf is the last one given, unless told otherwise."""
+    """Return leaf 1 and KVM's leaves at a base; the default of ``max_leaf`` is the last leaf given."""
     rows = {1: leaf_1(), base + 1: Registers(eax, 0, 0, edx)}
     if timing is not None:
         rows[base + 0x10] = timing
@@ -41,17 +41,17 @@ def kvm_rows(
 
 
 def reader(rows: Rows) -> Reader:
-    """Answers as an AMD CPU does: zeros where there is no row."""
+    """Return a Reader that answers like an AMD CPU: zeros where there is no row."""
     return lambda leaf, _: rows.get(leaf, ZEROS)
 
 
 def intel_reader(rows: Rows, highest_basic: Registers = INTEL_HIGHEST_BASIC_LEAF) -> Reader:
-    """Answers as an Intel CPU does: the highest basic leaf where there is no row, and above a highest leaf."""
+    """Return a Reader that answers like an Intel CPU: the highest basic leaf where there is no row or no such leaf."""
     return lambda leaf, _: rows.get(leaf, highest_basic) if _is_there(rows, leaf) else highest_basic
 
 
 def strict_reader(rows: Rows, asked: list[int] | None = None) -> Reader:
-    """Answers as an AMD CPU does, and fails the test that asks for a leaf above the highest; notes what was asked."""
+    """Return a Reader like an AMD CPU's that fails above the highest leaf; it appends each leaf to ``asked``."""
 
     def read(leaf: int, subleaf: int) -> Registers:
         assert _is_there(rows, leaf), f"leaf {leaf:#010x} is not to be read here"
@@ -64,19 +64,19 @@ def strict_reader(rows: Rows, asked: list[int] | None = None) -> Reader:
 
 
 def _is_there(rows: Rows, leaf: int) -> bool:
-    """Whether nothing forbids to read a leaf: it is a basic one, a base, or up to the highest leaf of its base."""
+    """Return whether a leaf may be read: a basic leaf, a base, or a leaf up to the highest one of its base."""
     base = leaf & ~0xFF
     if leaf < BASE or leaf in BASES:
         return True
     if base not in rows:
         return False
-    # Old KVM hosts say 0 and have the feature leaf; of other hypervisors 0 tells nothing.
+    # Old KVM hosts report 0 and have the feature leaf; from other hypervisors a 0 means nothing.
     is_kvm = rows[base][1:] == signature_leaf(KVM_SIGNATURE, 0)[1:]
     return leaf <= (rows[base].eax or base + is_kvm)
 
 
 def failing_reader(why: str) -> Reader:
-    """A CPU that can be reached, but not read."""
+    """Return the Reader of a CPU that can be reached, but not read."""
 
     def read(leaf: int, subleaf: int) -> Registers:
         del leaf, subleaf
@@ -86,10 +86,10 @@ def failing_reader(why: str) -> Reader:
 
 
 class Machine:
-    """A Source of readers by CPU, which tests may exchange while it is read; it notes which CPUs were visited.
+    """A Source of Readers by CPU, which a test may replace between reads; it notes the CPUs that were visited.
 
-    A string in place of a Reader is the reason why the CPU cannot be reached. Unpinned reads are those of ``home``,
-    or of the CPU with the lowest number.
+    A string in place of a Reader is the reason why the CPU cannot be reached. Unpinned reads use ``home``, or the CPU
+    with the lowest number.
     """
 
     def __init__(
@@ -99,29 +99,29 @@ class Machine:
         self.isolated_cpus = frozenset(isolated)
         self.home = home
         self.visits: list[int] = []
-        #: Called before each visit with the number of visits so far.
+        #: Called before each visit with the number of earlier visits.
         self.before_visit: Callable[[int], None] = lambda _: None
 
     def online(self) -> tuple[int, ...]:
-        """The CPUs, ascending."""
+        """Return the CPUs in ascending order."""
         return tuple(sorted(self.cpus))
 
     def isolated(self) -> frozenset[int]:
-        """The CPUs that are better left alone."""
+        """Return the isolated CPUs."""
         return self.isolated_cpus
 
     def reading(self) -> AbstractContextManager[None]:
-        """Nothing to prepare."""
+        """Return an empty context: nothing has to be prepared."""
         return nullcontext()
 
     def anywhere(self, leaf: int, subleaf: int) -> Registers:
-        """Read where the thread is."""
+        """Read a leaf without pinning the thread."""
         home = self.home or self.cpus[min(self.cpus)]
         assert callable(home)
         return home(leaf, subleaf)
 
     def on(self, cpu: int) -> Reader:
-        """The Reader of a CPU."""
+        """Return the Reader of a CPU, and note the visit."""
         self.before_visit(len(self.visits))
         self.visits.append(cpu)
         reader_or_reason = self.cpus[cpu]
@@ -131,13 +131,13 @@ class Machine:
 
 
 def guest(eax: int, edx: int = 0, *, base: int = BASE, max_leaf: int | None = None) -> Leaves:
-    """The leaves of a CPU under KVM, found where kvm_rows() puts them."""
+    """Return the leaves of a CPU under KVM, decoded from kvm_rows()."""
     rows = kvm_rows(eax, edx, base=base, max_leaf=max_leaf)
     return read_leaves(reader(rows), [Signature(base, KVM_SIGNATURE, 0)])
 
 
 def kvm_of(leaves: Leaves) -> Kvm:
-    """What KVM offers there, where a test knows that it is there."""
+    """Return KVM's part of leaves that contain KVM."""
     assert leaves.kvm is not None
     return leaves.kvm
 
@@ -150,7 +150,7 @@ def sample_of(
     skipped: Iterable[int] = (),
     failed: Mapping[int, str] | None = None,
 ) -> Sample:
-    """A sample of 1 January 2024 that took a quarter of a second; the unpinned read is that of the lowest CPU."""
+    """Return a sample of 1 January 2024 that took 0.25 s; the unpinned read is that of the lowest CPU by default."""
     return Sample(
         anywhere=anywhere or sampled[min(sampled)],
         sampled=sampled,

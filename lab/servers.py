@@ -13,35 +13,35 @@ from lab.tools import MissingToolError
 from lab.tree import DASHBOARDS, REPOSITORY
 
 TOOLS = REPOSITORY / "build" / "tools"
-"""Where scripts/monitoring-tools unpacks Prometheus and Alertmanager."""
+"""The folder into which scripts/monitoring-tools unpacks Prometheus and Alertmanager."""
 
 RELEASES = ("bookworm", "sid")
-"""Debian 12, and the newest."""
+"""Debian 12, and the newest release."""
 
 JOB = "kvm"
 
 START_SECONDS = 20
 
 _EXAMPLE_URL = "http://127.0.0.1:9095"
-"""Where dashboards/alertmanager.example.yaml sends messages."""
+"""The URL to which dashboards/alertmanager.example.yaml sends messages."""
 
 _INSIDE = ("unshare", "--map-root-user", "--mount", "sh", "-c", 'mount --bind "$0" /usr/share && exec "$@"')
-"""Both look in /usr/share for templates and pages, where only installed ones have them; root is not needed for it."""
+"""Both servers need templates and pages in /usr/share; a mount namespace puts them there without root."""
 
 _LISTENING = re.compile(r"address=(127\.0\.0\.1:\d+)")
 _READY = {"prometheus": "ready to receive web requests", "prometheus-alertmanager": "Listening on"}
-"""What a server logs when it can be asked."""
+"""The line that each server logs when it is ready for requests."""
 
 
 class Server(NamedTuple):
-    """One that can be asked: ``address`` is host:port."""
+    """A running server; ``address`` is host:port."""
 
     process: Process
     address: str
 
 
 def tool(release: str, name: str) -> Path:
-    """One of the programs that scripts/monitoring-tools unpacks. Raises MissingToolError."""
+    """Return the path of a program that scripts/monitoring-tools has unpacked. Raises MissingToolError."""
     path = TOOLS / release / "usr" / "bin" / name
     if not path.exists():
         raise MissingToolError(f"{path} is missing; run scripts/monitoring-tools {TOOLS.relative_to(REPOSITORY)}")
@@ -49,7 +49,7 @@ def tool(release: str, name: str) -> Path:
 
 
 def start(release: str, name: str, *flags: str) -> Server:
-    """A server on a free port. Raises MissingToolError, LogError."""
+    """Start a server on a free port. Raises MissingToolError, LogError."""
     program = tool(release, name)
     share = program.parents[1] / "share"
     command = [*_INSIDE, str(share), *MORTAL, str(program), *flags, "--web.listen-address=127.0.0.1:0"]
@@ -66,7 +66,7 @@ def start(release: str, name: str, *flags: str) -> Server:
 
 
 def start_alertmanager(release: str, folder: Path, url: str, pace: float) -> Server:
-    """One that is configured as the example is, waits apart, and sends its messages below a URL."""
+    """Start an Alertmanager as in the example, with waits divided by ``pace``; it sends its messages to ``url``."""
     folder.mkdir()
     example = (DASHBOARDS / "alertmanager.example.yaml").read_text(encoding="utf-8")
     configuration = folder / "alertmanager.yaml"
@@ -76,7 +76,10 @@ def start_alertmanager(release: str, folder: Path, url: str, pace: float) -> Ser
 
 
 def start_prometheus(release: str, folder: Path, machines: Mapping[str, str], alertmanager: str, pace: float) -> Server:
-    """One that scrapes machines, addresses by instance, every second, and knows all rules and alerts, waits apart."""
+    """Start a Prometheus with all rules and alerts, waits divided by ``pace``; it scrapes every machine once a second.
+
+    ``machines`` maps instances to addresses.
+    """
     folder.mkdir()
     rules = []
     for name in ("rules.yaml", "alerts.yaml"):

@@ -1,4 +1,4 @@
-"""Programs that are not Python's: found, or named as missing."""
+"""Paths of programs that Python packages do not install."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ class MissingToolError(Exception):
 
 
 def program(name: str) -> str:
-    """The path of a program that Debian's packages install. Raises MissingToolError."""
+    """Return the path of a program from a Debian package. Raises MissingToolError."""
     path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if path is None:
         raise MissingToolError(name)

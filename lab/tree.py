@@ -1,4 +1,4 @@
-"""This repository's folders."""
+"""The folders of this repository."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ DASHBOARDS = REPOSITORY / "dashboards"
 UNITS = REPOSITORY / "packaging" / "systemd"
 
 DUMPS = tuple(sorted((REPOSITORY / "lab" / "dumps").glob("*.txt")))
-"""Dumps of machines, sorted by name; README.md beside them says where each comes from."""
+"""The dumps of machines, sorted by name; README.md in their folder lists their origins."""
 
 
 def dump(name: str) -> Path:
-    """The dump with a name, without its ``.txt``."""
+    """Return the path of a dump, given its name without ``.txt``."""
     return REPOSITORY / "lab" / "dumps" / f"{name}.txt"

@@ -1,4 +1,4 @@
-"""Where Alertmanager sends its messages."""
+"""A receiver of Alertmanager's messages."""
 
 import json
 import threading
@@ -9,24 +9,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Message = dict[str, Any]
-"""As Alertmanager's webhook_config has it: ``receiver``, ``status``, ``alerts``."""
+"""The JSON of Alertmanager's webhook_config: ``receiver``, ``status``, ``alerts``."""
 
 
 @contextmanager
 def webhook(receive: Callable[[Message], None]) -> Iterator[str]:
-    """A URL on the loopback; what is sent there is received, in a thread of its own."""
+    """Yield a URL on the loopback; ``receive`` is called in another thread with each message that is sent to it."""
 
     class Receiver(BaseHTTPRequestHandler):
-        """Takes a message."""
+        """The handler of one message."""
 
         def do_POST(self) -> None:
-            """Hand it on."""
+            """Pass the message to ``receive``, and answer 200."""
             receive(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(HTTPStatus.OK)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
         thread = threading.Thread(target=server.serve_forever)

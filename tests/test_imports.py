@@ -1,4 +1,4 @@
-"""Imports go down the rooms and never up, and each outside library has one importer: read from the source itself."""
+"""The import rules of the package, checked on the source: imports go down the rooms; one importer for each library."""
 
 import ast
 from pathlib import Path
@@ -20,13 +20,13 @@ ALLOWED = {
     "kvm": {"cpuid.registers", "cpuid.cpulist"},
     "cpuid": set(),
 }
-"""What a room imports of other rooms: whole rooms, or single modules."""
+"""What each room may import from other rooms: whole rooms, or single modules."""
 
 EVERYBODY = {"kvm_exporter", "errors", "_revision"}
-"""What any room may import: the package's version, its errors, the revision that was built."""
+"""What every room may import: the package's version, its errors, the revision that was built."""
 
 PURE = {"kvm", "cpuid.registers", "cpuid.cpulist", "cpuid.dump", "collector.in_use"}
-"""Rooms and modules that run on any machine and do no I/O, not even through what they import."""
+"""Rooms and modules without I/O, including everything that they import."""
 
 EFFECTS = {"asyncio", "os", "prometheus_client", "socket", "ssl", "subprocess", "systemd", "threading", "yaml"}
 
@@ -39,18 +39,18 @@ ONLY_IMPORTER = {
     "yaml": {"config.schema"},
     "bcrypt": {"web.credentials"},
 }
-"""What only these modules import."""
+"""The only modules that may import each of these."""
 
 
 def room_of(module: str) -> str:
-    """The folder of a module; of one at the package's top, the module itself."""
+    """Return the folder of a module, or the module itself if it is at the top of the package."""
     return module.partition(".")[0]
 
 
 def imports_of(path: Path, *, run: bool = True) -> set[str]:
-    """Every module that a file imports, anywhere in it, by its full name; of ``from a import b``, also ``a.b``.
+    """Return the full name of every module that a file imports anywhere; for ``from a import b``, also ``a.b``.
 
-    With ``run``, without what is imported under TYPE_CHECKING alone.
+    With ``run``, imports under TYPE_CHECKING are left out.
     """
     found: set[str] = set()
     todo: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
@@ -68,19 +68,19 @@ def imports_of(path: Path, *, run: bool = True) -> set[str]:
 
 
 def ours(path: Path, *, run: bool = True) -> set[str]:
-    """The modules of the package that a file imports, without the package's name."""
+    """Return the modules of the package that a file imports, without the package's name."""
     return {name.removeprefix("kvm_exporter.") for name in imports_of(path, run=run)} & MODULES.keys()
 
 
 def test_every_room_is_known() -> None:
-    """A new folder has to say what it imports."""
+    """Every folder of the package has an entry in ALLOWED."""
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders == ALLOWED.keys()
 
 
 @pytest.mark.parametrize("module", sorted(module for module in MODULES if room_of(module) in ALLOWED))
 def test_imports_go_down(module: str) -> None:
-    """A room imports the rooms that ALLOWED names, its own modules, and what everybody may."""
+    """A module imports only its own room, what ALLOWED lists for the room, and EVERYBODY."""
     room = room_of(module)
     for imported in ours(MODULES[module], run=False):
         allowed = ALLOWED[room] | EVERYBODY | {room}
@@ -88,7 +88,7 @@ def test_imports_go_down(module: str) -> None:
 
 
 def test_no_cycles() -> None:
-    """Modules can be put in a row in which each imports only earlier ones."""
+    """The modules can be ordered so that each imports only earlier ones."""
     left = {name: ours(path) - {name} for name, path in MODULES.items()}
     while left:
         free = {name for name, needs in left.items() if not needs & left.keys()}
@@ -99,7 +99,7 @@ def test_no_cycles() -> None:
 
 @pytest.mark.parametrize("module", sorted(module for module in MODULES if {module, room_of(module)} & PURE))
 def test_pure_modules_have_no_effects(module: str) -> None:
-    """They import no library that does I/O, not even through others of ours."""
+    """Pure modules import no library that does I/O, neither directly nor through other modules of the package."""
     seen, todo = set[str](), {module}
     while todo:
         name = todo.pop()
@@ -110,7 +110,7 @@ def test_pure_modules_have_no_effects(module: str) -> None:
 
 @pytest.mark.parametrize("target", sorted(ONLY_IMPORTER))
 def test_one_importer_for_each_outside_thing(target: str) -> None:
-    """One module imports the extension, one systemd, one h11, one yaml, one bcrypt."""
+    """The extension and each outside library are imported by exactly the modules that ONLY_IMPORTER lists."""
     importers = {
         name
         for name, path in MODULES.items()
@@ -120,7 +120,7 @@ def test_one_importer_for_each_outside_thing(target: str) -> None:
 
 
 def test_prometheus_client_is_for_metrics() -> None:
-    """Families and text: only metrics/ makes them."""
+    """prometheus_client is imported in metrics/ only."""
     importers = {
         room_of(name)
         for name, path in MODULES.items()
@@ -130,14 +130,14 @@ def test_prometheus_client_is_for_metrics() -> None:
 
 
 def test_the_package_imports_nothing_of_the_lab() -> None:
-    """What is installed needs neither lab/ nor the tests."""
+    """The package imports neither lab/ nor the demonstration nor the tests nor the benchmarks."""
     for name, path in MODULES.items():
         roots = {found.partition(".")[0] for found in imports_of(path, run=False)}
         assert not roots & {"lab", "demo", "tests", "benchmarks"}, name
 
 
 def test_the_lab_imports_none_of_its_users() -> None:
-    """The demonstration, the tests and the benchmarks import lab/, which imports none of them."""
+    """lab/ imports neither the demonstration nor the tests nor the benchmarks."""
     for path in (PACKAGE.parent / "lab").rglob("*.py"):
         roots = {found.partition(".")[0] for found in imports_of(path, run=False)}
         assert not roots & {"demo", "tests", "benchmarks"}, path

@@ -11,11 +11,11 @@ from kvm_exporter.app import daemon, log
 from kvm_exporter.app.console import sample_of_dump, tell, write
 from kvm_exporter.app.flags import DEFAULT_ADDRESS
 from kvm_exporter.app.systemd import runtime_directory
-from kvm_exporter.collector.boot import ReferenceKeeper, read_boot_id
+from kvm_exporter.collector.boot import BootReferenceKeeper, read_boot_id
 from kvm_exporter.collector.observer import Observation, Observer
 from kvm_exporter.collector.record import record
 from kvm_exporter.collector.sampler import Limits
-from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.collector.worker import Worker
 from kvm_exporter.config.files import write_atomically
 from kvm_exporter.cpuid.dump import format_dump
@@ -65,8 +65,8 @@ def serve(options: argparse.Namespace) -> int:
         exporter_metrics=options.exporter_metrics,
     )
     machine = Machine(Topology())
-    keeper = ReferenceKeeper(runtime_directory(), read_boot_id())
-    observer = Observer(machine, Selection(options.isolated, options.cpus), keeper, host=options.host)
+    keeper = BootReferenceKeeper(runtime_directory(), read_boot_id())
+    observer = Observer(machine, CpuSelection(options.isolated, options.cpus), keeper, host=options.host)
     asyncio.run(daemon.serve(settings, machine, observer.observe, baseline, web_config))
     return 0
 
@@ -131,7 +131,7 @@ def write_textfile(options: argparse.Namespace) -> int:
         raise UsageError(f"{path}: there is no directory {path.parent}; create it, or give node_exporter's own")
     # Of one run alone, "since the first sample of this boot" would say nothing.
     directory = runtime_directory()
-    keeper = ReferenceKeeper(directory, read_boot_id()) if directory is not None else None
+    keeper = BootReferenceKeeper(directory, read_boot_id()) if directory is not None else None
     content = textfile_body(_observe(keeper))
     try:
         write_atomically(path, content)
@@ -140,15 +140,15 @@ def write_textfile(options: argparse.Namespace) -> int:
     return 0
 
 
-def _observe(keeper: ReferenceKeeper | None) -> Observation:
+def _observe(keeper: BootReferenceKeeper | None) -> Observation:
     machine = Machine(Topology())
-    observer = Observer(machine, Selection(), keeper)
+    observer = Observer(machine, CpuSelection(), keeper)
     return _in_worker(machine, lambda: observer.observe(None))
 
 
 def _sample_here() -> Sample:
     machine = Machine(Topology())
-    return _in_worker(machine, lambda: look(machine, Selection(), None))
+    return _in_worker(machine, lambda: sweep(machine, CpuSelection(), None))
 
 
 def _in_worker(machine: Machine, job: Callable[[], T]) -> T:

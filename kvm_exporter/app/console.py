@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.config.files import read_bounded
 from kvm_exporter.cpuid.dump import parse_dump
 from kvm_exporter.errors import InputError, OutputError, named
@@ -21,7 +21,7 @@ def sample_of_dump(name: str) -> Sample:
     with named(name):
         file = _standard_input() if name == "-" else Path(name)
         text = read_bounded(file, MAX_DUMP_BYTES, "the output of cpuid -r", "give a dump's file, or - for stdin")
-        return look(parse_dump(text), Selection(), None)
+        return sweep(parse_dump(text), CpuSelection(), None)
 
 
 def _standard_input() -> BinaryIO:

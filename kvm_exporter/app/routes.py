@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from kvm_exporter.collector.observer import Collected, Observation
-from kvm_exporter.collector.sampler import Record, Sampler
+from kvm_exporter.collector.sampler import Sampler, Tally
 from kvm_exporter.config.files import Reloaded
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.metrics.exporter import (
@@ -51,7 +51,7 @@ class _State(NamedTuple):
     """What the families of a scrape are made of."""
 
     observation: Observation | None
-    tally: Record
+    tally: Tally
     baseline: Baseline | None = None
     collected: Collected | None = None
     reload: Reload | None = None
@@ -108,7 +108,7 @@ class Site:
 
     def _body(self) -> Body:
         """The body for the present state; rendered again if something has changed since the last scrape."""
-        state = _State(self._sampler.last, self._sampler.record, reload=self._settings.reload())
+        state = _State(self._sampler.last, self._sampler.tally, reload=self._settings.reload())
         if self._baseline is not None:
             self._baseline.refresh()
             collected = Collected(self._baseline.success, self._baseline.seconds)
@@ -155,7 +155,7 @@ class Site:
             observation,
             {"Metrics": self._settings.telemetry_path, "Health": HEALTHY_PATH, "Readiness": READY_PATH},
             self._baseline.value if self._baseline is not None else None,
-            success=self._sampler.record.success,
+            success=self._sampler.tally.success,
             age=now - observation.sample.boottime if observation is not None else 0,
         )
         return Response(HTTPStatus.OK, page.encode(), list(HEADERS))

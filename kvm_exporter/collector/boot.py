@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from kvm_exporter.config.files import read_bounded, write_atomically
 from kvm_exporter.errors import InputError
-from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Kvm, Leaves
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf
 from kvm_exporter.kvm.sample import Sample
 
 FILE_NAME = "boot-reference.json"
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class BootReference:
     """The common leaves of the first good sample of a boot."""
 
     leaves: Leaves
@@ -35,7 +35,7 @@ class Reference:
     timestamp: float
 
 
-class ReferenceKeeper:
+class BootReferenceKeeper:
     """Takes the reference at the first sample of a boot, and has the same one ever after.
 
     Without a directory, or where the kernel has no name for the boot, it lives as long as the process does.
@@ -46,14 +46,14 @@ class ReferenceKeeper:
         self._boot_id = boot_id
         self._reference = self._load() if self._path is not None else None
 
-    def reference(self, sample: Sample) -> Reference:
+    def reference(self, sample: Sample) -> BootReference:
         """The reference of this boot, which is this sample if there is none yet."""
         if self._reference is None:
-            self._reference = Reference(sample.common, sample.timestamp)
+            self._reference = BootReference(sample.common, sample.timestamp)
             self._store(self._reference)
         return self._reference
 
-    def _load(self) -> Reference | None:
+    def _load(self) -> BootReference | None:
         assert self._path is not None  # noqa: S101 - asked before
         try:
             text = read_bounded(self._path, _MAX_BYTES, "a boot reference", "let the exporter's user read it")
@@ -63,7 +63,7 @@ class ReferenceKeeper:
                 logger.warning("ignoring unusable boot reference %s (%s); starting a new one", self._path, error)
             return None
 
-    def _store(self, reference: Reference) -> None:
+    def _store(self, reference: BootReference) -> None:
         if self._path is None:
             return
         try:
@@ -72,7 +72,7 @@ class ReferenceKeeper:
             logger.warning("%s cannot be written: %s; the reference ends with this process", self._path, error.strerror)
 
 
-def format_reference(reference: Reference, boot_id: str) -> bytes:
+def format_reference(reference: BootReference, boot_id: str) -> bytes:
     """The text of the file: one JSON object, numbers as numbers, signatures in hexadecimal."""
     leaves, kvm = reference.leaves, reference.leaves.kvm
     value = {
@@ -88,7 +88,7 @@ def format_reference(reference: Reference, boot_id: str) -> bytes:
     return json.dumps(value, indent=2).encode() + b"\n"
 
 
-def parse_reference(text: bytes, boot_id: str) -> Reference:
+def parse_reference(text: bytes, boot_id: str) -> BootReference:
     """The reference in a file's text. Raises InputError if it is damaged, or another boot's."""
     try:
         value = json.loads(text)
@@ -98,12 +98,12 @@ def parse_reference(text: bytes, boot_id: str) -> Reference:
         leaves = Leaves(
             hypervisor_bit=_checked(value["hypervisor_bit"], bool),
             hypervisors=tuple(
-                Hypervisor(_word(found["base"]), _signature(found["signature"]), _word(found["max_leaf"]))
+                SignatureLeaf(_word(found["base"]), _signature(found["signature"]), _word(found["max_leaf"]))
                 for found in _checked(value["hypervisors"], list)
             ),
             kvm=Kvm(_word(kvm["base"]), _word(kvm["eax"]), _word(kvm["edx"])) if kvm is not None else None,
         )
-        return Reference(leaves, _time(value["timestamp"]))
+        return BootReference(leaves, _time(value["timestamp"]))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(f"it is damaged: {type(error).__name__} {error}") from error
 

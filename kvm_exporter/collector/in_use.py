@@ -14,7 +14,7 @@ from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Leaves
 KVM_CLOCK = "kvm-clock"
 
 
-class Sign(NamedTuple):
+class EnablementRule(NamedTuple):
     """Evidence that a feature is enabled."""
 
     feature: str
@@ -36,24 +36,26 @@ def _has_page_ready_interrupts(evidence: Evidence, boot: Leaves) -> bool:
     return alone and bool(evidence.hypervisor_interrupts)
 
 
-SIGNS = (
+ENABLEMENT_RULES = (
     # kvmclock_init(): the new MSRs where they are offered, else the old ones.
-    Sign("clocksource2", lambda evidence, boot: _has_kvmclock(evidence) and _offered(boot, "clocksource2")),
-    Sign(
+    EnablementRule("clocksource2", lambda evidence, boot: _has_kvmclock(evidence) and _offered(boot, "clocksource2")),
+    EnablementRule(
         "clocksource",
         lambda evidence, boot: (
             _has_kvmclock(evidence) and _offered(boot, "clocksource") and not _offered(boot, "clocksource2")
         ),
     ),
     # kvm_register_steal_time(): without it the column stays 0, as it does on a host with time to spare.
-    Sign("steal_time", lambda evidence, _: bool(evidence.steal_ticks)),
+    EnablementRule("steal_time", lambda evidence, _: bool(evidence.steal_ticks)),
     # sysvec_kvm_asyncpf_interrupt() counts in HYP; kvm_guest_cpu_init() enables both together.
-    Sign("async_pf_int", _has_page_ready_interrupts),
-    Sign("async_pf", lambda evidence, boot: _has_page_ready_interrupts(evidence, boot) and _offered(boot, "async_pf")),
+    EnablementRule("async_pf_int", _has_page_ready_interrupts),
+    EnablementRule(
+        "async_pf", lambda evidence, boot: _has_page_ready_interrupts(evidence, boot) and _offered(boot, "async_pf")
+    ),
     # paravirt_set_cap() shows the flag once kvm_spinlock_init() has replaced the native unlock.
-    Sign("pv_unhalt", lambda evidence, _: "pvunlock" in (evidence.cpu_flags or ())),
+    EnablementRule("pv_unhalt", lambda evidence, _: "pvunlock" in (evidence.cpu_flags or ())),
     # arch_haltpoll_enable() writes MSR 0x4b564d05 if the bit is there; the driver can be forced without it.
-    Sign(
+    EnablementRule(
         "poll_control",
         lambda evidence, boot: evidence.cpuidle_driver == "haltpoll" and _offered(boot, "poll_control"),
     ),
@@ -95,7 +97,7 @@ def features_in_use(evidence: Evidence, boot: Leaves) -> dict[Feature, bool]:
     # The kernel takes ``_`` and ``-`` in the name of a switch for the same.
     switches = {word.replace("_", "-") for word in evidence.command_line or ()}
     known = {feature_named(name): False for switch in SWITCHES.keys() & switches for name in SWITCHES[switch]}
-    known.update({feature_named(sign.feature): True for sign in SIGNS if sign.seen(evidence, boot)})
+    known.update({feature_named(sign.feature): True for sign in ENABLEMENT_RULES if sign.seen(evidence, boot)})
     return dict(sorted(known.items()))
 
 

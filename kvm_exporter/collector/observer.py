@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from kvm_exporter.collector.boot import Reference, ReferenceKeeper
+from kvm_exporter.collector.boot import BootReference, BootReferenceKeeper
 from kvm_exporter.collector.guest import read_evidence
 from kvm_exporter.collector.host import host_features, supported_features
 from kvm_exporter.collector.in_use import features_in_use, kvmclock_is_current
-from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.registers import Registers, Source
 from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.drift import features_set
@@ -37,7 +37,7 @@ class Observation:
     """All that the metrics of the machine are made of, the baseline aside. A dump gives a sample alone."""
 
     sample: Sample
-    reference: Reference | None = None
+    reference: BootReference | None = None
     #: What the guest kernel has enabled, and what it was told not to; see in_use.py.
     in_use: Mapping[Feature, bool] = field(default_factory=dict)
     kvmclock_is_current: bool | None = None
@@ -58,8 +58,8 @@ class Observer:
     def __init__(
         self,
         source: Source,
-        selection: Selection,
-        keeper: ReferenceKeeper | None,
+        selection: CpuSelection,
+        keeper: BootReferenceKeeper | None,
         *,
         host: bool = True,
         root: Path = Path("/"),
@@ -73,7 +73,7 @@ class Observer:
 
     def observe(self, last: Sample | None) -> Observation:
         """Look now. Raises ReadError if nothing of CPUID can be read; all else is left out where it cannot be had."""
-        sample = look(self._source, self._selection, last)
+        sample = sweep(self._source, self._selection, last)
         reference = self._keeper.reference(sample) if self._keeper is not None else None
         evidence, guest = _timed(lambda: read_evidence(self._root))
         boot = reference.leaves if reference is not None else sample.common

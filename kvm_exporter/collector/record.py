@@ -3,7 +3,7 @@
 from kvm_exporter.cpuid.dump import Dump
 from kvm_exporter.cpuid.registers import BASES, Reader, Registers, Source
 from kvm_exporter.errors import ReadError
-from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, find_hypervisors, has_hypervisor
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, SignatureLeaf, find_hypervisors, has_hypervisor
 
 
 def record(source: Source) -> tuple[Dump, dict[int, str]]:
@@ -34,7 +34,7 @@ def _rows(read: Reader) -> dict[tuple[int, int], Registers]:
     return {(leaf, 0): read(leaf, 0) for leaf in sorted(leaves)}
 
 
-def _last_leaf(hypervisor: Hypervisor) -> int:
+def _last_leaf(hypervisor: SignatureLeaf) -> int:
     """The highest leaf to record: never above the one that the signature leaf names, nor in the next base.
 
     Where it names none, old KVM hosts have the feature leaf all the same, and of others nothing is known.

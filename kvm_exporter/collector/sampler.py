@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeVar
 
 from kvm_exporter.collector.observer import Observation
-from kvm_exporter.collector.worker import Holdup, Worker
+from kvm_exporter.collector.worker import Interruptible, Worker
 from kvm_exporter.cpuid.registers import Source
 from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.drift import agree
@@ -28,7 +28,7 @@ Published = Callable[[Observation | None, Observation], None]
 logger = logging.getLogger(__name__)
 
 
-class LiveSource(Source, Holdup, Protocol):
+class LiveSource(Source, Interruptible, Protocol):
     """A Source that may get stuck on a CPU, and can be helped."""
 
 
@@ -42,7 +42,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class Tally:
     """What came of the attempts so far."""
 
     success: bool = False
@@ -71,7 +71,7 @@ class Sampler:
     ) -> None:
         self.limits = limits
         self.last: Observation | None = None
-        self.record = Record()
+        self.tally = Tally()
         self._source = source
         self._observe = observe
         self._published = published or _nobody
@@ -119,7 +119,7 @@ class Sampler:
         return "age" if 0 < self.limits.max_age < age else None
 
     def _begin(self, reason: Reason) -> _Attempt:
-        self.record = replace(self.record, samples=_one_more(self.record.samples, reason))
+        self.tally = replace(self.tally, samples=_one_more(self.tally.samples, reason))
         last = self.last.sample if self.last is not None else None
         future = self._worker.submit(lambda: self._observe(last))
         attempt = _Attempt(future, self._online_now(), time.monotonic())
@@ -159,11 +159,11 @@ class Sampler:
         self.last, self._online = now, attempt.online
         self._complain("")
         changed = before is not None and not agree(before.sample, now.sample)
-        self.record = replace(self.record, success=True, changes=self.record.changes + changed)
+        self.tally = replace(self.tally, success=True, changes=self.tally.changes + changed)
         self._published(before, now)
 
     def _fail(self, cause: Cause, why: str, error: BaseException | None = None) -> None:
-        self.record = replace(self.record, success=False, failures=_one_more(self.record.failures, cause))
+        self.tally = replace(self.tally, success=False, failures=_one_more(self.tally.failures, cause))
         # What is no ReadError is a mistake of ours: its traceback is wanted.
         self._complain(why, None if isinstance(error, ReadError) else error)
 

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from kvm_exporter.cpuid.registers import Source
 from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.drift import agree
-from kvm_exporter.kvm.leaves import Leaves, find_hypervisors, read_leaves, survey
+from kvm_exporter.kvm.leaves import Leaves, find_hypervisors, read_cpu, read_leaves
 from kvm_exporter.kvm.sample import Sample
 
 Isolated = Literal["once", "always", "never"]
@@ -19,7 +19,7 @@ ISOLATED: tuple[Isolated, ...] = get_args(Isolated)
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class CpuSelection:
     """Which CPUs to visit."""
 
     #: Isolated CPUs: at the start and when another CPU's leaves change, each time, or not at all.
@@ -28,21 +28,21 @@ class Selection:
     cpus: frozenset[int] | None = None
 
 
-def look(source: Source, selection: Selection, last: Sample | None) -> Sample:
+def sweep(source: Source, selection: CpuSelection, last: Sample | None) -> Sample:
     """A sample to publish.
 
     One that differs from the last, or whose CPUs differ, is taken again, and only the second counts: a machine that
     migrates in the middle of a sweep has CPUs that differ, but not a moment later. Raises ReadError if nothing can be
     read at all; CPUs that cannot be read are part of the sample.
     """
-    first = sweep(source, selection, last)
+    first = sweep_once(source, selection, last)
     changed = last is not None and not agree(last, first)
     if not changed and not first.divergent:
         return first
-    return sweep(source, selection, None if changed else last)
+    return sweep_once(source, selection, None if changed else last)
 
 
-def sweep(source: Source, selection: Selection, last: Sample | None) -> Sample:
+def sweep_once(source: Source, selection: CpuSelection, last: Sample | None) -> Sample:
     """One look at every CPU that the selection says to visit. Raises ReadError if nothing can be read at all."""
     timestamp, boottime = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
     plan = _plan(source, selection, last)
@@ -53,7 +53,7 @@ def sweep(source: Source, selection: Selection, last: Sample | None) -> Sample:
         anywhere = read_leaves(source.anywhere, bases)
         for cpu in plan.visit:
             try:
-                leaves = survey(source.on(cpu), bases)
+                leaves = read_cpu(source.on(cpu), bases)
             except ReadError as error:
                 failed[cpu] = str(error)
             else:
@@ -72,7 +72,7 @@ class _Plan:
     skipped: frozenset[int]
 
 
-def _plan(source: Source, selection: Selection, last: Sample | None) -> _Plan:
+def _plan(source: Source, selection: CpuSelection, last: Sample | None) -> _Plan:
     online = frozenset(source.online())
     wanted = online if selection.cpus is None else online & selection.cpus
     isolated = source.isolated() & wanted if selection.isolated != "always" else frozenset()

@@ -14,7 +14,7 @@ VISIT_CHECK_SECONDS = 0.25
 T = TypeVar("T")
 
 
-class Holdup(Protocol):
+class Interruptible(Protocol):
     """Something that a job may get stuck in."""
 
     @property
@@ -22,7 +22,7 @@ class Holdup(Protocol):
         """The visit to a CPU that goes on now; another object at each CPU."""
         ...
 
-    def give_up(self) -> None:
+    def unstick(self) -> None:
         """From another thread: end that visit."""
         ...
 
@@ -34,7 +34,7 @@ class Worker:
     real-time task holds may never come back. Raises UnavailableError where there may be no more threads.
     """
 
-    def __init__(self, holdup: Holdup) -> None:
+    def __init__(self, holdup: Interruptible) -> None:
         self._holdup = holdup
         self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
         try:
@@ -70,7 +70,7 @@ class Worker:
         while True:
             visit = self._holdup.visit
             if visit is not None and visit is before:
-                self._holdup.give_up()
+                self._holdup.unstick()
             before = visit
             await asyncio.sleep(VISIT_CHECK_SECONDS)
 

@@ -26,15 +26,15 @@ _PIN_REASONS = {
 
 
 class Machine:
-    """The CPUs of this machine. One thread at a time reads; any other may look at ``visit`` and call give_up()."""
+    """The CPUs of this machine. One thread at a time reads; any other may look at ``visit`` and call unstick()."""
 
     def __init__(self, topology: Topology) -> None:
         self.online = topology.online
         self.isolated = topology.isolated
         #: The visit to a CPU that goes on now; another object at each CPU.
-        self.visit: Visit | None = None
+        self.visit: PinnedReader | None = None
         #: Executes CPUID wherever the thread is.
-        self.anywhere = Anywhere()
+        self.anywhere = UnpinnedReader()
         self._thread = 0
         self._home = b""
 
@@ -62,11 +62,11 @@ class Machine:
 
         Raises ReadError, as the Reader does, if the CPU cannot be reached.
         """
-        self.visit = Visit(cpu)
+        self.visit = PinnedReader(cpu)
         self.visit.pin()
         return self.visit
 
-    def give_up(self) -> None:
+    def unstick(self) -> None:
         """From another thread: end the visit that goes on by giving the reading thread its CPU mask back.
 
         A thread that waits for a CPU which a real-time task holds never runs there, but the kernel moves it at once.
@@ -77,7 +77,7 @@ class Machine:
             _pin(self._thread, self._home)
 
 
-class Anywhere(BulkReader):
+class UnpinnedReader(BulkReader):
     """A Reader wherever the thread is. Raises ReadError if it moves in the middle every time."""
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Anywhere(BulkReader):
         return [*found, *one_by_one(self, leaves[done:])]
 
 
-class Visit:
+class PinnedReader:
     """A Reader on one CPU. What it raises says why; which CPU it is, its user knows."""
 
     __slots__ = ("_mask", "_out", "cpu", "given_up")

@@ -34,7 +34,7 @@ OTHER_SIGNATURES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Hypervisor:
+class SignatureLeaf:
     """A signature leaf. The highest leaf is not compared: it may change without any offer changing."""
 
     base: int
@@ -76,7 +76,7 @@ class Leaves:
     """What CPUID says of hypervisors on one CPU. Two are equal if leaf 1's bit, bases, signatures and offers are."""
 
     hypervisor_bit: bool
-    hypervisors: tuple[Hypervisor, ...] = ()
+    hypervisors: tuple[SignatureLeaf, ...] = ()
     kvm: Kvm | None = None
 
     def offers(self, feature: Feature) -> bool:
@@ -99,7 +99,7 @@ def has_hypervisor(read: Reader) -> bool:
     return bool(read(1, 0).ecx & HYPERVISOR_BIT)
 
 
-def find_hypervisors(read: Reader) -> tuple[Hypervisor, ...]:
+def find_hypervisors(read: Reader) -> tuple[SignatureLeaf, ...]:
     """Every hypervisor's signature among the 256 bases; none on bare metal, where those leaves mean nothing."""
     if not has_hypervisor(read):
         return ()
@@ -107,7 +107,7 @@ def find_hypervisors(read: Reader) -> tuple[Hypervisor, ...]:
     return tuple(hypervisor for hypervisor in found if hypervisor)
 
 
-def read_leaves(read: Reader, expected: Iterable[Hypervisor]) -> Leaves:
+def read_leaves(read: Reader, expected: Iterable[SignatureLeaf]) -> Leaves:
     """The leaves where ``read`` reads, at bases that are known from find_hypervisors().
 
     A base whose signature differs here counts as absent here. No leaf above a highest leaf is read: an Intel CPU would
@@ -121,7 +121,7 @@ def read_leaves(read: Reader, expected: Iterable[Hypervisor]) -> Leaves:
     return Leaves(hypervisor_bit=True, hypervisors=hypervisors, kvm=_read_kvm(read, kvm) if kvm else None)
 
 
-def survey(read: Reader, known: tuple[Hypervisor, ...]) -> Leaves:
+def read_cpu(read: Reader, known: tuple[SignatureLeaf, ...]) -> Leaves:
     """The leaves where ``read`` reads, without a scan if the bases are those that are known from elsewhere.
 
     If one is not, or the first base holds a signature that is not known, the 256 bases are scanned here as well: what a
@@ -137,7 +137,7 @@ def survey(read: Reader, known: tuple[Hypervisor, ...]) -> Leaves:
     return leaves
 
 
-def _hypervisor(base: int, registers: Registers) -> Hypervisor | None:
+def _hypervisor(base: int, registers: Registers) -> SignatureLeaf | None:
     """The signature in EBX, ECX, EDX, if that is what they hold.
 
     A base that nobody uses answers zeros, or on Intel the highest basic leaf: a signature that is not known by name
@@ -149,11 +149,11 @@ def _hypervisor(base: int, registers: Registers) -> Hypervisor | None:
     signature = _SIGNATURE.pack(*words)
     named = signature == KVM_SIGNATURE or signature in OTHER_SIGNATURES
     if named or base <= eax < base + BASES.step:
-        return Hypervisor(base, signature, eax)
+        return SignatureLeaf(base, signature, eax)
     return None
 
 
-def _read_kvm(read: Reader, kvm: Hypervisor) -> Kvm:
+def _read_kvm(read: Reader, kvm: SignatureLeaf) -> Kvm:
     highest = kvm.max_leaf or kvm.base + 1
     if highest < kvm.base + 1:
         return Kvm(kvm.base, 0, 0, has_leaf=False)

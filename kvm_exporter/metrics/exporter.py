@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from kvm_exporter import __version__
 from kvm_exporter._revision import REVISION
 from kvm_exporter.collector.observer import Collected, Observation
-from kvm_exporter.collector.sampler import Record
+from kvm_exporter.collector.sampler import Tally
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.metrics.exposition import render
 from kvm_exporter.metrics.machine import machine_families, observed_families
@@ -88,12 +88,12 @@ def settings_families(max_age: float) -> Iterator[Metric]:
     )
 
 
-def counter_families(record: Record) -> Iterator[Metric]:
+def counter_families(tally: Tally) -> Iterator[Metric]:
     """What has happened since the start."""
     samples = CounterMetricFamily(
         "kvm_exporter_samples", "Attempts to sample the CPUID leaves, by what made them due.", labels=("reason",)
     )
-    for reason, count in record.samples.items():
+    for reason, count in tally.samples.items():
         samples.add_metric((reason,), count)
     yield samples
     failures = CounterMetricFamily(
@@ -101,13 +101,13 @@ def counter_families(record: Record) -> Iterator[Metric]:
         "Attempts to sample the CPUID leaves that failed or were late.",
         labels=("cause",),
     )
-    for cause, failed in record.failures.items():
+    for cause, failed in tally.failures.items():
         failures.add_metric((cause,), failed)
     yield failures
     yield CounterMetricFamily(
         "kvm_exporter_sample_changes",
         "Published samples that differ from the one before, in what some CPU is offered.",
-        record.changes,
+        tally.changes,
     )
 
 

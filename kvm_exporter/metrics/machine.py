@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 
-from kvm_exporter.collector.boot import Reference
+from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.host import host_features
 from kvm_exporter.collector.observer import Observation, shown_features
 from kvm_exporter.cpuid.registers import Registers
@@ -205,7 +205,7 @@ def _bit_values(feature: Feature) -> tuple[str, ...]:
     return feature_values(feature)[:3]
 
 
-def _boot(sample: Sample, reference: Reference) -> Iterator[Metric]:
+def _boot(sample: Sample, reference: BootReference) -> Iterator[Metric]:
     change = difference(reference.leaves, sample.common)
     yield GaugeMetricFamily(
         "kvm_boot_reference_timestamp_seconds",

@@ -185,7 +185,7 @@ def _columns(observation: Observation) -> Iterator[Column]:
 
     yield Column("Bit", "bit", lambda feature: Cell(f"{feature.register} {feature.bit}"))
     leaf = f"<strong>Offered</strong>: the bit is set in leaf <code>{base + 1:#010x}</code> on most CPUs."
-    yield Column("Offered", "offered", lambda feature: _answer(sample.common.offers(feature)), leaf)
+    yield Column("Offered", "offered", lambda feature: _yes_no(sample.common.offers(feature)), leaf)
     yield Column("CPUs", "cpus", cpus)
     if reference is not None:
         change = difference(reference.leaves, sample.common)
@@ -196,12 +196,12 @@ def _columns(observation: Observation) -> Iterator[Column]:
         yield Column("Since boot", "boot", lambda feature: became.get(feature, Cell("same", "same")))
     if observation.collectors:
         used = "<strong>In use</strong>: the kernel shows that it has enabled it."
-        yield Column("In use", "used", lambda feature: _answer(observation.in_use.get(feature)), used)
+        yield Column("In use", "used", lambda feature: _yes_no(observation.in_use.get(feature)), used)
     if observation.host is not None:
         host = "<strong>Host</strong>: this machine's own KVM can offer it to guests."
-        yield Column("Host", "host", lambda feature: _answer(supported(observation, feature)), host)
+        yield Column("Host", "host", lambda feature: _yes_no(supported(observation, feature)), host)
     yield Column("Meaning", "meaning", lambda feature: Cell(feature.meaning))
 
 
-def _answer(value: bool | None) -> Cell:  # noqa: FBT001 - it is the thing that is written
+def _yes_no(value: bool | None) -> Cell:  # noqa: FBT001 - it is the thing that is written
     return {True: Cell("yes", "yes"), False: Cell("no", "no"), None: Cell("?", "unknown")}[value]

@@ -103,13 +103,13 @@ def _features(observation: Observation) -> Iterator[str]:
     yield f"{'BIT':<7} {'FEATURE':<23} {'OFFERED':<8} {'CPUS':>5}  {more}MEANING"
     for feature in sample.features:
         place = f"{feature.register} {feature.bit}"
-        offered = _answer(sample.common.offers(feature))
+        offered = _yes_no(sample.common.offers(feature))
         used, host = observation.in_use.get(feature), supported(observation, feature)
-        more = f"{_answer(used):<5} {_answer(host):<5}" if live else ""
+        more = f"{_yes_no(used):<5} {_yes_no(host):<5}" if live else ""
         yield f"{place:<7} {feature.name:<23} {offered:<8} {sample.offering(feature):>5}  {more}{feature.meaning}"
 
 
-def _answer(value: bool | None) -> str:  # noqa: FBT001 - it is the thing that is written
+def _yes_no(value: bool | None) -> str:  # noqa: FBT001 - it is the thing that is written
     return {True: "yes", False: "no", None: "?"}[value]
 
 

@@ -87,8 +87,8 @@ class Connection:
             if self._server.admits(self._writer.get_extra_info("ssl_object")):
                 await self._serve()
         except OSError as error:
-            # The peer left, missed a deadline (TimeoutError), or does not speak TLS (SSLError). The traceback's frames hold
-            # the error: a flood of them would take tens of megabytes until a rare garbage collection.
+            # The peer left, missed a deadline (TimeoutError), or does not speak TLS (SSLError). The traceback's frames
+            # hold the error: a flood would take tens of megabytes until a rare garbage collection.
             error.__traceback__ = None
         finally:
             if self._transport is not None:

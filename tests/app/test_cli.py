@@ -1,4 +1,4 @@
-"""The command line: each command's exit code, its data on stdout, its messages on stderr, and no tracebacks."""
+"""kvm_exporter.app.cli: each command's exit code, its output on stdout, its messages on stderr, and no tracebacks."""
 
 import io
 import json
@@ -28,21 +28,21 @@ Captured = pytest.CaptureFixture[str]
 
 
 def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
-    """Run the program as installed."""
+    """Run the program in a child process."""
     return subprocess.run(  # type: ignore[call-overload,no-any-return]
         [*PROGRAM, *arguments], capture_output=True, text=True, timeout=30, check=False, **settings
     )
 
 
 def exit_code(arguments: Sequence[str]) -> object:
-    """What main() ends with, whichever way."""
+    """Return the exit code of main(), whether it returns or raises SystemExit."""
     try:
         return main(arguments)
     except SystemExit as ended:
         return ended.code
 
 
-# What is asked for wrongly.
+# Invalid arguments.
 
 OUTPUTS = "'table', 'json', 'prometheus'"
 COMMANDS = "'serve', 'show', 'decode', 'baseline', 'check', 'compare', 'dump', 'textfile'"
@@ -100,25 +100,25 @@ COMMANDS = "'serve', 'show', 'decode', 'baseline', 'check', 'compare', 'dump', '
 def test_what_cannot_be_meant(
     arguments: list[str], message: str, capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line that names it and says what to do, nothing on stdout, and exit code 2."""
+    """An invalid argument ends in exit code 2, an empty stdout, and one line that names it and the remedy."""
     monkeypatch.chdir(tmp_path)
     assert exit_code(arguments) == 2
     assert capsys.readouterr() == ("", f"kvm-exporter: {message}\n")
 
 
 def test_the_process_ends_likewise() -> None:
-    """What holds within holds for the program."""
+    """The process has the exit code and the output of main()."""
     ended = run("decode", "nowhere")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("kvm-exporter: nowhere: ")
     assert ended.stderr.count("\n") == 1
 
 
-# What is always there.
+# Version and help.
 
 
 def test_version() -> None:
-    """The version and the revision that it was built from."""
+    """--version prints the version and the revision of the build."""
     ended = run("--version")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert re.fullmatch(rf"kvm-exporter {re.escape(__version__)} \(revision (?:[0-9a-f]+|unknown)\)\n", ended.stdout)
@@ -139,7 +139,7 @@ def test_version() -> None:
     ids=" ".join,
 )
 def test_help(arguments: list[str], mentions: list[str], capsys: Captured) -> None:
-    """On stdout, with every command and flag."""
+    """The help is on stdout and has every command and flag."""
     assert exit_code(arguments) == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -150,7 +150,7 @@ def test_help(arguments: list[str], mentions: list[str], capsys: Captured) -> No
 
 
 def on_kvm() -> bool:
-    """Whether the kernel found KVM when it booted."""
+    """Return whether the kernel detected KVM at boot."""
     lscpu = subprocess.run(["lscpu", "-J"], capture_output=True, text=True, check=True).stdout
     fields = {entry["field"]: entry["data"] for entry in json.loads(lscpu)["lscpu"]}
     return fields.get("Hypervisor vendor:") == "KVM"
@@ -158,7 +158,7 @@ def on_kvm() -> bool:
 
 @pytest.mark.parametrize("output", ["table", "json", "prometheus"])
 def test_show(output: str) -> None:
-    """Exit code 0 on KVM and 3 elsewhere, whatever the format; nothing on stderr."""
+    """The exit code is 0 on KVM and 3 elsewhere, in every format; stderr is empty."""
     ended = run("show", f"--format={output}")
     assert (ended.returncode, ended.stderr) == (0 if on_kvm() else 3, "")
     if output == "table":
@@ -170,7 +170,7 @@ def test_show(output: str) -> None:
 
 
 def test_a_dump_decodes_to_what_is_shown() -> None:
-    """``dump | decode -`` says of this machine what ``show`` says, apart from what is known of its kernel."""
+    """For this machine ``dump | decode -`` and ``show`` print the same metrics."""
     dumped = run("dump")
     assert (dumped.returncode, dumped.stderr) == (0, "")
     decoded = run("decode", "-", "--format=prometheus", input=dumped.stdout)
@@ -179,7 +179,7 @@ def test_a_dump_decodes_to_what_is_shown() -> None:
 
 
 def test_textfile(tmp_path: Path) -> None:
-    """The file is there with mode 0644 and nothing beside it; it has gauges, and nothing of the process."""
+    """The file has mode 0644, no other file is left beside it, and it has gauges of the machine only."""
     path = tmp_path / "kvm.prom"
     for _ in range(2):
         ended = run("textfile", str(path), umask=0o077)
@@ -192,7 +192,7 @@ def test_textfile(tmp_path: Path) -> None:
 
 
 def test_a_textfile_that_cannot_be_written(tmp_path: Path) -> None:
-    """Exit code 1, a line that says why, the old file is whole, and nothing is beside it."""
+    """After a failed write the exit code is 1, stderr has the reason, and the old file is unchanged and alone."""
     path = tmp_path / "kvm.prom"
     path.write_text("old\n")
     command = [program("prlimit"), "--fsize=100", *PROGRAM, "textfile", str(path)]
@@ -208,7 +208,7 @@ def test_a_textfile_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_textfile_in_place_of_a_directory(tmp_path: Path, capsys: Captured) -> None:
-    """A directory of the name is not replaced, and nothing is left beside it."""
+    """A directory with the file's name is not replaced, and no file is left beside it."""
     path = tmp_path / "kvm.prom"
     path.mkdir()
     assert main(["textfile", str(path)]) == 1
@@ -223,7 +223,7 @@ def test_a_textfile_in_place_of_a_directory(tmp_path: Path, capsys: Captured) ->
 
 @pytest.mark.parametrize("path", sorted(DUMPS.glob("*.txt")), ids=lambda path: path.stem)
 def test_decode(path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dump decodes the same from a file and from stdin, with exit code 0, on KVM or not."""
+    """A dump is decoded the same from a file and from stdin, with exit code 0 with KVM and without."""
     assert main(["decode", str(path)]) == 0
     from_file = capsys.readouterr()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
@@ -269,7 +269,7 @@ ROW = "   0x00000001 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x80000000 edx=0x00
     ],
 )
 def test_what_is_no_dump(data: bytes, message: str, tmp_path: Path, capsys: Captured) -> None:
-    """Exit code 2 and one line with the file, the number of the line, and what to do."""
+    """An invalid dump ends in exit code 2 and one line with the file, the line number and the remedy."""
     path = tmp_path / "dump"
     path.write_bytes(data)
     assert main(["decode", str(path)]) == 2
@@ -277,7 +277,7 @@ def test_what_is_no_dump(data: bytes, message: str, tmp_path: Path, capsys: Capt
 
 
 def test_a_truncated_dump(tmp_path: Path, capsys: Captured) -> None:
-    """A row that a highest leaf promises and that is not there is not taken for zeros."""
+    """A missing row of an existing leaf is an error, and does not read as zeros."""
     path, text = tmp_path / "dump", KVM_DUMP.read_text()
     path.write_text(text[: text.rindex("0x40000001")])
     assert main(["decode", str(path)]) == 2
@@ -288,7 +288,7 @@ def test_a_truncated_dump(tmp_path: Path, capsys: Captured) -> None:
 
 @pytest.mark.parametrize("source", ["{}", "-"], ids=["file", "stdin"])
 def test_a_dump_without_an_end(tmp_path: Path, source: str) -> None:
-    """It is not read until there is no memory left."""
+    """A file of a terabyte is rejected without being read into memory."""
     path = tmp_path / "dump"
     path.touch()
     os.truncate(path, 1 << 40)
@@ -298,12 +298,12 @@ def test_a_dump_without_an_end(tmp_path: Path, source: str) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", message)
 
 
-# Readers that leave.
+# Failures of stdout.
 
 
 @pytest.mark.parametrize("arguments", [["show"], ["dump"], ["show", "--format=prometheus"], ["decode", str(KVM_DUMP)]])
 def test_a_reader_that_has_enough(arguments: list[str]) -> None:
-    """As in ``kvm-exporter show | head -c 1``: no traceback, whoever closes the pipe, and exit code 1."""
+    """If the reader closes the pipe, as in ``kvm-exporter show | head -c 1``, the exit code is 1 without a message."""
     read, write = os.pipe()
     os.close(read)
     try:
@@ -317,7 +317,7 @@ def test_a_reader_that_has_enough(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("arguments", [["show"], ["dump"], ["decode", str(KVM_DUMP)]])
 def test_an_output_that_cannot_be_written(arguments: list[str]) -> None:
-    """As on a full disk: one line that says so, and exit code 1."""
+    """If stdout cannot be written, as on a full disk, the exit code is 1 with one line."""
     with Path("/dev/full").open("w", encoding="ascii") as full:
         ended = subprocess.run(
             [*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False

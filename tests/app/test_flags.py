@@ -1,4 +1,4 @@
-"""The daemon's flags: what their texts stand for, and the message for each that stands for nothing."""
+"""kvm_exporter.app.flags: the values of the daemon's flags, and the message for each invalid value."""
 
 import argparse
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from kvm_exporter.web.addresses import TcpAddress
 
 
 def options(*flags: str) -> argparse.Namespace:
-    """What the flags of a daemon say."""
+    """Parse the flags of the daemon."""
     parser = argparse.ArgumentParser()
     add_serve_flags(parser)
     return parser.parse_args(flags)
 
 
 def test_defaults() -> None:
-    """What holds without a flag; the README and the unit file rely on it."""
+    """The defaults are fixed, because the README and the unit file rely on them."""
     assert vars(options()) == {
         "addresses": None,
         "systemd_socket": False,
@@ -42,7 +42,7 @@ def test_defaults() -> None:
 
 
 def test_addresses_add_up() -> None:
-    """The flag may be repeated."""
+    """The flag --web.listen-address can be repeated."""
     flags = ("--web.listen-address=:1", "--web.listen-address=[::1]:2")
     assert options(*flags).addresses == [TcpAddress("", 1), TcpAddress("::1", 2)]
 
@@ -61,13 +61,13 @@ def test_addresses_add_up() -> None:
     ],
 )
 def test_durations(text: str, seconds: float) -> None:
-    """As Go and Prometheus write them."""
+    """Durations have the syntax of Go and Prometheus."""
     assert parse_duration(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "1", "s", "-1s", "1 s", "1d", "1s ", "1,5s", "1e3s", "1s30", "infs"])
 def test_what_is_no_duration(text: str) -> None:
-    """The message names it and shows what one looks like."""
+    """The error names the text and gives an example."""
     with pytest.raises(ValueError, match=r"^.* is not a duration; write one such as 60s, 1m30s or 500ms$"):
         parse_duration(text)
 
@@ -75,7 +75,7 @@ def test_what_is_no_duration(text: str) -> None:
 @pytest.mark.parametrize("parse", [parse_duration, parse_timeout, parse_cpus, parse_telemetry_path])
 @given(text=st.text(alphabet=st.characters() | st.sampled_from("0123456789hms.,-/"), max_size=12))
 def test_any_text_is_a_value_or_a_value_error(parse: Callable[[str], object], text: str) -> None:
-    """Whatever is typed, the answer is a message."""
+    """Any text is parsed, or raises ValueError with a message of one line."""
     message = ""
     try:
         parse(text)
@@ -86,12 +86,12 @@ def test_any_text_is_a_value_or_a_value_error(parse: Callable[[str], object], te
 
 @pytest.mark.parametrize("path", ["/metrics", "/a/b", "/-/metrics", "/%20", "/~;=&"])
 def test_telemetry_paths(path: str) -> None:
-    """Anything that a request may ask for and nothing else is served at."""
+    """Any path that a request can have is valid, unless something else is served there."""
     assert parse_telemetry_path(path) == path
 
 
 def test_lists_of_cpus() -> None:
-    """As the kernel writes them."""
+    """A list of CPUs has the kernel's syntax."""
     assert parse_cpus("0-2,8") == {0, 1, 2, 8}
 
 
@@ -124,7 +124,7 @@ WRONG_FLAGS = [
 @pytest.mark.parametrize(("flag", "message"), WRONG_FLAGS)
 @pytest.mark.parametrize("command", [(), ("serve",)], ids=["default", "serve"])
 def test_wrong_flags(command: tuple[str, ...], flag: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line that names the flag and the text, and exit code 2."""
+    """An invalid value ends in exit code 2 and one line with the flag and the value."""
     with pytest.raises(SystemExit) as ended:
         main([*command, flag])
     name = flag.partition("=")[0]

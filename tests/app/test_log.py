@@ -1,4 +1,4 @@
-"""How the log is written: logfmt and JSON parse back to what was said."""
+"""kvm_exporter.app.log: records in logfmt, JSON and the journal; parsing a line returns the record's values."""
 
 import io
 import json
@@ -21,7 +21,7 @@ PAIR = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*"|[^ "]*)(?: |$)')
 
 
 def parse_logfmt(line: str) -> dict[str, str]:
-    """Keys and values of a line, which must be nothing else."""
+    """Return the keys and values of a line of logfmt, and check that the line has nothing else."""
     pairs, end = {}, 0
     for match in PAIR.finditer(line):
         assert match.start() == end, f"{line[end:]!r} is no pair"
@@ -33,7 +33,7 @@ def parse_logfmt(line: str) -> dict[str, str]:
 
 
 def parse_json(line: str) -> dict[str, str]:
-    """Keys and values of a line."""
+    """Return the keys and values of a line of JSON."""
     value = json.loads(line)
     assert isinstance(value, dict)
     return value
@@ -43,7 +43,7 @@ PARSERS = {LogfmtFormatter: parse_logfmt, JsonFormatter: parse_json}
 
 
 def record(message: str, fields: Mapping[str, object] | None = None, level: int = logging.INFO) -> logging.LogRecord:
-    """A record as a logger makes one."""
+    """Return a log record with fields."""
     return logging.getLogger("kvm_exporter.test").makeRecord(
         "kvm_exporter.test", level, __file__, 1, message, (), None, extra={"fields": fields or {}}
     )
@@ -59,7 +59,7 @@ def record(message: str, fields: Mapping[str, object] | None = None, level: int 
     ),
 )
 def test_a_line_says_what_was_said(formatter: type[logging.Formatter], message: str, fields: dict[str, object]) -> None:
-    """Whatever the message and the fields are, the record is one line, from which all of them can be read."""
+    """Any message and any fields are written as one line, and parsing it returns them."""
     line = formatter().format(record(message.replace("%", "%%"), fields))
     assert line.isprintable()
     pairs = PARSERS[formatter](line)
@@ -84,13 +84,13 @@ def test_a_line_says_what_was_said(formatter: type[logging.Formatter], message: 
     ],
 )
 def test_logfmt_quotes_what_needs_it(message: str, line: str) -> None:
-    """Nothing in a message can begin another line or another pair."""
+    """A message is quoted if it could start another line or another pair."""
     assert LogfmtFormatter().format(record(message)).partition(" ")[2] == line
 
 
 @pytest.mark.parametrize("formatter", PARSERS)
 def test_an_exception_goes_along(formatter: type[logging.Formatter]) -> None:
-    """Its traceback is a field of the same line."""
+    """The traceback of an exception is a field of the same line."""
     failed = record("failed", level=logging.ERROR)
     try:
         _ = 1 // 0
@@ -106,7 +106,7 @@ def test_an_exception_goes_along(formatter: type[logging.Formatter]) -> None:
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The root logger, which is afterwards as it was."""
+    """The root logger, whose level and handlers are restored afterwards."""
     logger = logging.getLogger()
     before = logger.level, logger.handlers[:]
     yield logger
@@ -118,7 +118,7 @@ def root() -> Iterator[logging.Logger]:
     ("level", "shown"), list(zip(LEVELS, (["debug", "info", "warn", "error"][n:] for n in range(4)), strict=True))
 )
 def test_levels(level: str, shown: list[str], root: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A level shows itself and what is worse, under the names of the flag."""
+    """A level includes itself and all more severe ones, under the names of the flag."""
     stderr = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stderr)
     configure(level, "json")
@@ -145,7 +145,7 @@ def test_formats(
     *,
     journal: bool,
 ) -> None:
-    """What the flag says; without it the journal where stderr leads there, else logfmt."""
+    """Without the flag the format is that of the journal if stderr is connected to it, else logfmt."""
     assert form is None or form in FORMATS
     monkeypatch.setattr(log, "stderr_is_journal", lambda: journal)
     configure("info", form)
@@ -157,7 +157,7 @@ def test_formats(
 
 
 def test_the_journal_gets_fields() -> None:
-    """Message, priority, identifier and logger; a record's own fields in upper case, one that is a tuple repeated."""
+    """The journal gets message, priority, identifier, logger, and a record's fields in upper case, tuples repeated."""
     sent: list[tuple[str, ...]] = []
     handler = JournalHandler()
     handler._send = lambda *fields: sent.append(fields)  # noqa: SLF001 - the seam to the journal
@@ -177,7 +177,7 @@ def test_the_journal_gets_fields() -> None:
 
 
 def test_the_journal_gets_tracebacks() -> None:
-    """They follow the message."""
+    """The traceback follows the message in the journal."""
     failed = record("failed", level=logging.ERROR)
     try:
         _ = 1 // 0
@@ -189,7 +189,7 @@ def test_the_journal_gets_tracebacks() -> None:
 
 
 def test_a_journal_that_does_not_listen_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log that cannot be written must not end what it logs."""
+    """A failure to write to the journal does not raise an exception."""
     complaints: list[logging.LogRecord] = []
     handler = JournalHandler()
 

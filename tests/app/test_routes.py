@@ -1,4 +1,4 @@
-"""What is served where, and how long a scrape waits for a sample."""
+"""kvm_exporter.app.routes: the response of each path, and how long a scrape waits for a sample."""
 
 import asyncio
 import gzip
@@ -10,7 +10,7 @@ import pytest
 from kvm_exporter.app.routes import Site, SiteSettings
 from kvm_exporter.collector.observer import Observation, Observer
 from kvm_exporter.collector.sampler import Limits, Sampler
-from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.collector.sweep import CpuSelection
 from kvm_exporter.errors import ReadError
 from kvm_exporter.metrics.exporter import Reload
 from kvm_exporter.metrics.negotiation import Format
@@ -23,12 +23,12 @@ DEFAULT = 0x0100007B
 
 
 def sampler(machine: LiveMachine, limits: Limits | None = None) -> Sampler:
-    """Looks at the machine alone."""
-    return Sampler(machine, Observer(machine, Selection(), None, host=False).observe, limits or Limits())
+    """Return a sampler of a machine, without the host collector."""
+    return Sampler(machine, Observer(machine, CpuSelection(), None, host=False).observe, limits or Limits())
 
 
 async def ask(site: Site, path: str, method: str = "GET", **headers: str) -> Response:
-    """An answer."""
+    """Return the response to a request."""
     return await site.handle(Request(method, path, {name.replace("_", "-"): value for name, value in headers.items()}))
 
 
@@ -47,7 +47,7 @@ async def ask(site: Site, path: str, method: str = "GET", **headers: str) -> Res
 )
 @in_loop
 async def test_paths(path: str, status: int, content_type: str, text: str, method: str) -> None:
-    """Each path has its answer; HEAD's is GET's, whose body is left out when it is sent."""
+    """Each path has its response; HEAD gets that of GET, whose body is removed when it is sent."""
     keeper = sampler(live_machine(DEFAULT))
     await keeper.current(10)
     response = await ask(Site(keeper, SiteSettings()), path, method)
@@ -59,14 +59,14 @@ async def test_paths(path: str, status: int, content_type: str, text: str, metho
 @pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready"])
 @in_loop
 async def test_other_methods_are_told_which_there_are(path: str, method: str) -> None:
-    """405 with Allow, at every path that there is."""
+    """Other methods get 405 with Allow at every path that exists."""
     response = await ask(Site(sampler(live_machine(DEFAULT)), SiteSettings()), path, method)
     assert (response.status, dict(response.headers)["Allow"]) == (405, "GET, HEAD")
 
 
 @in_loop
 async def test_the_metrics_may_be_elsewhere() -> None:
-    """At the path of the settings and nowhere else, and the page says where."""
+    """The metrics are served at the configured path only, and the landing page links to it."""
     site = Site(sampler(live_machine(DEFAULT)), SiteSettings(telemetry_path="/kvm"))
     assert (await ask(site, "/kvm")).status == 200
     missing = await ask(site, "/metrics")
@@ -76,7 +76,7 @@ async def test_the_metrics_may_be_elsewhere() -> None:
 
 @in_loop
 async def test_before_the_first_sample() -> None:
-    """Alive, not ready, and the metrics say that it does not succeed, but not what the machine offers."""
+    """Before the first sample the exporter is healthy and not ready, and has no metrics of the machine."""
     machine = live_machine(DEFAULT)
     machine.fault = ReadError("not yet")
     site = Site(sampler(machine), SiteSettings())
@@ -95,7 +95,7 @@ async def test_before_the_first_sample() -> None:
 
 @in_loop
 async def test_a_body_is_compressed_for_those_who_take_it() -> None:
-    """What comes out of gzip is what comes without it, and caches are told that both exist."""
+    """The compressed body is equal after decompression, and Vary names the headers that it depends on."""
     site = Site(sampler(live_machine(DEFAULT), Limits(max_age=0)), SiteSettings())
     plain = await ask(site, "/metrics")
     small = await ask(site, "/metrics", accept_encoding="gzip")
@@ -109,7 +109,7 @@ async def test_a_body_is_compressed_for_those_who_take_it() -> None:
 
 @in_loop
 async def test_what_changes_is_current_at_every_scrape() -> None:
-    """The text of the moment is another each time, although the sample is rendered once."""
+    """The text for one response is new at each scrape, although the sample is rendered once."""
     numbers = iter(range(1, 4))
 
     def process(form: Format) -> bytes:
@@ -124,7 +124,7 @@ async def test_what_changes_is_current_at_every_scrape() -> None:
 
 @in_loop
 async def test_every_attempt_is_counted_at_the_next_scrape() -> None:
-    """Also one that fails, after which the sample that is served is still the same."""
+    """A failed attempt is counted at the next scrape, although the same sample is served again."""
     machine = live_machine(DEFAULT)
     keeper = sampler(machine)
     site = Site(keeper, SiteSettings())
@@ -139,7 +139,7 @@ async def test_every_attempt_is_counted_at_the_next_scrape() -> None:
 
 @in_loop
 async def test_a_reload_of_the_web_configuration_shows() -> None:
-    """How the last one went, and when; nothing where there is none."""
+    """The outcome and the time of the last reload are metrics; they are absent without a web configuration."""
     reloads = iter([None, Reload(successful=True, timestamp=5.0), Reload(successful=False, timestamp=6.0)])
     site = Site(sampler(live_machine(DEFAULT)), SiteSettings(reload=lambda: next(reloads)))
     name = "kvm_exporter_web_config_last_reload"
@@ -151,15 +151,15 @@ async def test_a_reload_of_the_web_configuration_shows() -> None:
 
 
 class Patience(Sampler):
-    """Notes how long it was asked to wait."""
+    """A sampler that notes the time that each scrape may wait."""
 
     def __init__(self) -> None:
         machine = live_machine(DEFAULT)
-        super().__init__(machine, Observer(machine, Selection(), None, host=False).observe, Limits(timeout=5))
+        super().__init__(machine, Observer(machine, CpuSelection(), None, host=False).observe, Limits(timeout=5))
         self.asked: list[float] = []
 
     async def current(self, patience: float) -> Observation | None:
-        """Note it."""
+        """Note the time, and return the current observation."""
         self.asked.append(patience)
         return await super().current(patience)
 
@@ -184,7 +184,7 @@ class Patience(Sampler):
 )
 @in_loop
 async def test_a_scrape_waits_for_less_than_its_scraper(header: str, seconds: float) -> None:
-    """Half a second less than Prometheus waits, or half of that time, and never more than --sample.timeout."""
+    """A scrape waits 0.5 s less than Prometheus, or half of Prometheus' time, and never more than --sample.timeout."""
     keeper = Patience()
     await ask(Site(keeper, SiteSettings()), "/metrics", x_prometheus_scrape_timeout_seconds=header)
     assert keeper.asked == [seconds]
@@ -192,7 +192,7 @@ async def test_a_scrape_waits_for_less_than_its_scraper(header: str, seconds: fl
 
 @in_loop
 async def test_a_scrape_that_has_waited_is_served_what_there_was() -> None:
-    """The last good sample in time, with success 0, while the machine does not answer."""
+    """While the machine does not respond, the last good sample is served in time, with success 0."""
     machine = live_machine(DEFAULT)
     site = Site(sampler(machine, Limits(max_age=1e-9, timeout=20)), SiteSettings())
     before = Scrape((await ask(site, "/metrics")).body.decode())

@@ -1,4 +1,4 @@
-"""What the service manager is told, on a real socket: ready, reloading, stopping, alive."""
+"""kvm_exporter.app.systemd: the notifications READY, RELOADING, STOPPING and WATCHDOG on a real socket."""
 
 import itertools
 import signal
@@ -13,11 +13,11 @@ from tests.support.system.gate import Gate
 from tests.support.system.gated_daemon import EAX
 
 SHORT = 0.3
-"""Seconds in which something would have happened that must not."""
+"""How long a test waits for an event that must not happen, in seconds."""
 
 
 def test_it_is_ready_when_it_serves_a_sample(gate: Gate, manager: Notifications) -> None:
-    """READY comes with a STATUS for people, after the first sample and not before requests are answered."""
+    """READY is sent with a STATUS after the first sample, when requests are answered."""
     with gate.shut(), gate.daemon(max_age=60, environment=manager.environment) as running:
         with gate.visitor(), pytest.raises(TimeoutError):
             manager.until("READY", SHORT)
@@ -32,14 +32,14 @@ def test_it_is_ready_when_it_serves_a_sample(gate: Gate, manager: Notifications)
 
 
 def test_a_machine_that_does_not_answer_does_not_hold_up_the_start(gate: Gate, manager: Notifications) -> None:
-    """After the time that a sample may take it is ready without one, and says so."""
+    """If the first sample times out, READY is sent without a sample, and STATUS says so."""
     with gate.shut(), gate.daemon(timeout=0.1, environment=manager.environment) as running, gate.visitor():
         assert manager.until("READY")["STATUS"] == "no sample yet; the log says why"
         assert running.scrape().value("kvm_exporter_sample_failures_total", cause="timeout") == 1
 
 
 def test_a_reload_has_a_begin_and_an_end(gate: Gate, manager: Notifications) -> None:
-    """RELOADING with the time on the monotonic clock, READY when the machine has been read again."""
+    """RELOADING has the time on the monotonic clock; READY follows when the machine has been read again."""
     with gate.daemon(environment=manager.environment) as running:
         running.scrape()
         before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
@@ -54,7 +54,7 @@ def test_a_reload_has_a_begin_and_an_end(gate: Gate, manager: Notifications) -> 
 
 
 def test_who_is_ready_can_be_reloaded() -> None:
-    """The service manager may send SIGHUP as soon as it has heard READY."""
+    """The service manager may send SIGHUP as soon as it has received READY."""
     for _ in range(5):
         with notified_exporter() as (running, manager):
             running.process.send_signal(signal.SIGHUP)
@@ -62,7 +62,7 @@ def test_who_is_ready_can_be_reloaded() -> None:
 
 
 def test_the_end_is_announced(manager: Notifications) -> None:
-    """STOPPING is the last that is heard."""
+    """STOPPING is the last notification."""
     with exporter(environment=manager.environment) as running:
         manager.until("READY")
         assert running.stop() == 0
@@ -72,7 +72,7 @@ def test_the_end_is_announced(manager: Notifications) -> None:
 
 
 def test_the_watchdog_is_fed() -> None:
-    """At least once in every half of the interval, from the start on."""
+    """WATCHDOG is sent from the start on, at least once in every half of the interval."""
     interval = 0.6
     with notified_exporter(WATCHDOG_USEC=str(int(interval * 1e6))) as (_, manager):
         fed = []
@@ -90,13 +90,13 @@ def test_the_watchdog_is_fed() -> None:
     ids=["none", "off", "another's", "nonsense"],
 )
 def test_a_watchdog_that_is_not_ours_is_not_fed(environment: dict[str, str]) -> None:
-    """Only what was asked of this process is done."""
+    """Without a watchdog for this process no WATCHDOG is sent."""
     with notified_exporter(**environment) as (_, manager), pytest.raises(TimeoutError):
         manager.until("WATCHDOG", SHORT)
 
 
 def test_a_service_manager_that_is_gone_changes_nothing(tmp_path: Path) -> None:
-    """What cannot be told is logged, and the daemon serves."""
+    """A failed notification is logged, and the daemon keeps serving."""
     with exporter(environment={"NOTIFY_SOCKET": str(tmp_path / "gone")}) as running:
         assert running.scrape().value("kvm_exporter_sample_success") == 1
         assert "cannot be told READY=1: No such file or directory" in running.wait_for_log("cannot be told READY")

@@ -1,4 +1,4 @@
-"""The boot reference: taken once a boot, kept in a file, and replaced where that is not what it should be."""
+"""kvm_exporter.collector.boot: the boot reference is taken once per boot, kept in a file, and replaced if unusable."""
 
 import json
 import logging
@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 
 from kvm_exporter.collector.boot import (
     FILE_NAME,
-    Reference,
-    ReferenceKeeper,
+    BootReference,
+    BootReferenceKeeper,
     format_reference,
     parse_reference,
     read_boot_id,
 )
 from kvm_exporter.cpuid.registers import BASES
 from kvm_exporter.errors import InputError
-from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Kvm, Leaves
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf
 from lab.readers import guest, sample_of
 from tests.support.rooms.unprivileged import unprivileged
 
@@ -32,14 +32,14 @@ BOOT = "0f7b5ff4-9d4e-4a0b-9c39-9a3c4d3f3d8e"
 NEXT_BOOT = "9bbdb0d2-5f0c-4c55-8a5e-1a6f1c1b2c3d"
 
 WORDS = st.integers(0, 2**32 - 1)
-HYPERVISORS = st.builds(Hypervisor, WORDS, st.binary(min_size=12, max_size=12), WORDS)
+HYPERVISORS = st.builds(SignatureLeaf, WORDS, st.binary(min_size=12, max_size=12), WORDS)
 LEAVES = st.builds(
     Leaves,
     st.booleans(),
     st.lists(HYPERVISORS, max_size=4).map(tuple),
     st.none() | st.builds(Kvm, WORDS, WORDS, WORDS),
 )
-REFERENCES = st.builds(Reference, LEAVES, st.floats(allow_nan=False, allow_infinity=False))
+REFERENCES = st.builds(BootReference, LEAVES, st.floats(allow_nan=False, allow_infinity=False))
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -55,32 +55,32 @@ READABLE = "let the exporter's user read it); starting a new one"
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """What the keeper says, from here on."""
+    """The log, from the level DEBUG on."""
     caplog.set_level(logging.DEBUG)
     return caplog
 
 
 def kept(directory: Path) -> bytes:
-    """The text in the directory's only file."""
+    """Return the content of the directory's only file."""
     [path] = directory.iterdir()
     assert path.name == FILE_NAME
     return path.read_bytes()
 
 
 def test_the_first_sample_is_the_reference(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
-    """What most CPUs read, and when; later samples change nothing, and nothing is said of it."""
-    keeper = ReferenceKeeper(tmp_path, BOOT)
+    """The first sample's common leaves and time become the reference; later samples do not change it."""
+    keeper = BootReferenceKeeper(tmp_path, BOOT)
     first = sample_of({0: guest(1), 1: guest(0x01007EFB), 2: guest(0x01007EFB)})
     reference = keeper.reference(first)
-    assert reference == Reference(guest(0x01007EFB), 1704067200.0)
+    assert reference == BootReference(guest(0x01007EFB), 1704067200.0)
     assert keeper.reference(LATER) is reference
     assert parse_reference(kept(tmp_path), BOOT) == reference
     assert log.messages == []
 
 
 def test_nothing_is_kept_before_the_first_sample(tmp_path: Path) -> None:
-    """An exporter that has read nothing leaves no file."""
-    ReferenceKeeper(tmp_path, BOOT)
+    """No file is written before the first sample."""
+    BootReferenceKeeper(tmp_path, BOOT)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -91,36 +91,36 @@ def test_nothing_is_kept_before_the_first_sample(tmp_path: Path) -> None:
         guest(0xFFFF_FFFF, 0xFFFF_FFFF, base=0x4000_FF00),
         guest(0x0100000B, max_leaf=0),
         Leaves(hypervisor_bit=False),
-        Leaves(hypervisor_bit=True, hypervisors=(Hypervisor(0x4000_0000, b"\xff\0;\\'\" \n\t\x7f\0\0", 0),)),
+        Leaves(hypervisor_bit=True, hypervisors=(SignatureLeaf(0x4000_0000, b"\xff\0;\\'\" \n\t\x7f\0\0", 0),)),
     ],
     ids=["KVM", "all ones", "old host", "bare metal", "odd signature"],
 )
 def test_it_outlives_the_exporter(tmp_path: Path, log: pytest.LogCaptureFixture, leaves: Leaves) -> None:
-    """Another process of the same boot has the same reference, whatever it samples itself, and leaves the file be."""
-    reference = ReferenceKeeper(tmp_path, BOOT).reference(sample_of({0: leaves}))
+    """A second process of the same boot has the same reference, whatever it samples, and does not rewrite the file."""
+    reference = BootReferenceKeeper(tmp_path, BOOT).reference(sample_of({0: leaves}))
     before = (tmp_path / FILE_NAME).stat()
-    assert ReferenceKeeper(tmp_path, BOOT).reference(LATER) == reference
+    assert BootReferenceKeeper(tmp_path, BOOT).reference(LATER) == reference
     after = (tmp_path / FILE_NAME).stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert log.messages == []
 
 
 def test_another_boot_takes_another(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
-    """The kernel has read the leaves anew; the file is this boot's from then on."""
-    ReferenceKeeper(tmp_path, BOOT).reference(AT_BOOT)
-    assert ReferenceKeeper(tmp_path, NEXT_BOOT).reference(LATER).leaves == LATER.common
+    """After a reboot the reference is replaced, because the kernel has read the leaves again; this happens once."""
+    BootReferenceKeeper(tmp_path, BOOT).reference(AT_BOOT)
+    assert BootReferenceKeeper(tmp_path, NEXT_BOOT).reference(LATER).leaves == LATER.common
     assert log.messages == [
         f"ignoring unusable boot reference {tmp_path / FILE_NAME} (it is of another boot, '{BOOT}'); starting a new one"
     ]
-    assert ReferenceKeeper(tmp_path, NEXT_BOOT).reference(AT_BOOT).leaves == LATER.common
+    assert BootReferenceKeeper(tmp_path, NEXT_BOOT).reference(AT_BOOT).leaves == LATER.common
 
 
 def test_without_a_directory_it_lives_in_memory(log: pytest.LogCaptureFixture) -> None:
-    """As long as its keeper does, and without a word."""
-    keeper = ReferenceKeeper(None, BOOT)
+    """Without a directory the reference lasts as long as its keeper, and nothing is logged."""
+    keeper = BootReferenceKeeper(None, BOOT)
     assert keeper.reference(AT_BOOT).leaves == AT_BOOT.common
     assert keeper.reference(LATER).leaves == AT_BOOT.common
-    assert ReferenceKeeper(None, BOOT).reference(LATER).leaves == LATER.common
+    assert BootReferenceKeeper(None, BOOT).reference(LATER).leaves == LATER.common
     assert log.messages == []
 
 
@@ -134,7 +134,7 @@ GOOD: dict[str, Any] = {
 
 
 def changed(*path: str | int, to: object) -> bytes:
-    """The text of a good file with another value at a path."""
+    """Return the text of a valid file with the value at one path replaced."""
     value = json.loads(json.dumps(GOOD))
     place = value
     for key in path[:-1]:
@@ -144,13 +144,13 @@ def changed(*path: str | int, to: object) -> bytes:
 
 
 def without(name: str) -> bytes:
-    """The text of a good file that lacks a value."""
+    """Return the text of a valid file without one value."""
     return json.dumps({key: value for key, value in GOOD.items() if key != name}).encode()
 
 
 def test_the_format_is_frozen() -> None:
-    """A newer exporter understands the file of an older one that ran in the same boot."""
-    reference = Reference(guest(0x01007EFB), 1704067200.0)
+    """The format is frozen, so that a newer exporter reads the file of an older one of the same boot."""
+    reference = BootReference(guest(0x01007EFB), 1704067200.0)
     assert json.loads(format_reference(reference, BOOT)) == GOOD
     assert parse_reference(json.dumps(GOOD).encode(), BOOT) == reference
 
@@ -198,33 +198,33 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize(("text", "why"), DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_file_is_replaced(tmp_path: Path, log: pytest.LogCaptureFixture, text: bytes, why: str) -> None:
-    """What is offered now becomes the reference, and one line of the log says why; that holds from then on."""
+    """The current common leaves become the reference and replace the file; one log record states the reason."""
     path = tmp_path / FILE_NAME
     path.write_bytes(text)
-    keeper = ReferenceKeeper(tmp_path, BOOT)
+    keeper = BootReferenceKeeper(tmp_path, BOOT)
     assert keeper.reference(LATER).leaves == LATER.common
     [message] = log.messages
     assert message.startswith(f"ignoring unusable boot reference {path} (")
     assert why in message
     assert len(message) < 1000
     log.clear()
-    assert ReferenceKeeper(tmp_path, BOOT).reference(AT_BOOT).leaves == LATER.common
+    assert BootReferenceKeeper(tmp_path, BOOT).reference(AT_BOOT).leaves == LATER.common
     assert (log.messages, len(kept(tmp_path)) < 1000) == ([], True)
 
 
 def test_signatures_at_every_base_are_read_back(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
-    """The largest reference that there can be is whole: the bound on the file's size is far above it."""
-    everywhere = tuple(Hypervisor(base, KVM_SIGNATURE, 0xFFFF_FFFF) for base in BASES)
+    """The largest possible reference, with a signature at every base, is stored and read back whole."""
+    everywhere = tuple(SignatureLeaf(base, KVM_SIGNATURE, 0xFFFF_FFFF) for base in BASES)
     crowded = Leaves(hypervisor_bit=True, hypervisors=everywhere, kvm=Kvm(BASES[0], 0xFFFF_FFFF, 0xFFFF_FFFF))
-    ReferenceKeeper(tmp_path, BOOT).reference(sample_of({0: crowded}))
+    BootReferenceKeeper(tmp_path, BOOT).reference(sample_of({0: crowded}))
     assert len(kept(tmp_path)) < 1 << 15
-    assert ReferenceKeeper(tmp_path, BOOT).reference(LATER).leaves == crowded
+    assert BootReferenceKeeper(tmp_path, BOOT).reference(LATER).leaves == crowded
     assert log.messages == []
 
 
 @given(REFERENCES, st.text(max_size=40))
-def test_format_and_parse_are_inverse(reference: Reference, boot_id: str) -> None:
-    """Every reference comes back, the highest leaves too, which comparisons leave out."""
+def test_format_and_parse_are_inverse(reference: BootReference, boot_id: str) -> None:
+    """Every reference is read back equal, including the highest leaves, which comparisons ignore."""
     found = parse_reference(format_reference(reference, boot_id), boot_id)
     assert found == reference
     assert [hypervisor.max_leaf for hypervisor in found.leaves.hypervisors] == [
@@ -233,8 +233,8 @@ def test_format_and_parse_are_inverse(reference: Reference, boot_id: str) -> Non
 
 
 @given(REFERENCES, st.text(max_size=8), st.text(max_size=8))
-def test_a_boot_has_its_own_file_only(reference: Reference, boot_id: str, other: str) -> None:
-    """The kernel's name of the boot decides, nothing else."""
+def test_a_boot_has_its_own_file_only(reference: BootReference, boot_id: str, other: str) -> None:
+    """A reference is valid only for the boot ID that it was written with."""
     if boot_id != other:
         with pytest.raises(InputError, match=r"^it is of another boot, "):
             parse_reference(format_reference(reference, other), boot_id)
@@ -253,7 +253,7 @@ def _parsed_or_damaged(text: bytes) -> None:
 @example(b'{"boot_id": "\\ud800"}')
 @example(b"1" * 5000)
 def test_no_text_raises_anything_else(text: bytes) -> None:
-    """Bytes, text and JSON of any kind are a reference or damaged."""
+    """Any text, any bytes and any JSON are parsed to a reference or raise InputError."""
     _parsed_or_damaged(text)
 
 
@@ -268,13 +268,13 @@ PLACES: list[tuple[str | int, ...]] = [
 @given(st.sampled_from(PLACES), JSON | WORDS)
 @settings(suppress_health_check=[HealthCheck.too_slow])
 def test_no_value_in_a_good_file_raises_anything_else(place: tuple[str | int, ...], value: object) -> None:
-    """Whatever stands in the place of what belongs there."""
+    """Whatever value replaces one of a valid file, parsing returns a reference or raises InputError."""
     _parsed_or_damaged(changed(*place, to=value))
 
 
 @given(st.integers(0, 400), st.binary(max_size=4))
 def test_a_file_with_a_scratch_is_a_reference_or_damaged(position: int, scratch: bytes) -> None:
-    """Some bytes of a good file are others, or gone."""
+    """A valid file with some bytes replaced or removed is parsed to a reference or raises InputError."""
     text = json.dumps(GOOD).encode()
     _parsed_or_damaged(text[:position] + scratch + text[position + 2 :])
 
@@ -319,11 +319,11 @@ def _in_a_file(directory: Path) -> None:
 def test_where_no_file_can_be_kept_the_reference_lives_in_memory(
     tmp_path: Path, log: pytest.LogCaptureFixture, spoil: Callable[[Path], None], complaints: list[str]
 ) -> None:
-    """The exporter runs as ever, and says once what is wrong."""
+    """If no file can be written, the reference stays in memory, and each problem is logged once."""
     directory = tmp_path / "run"
     directory.mkdir()
     spoil(directory)
-    keeper = ReferenceKeeper(directory, BOOT)
+    keeper = BootReferenceKeeper(directory, BOOT)
     assert [keeper.reference(sample).leaves for sample in (AT_BOOT, LATER)] == [AT_BOOT.common] * 2
     assert log.messages == [complaint.format(path=directory / FILE_NAME) for complaint in complaints]
 
@@ -345,13 +345,13 @@ def test_where_no_file_can_be_kept_the_reference_lives_in_memory(
 def test_a_directory_that_may_not_be_used_is_said_once(
     log: pytest.LogCaptureFixture, mode: int, complaints: list[str]
 ) -> None:
-    """Who may not read or write there has the reference in memory."""
-    # Not pytest's: nobody else reaches those, whatever their mode.
+    """Without permission for the directory the reference stays in memory, and each problem is logged once."""
+    # pytest's directory is no use here: other users cannot reach it, whatever its mode.
     with TemporaryDirectory() as name:
         directory = Path(name)
         directory.chmod(mode)
         with unprivileged():
-            keeper = ReferenceKeeper(directory, BOOT)
+            keeper = BootReferenceKeeper(directory, BOOT)
             found = [keeper.reference(sample).leaves for sample in (AT_BOOT, LATER)]
         directory.chmod(0o700)
         assert list(directory.iterdir()) == []
@@ -360,38 +360,38 @@ def test_a_directory_that_may_not_be_used_is_said_once(
 
 
 def test_who_cannot_store_a_new_reference_has_the_old_one(log: pytest.LogCaptureFixture) -> None:
-    """Reading is enough where the file is this boot's already, as for a user who runs the textfile command."""
+    """A valid file of this boot is used without write permission, as by a user who runs the textfile command."""
     with TemporaryDirectory() as name:
         directory = Path(name)
-        ReferenceKeeper(directory, BOOT).reference(AT_BOOT)
+        BootReferenceKeeper(directory, BOOT).reference(AT_BOOT)
         directory.chmod(0o555)
         with unprivileged():
-            found = ReferenceKeeper(directory, BOOT).reference(LATER)
+            found = BootReferenceKeeper(directory, BOOT).reference(LATER)
     assert (found.leaves, log.messages) == (AT_BOOT.common, [])
 
 
 def test_everybody_may_read_the_file(tmp_path: Path) -> None:
-    """There is nothing secret in it; only its owner writes."""
+    """The file has mode 0644 whatever the umask is, since it contains no secret."""
     before = os.umask(0o077)
     try:
-        ReferenceKeeper(tmp_path, BOOT).reference(AT_BOOT)
+        BootReferenceKeeper(tmp_path, BOOT).reference(AT_BOOT)
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / FILE_NAME).stat().st_mode) == 0o644
 
 
 def test_a_damaged_file_is_replaced_in_one_step(tmp_path: Path) -> None:
-    """It is another file that takes its place: who reads the old one meanwhile has it to its end, and none is half."""
+    """A damaged file is replaced by a rename: a reader that has it open reads the old content to its end."""
     path = tmp_path / FILE_NAME
     path.write_bytes(b"damaged")
     with path.open("rb") as reader:
-        ReferenceKeeper(tmp_path, BOOT).reference(AT_BOOT)
+        BootReferenceKeeper(tmp_path, BOOT).reference(AT_BOOT)
         assert reader.read() == b"damaged"
     assert parse_reference(kept(tmp_path), BOOT).leaves == AT_BOOT.common
 
 
 def test_the_kernel_names_this_boot() -> None:
-    """On the real machine: the same name each time, in the form that random(4) says."""
+    """The kernel of this machine has a boot ID in the form that random(4) documents, and it does not change."""
     boot_id = read_boot_id()
     assert re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", boot_id)
     assert read_boot_id() == boot_id
@@ -399,7 +399,7 @@ def test_the_kernel_names_this_boot() -> None:
 
 @pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff\xfe\n"], ids=["missing", "empty", "blank", "binary"])
 def test_a_kernel_that_does_not_name_the_boot(tmp_path: Path, content: bytes | None) -> None:
-    """It is nameless, and no error."""
+    """Without a boot ID the result is an empty string and no error."""
     path = tmp_path / "proc/sys/kernel/random/boot_id"
     path.parent.mkdir(parents=True)
     if content is not None:

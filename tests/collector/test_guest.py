@@ -1,4 +1,4 @@
-"""Evidence of the guest kernel: what is read from its files, and that no file can stop the exporter."""
+"""kvm_exporter.collector.guest: evidence from the guest kernel's files, which never raises an error."""
 
 import os
 import tracemalloc
@@ -49,21 +49,21 @@ FIELDS = {
     IDLE_DRIVER: "cpuidle_driver",
     CPU_INFO: "cpu_flags",
 }
-"""What each file is evidence of."""
+"""The field of Evidence that each file determines."""
 
 
 def test_everything_is_read(tmp_path: Path) -> None:
-    """The files of a KVM guest with kvm-clock and haltpoll."""
+    """All evidence is read from the files of a KVM guest with kvm-clock and haltpoll."""
     assert read_evidence(kernel(tmp_path)) == WHOLE
 
 
 def test_no_file_is_no_evidence(tmp_path: Path) -> None:
-    """An empty root says nothing at all."""
+    """An empty root gives no evidence."""
     assert read_evidence(tmp_path) == Evidence()
 
 
 def test_this_machine_shows_itself() -> None:
-    """On the real kernel: what no x86 machine lacks is there."""
+    """The kernel of this machine has the evidence that every x86 machine has."""
     found = read_evidence()
     assert found.current_clocksource in (found.available_clocksources or ())
     assert "tsc" in (found.cpu_flags or ())
@@ -111,7 +111,7 @@ def test_this_machine_shows_itself() -> None:
     ],
 )
 def test_a_file(tmp_path: Path, name: str, content: str, expected: object) -> None:
-    """What is read from it; what does not have the form that the kernel's documentation says is no evidence."""
+    """A file's evidence is parsed; content that does not match the kernel's documentation is no evidence."""
     found = read_evidence(kernel(tmp_path, {name: content}))
     assert asdict(found) == {**asdict(WHOLE), FIELDS[name]: expected}
 
@@ -138,14 +138,14 @@ def _a_link_to_itself(path: Path) -> None:
 @pytest.mark.parametrize("name", FIELDS)
 @pytest.mark.parametrize("spoil", [_missing, _a_directory, _a_link_to_nothing, _a_link_to_itself])
 def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, spoil: Callable[[Path], None]) -> None:
-    """It is no evidence, and the others are as they were."""
+    """A file that cannot be read is no evidence, and the other files are read."""
     spoil(kernel(tmp_path) / name)
     assert asdict(read_evidence(tmp_path)) == {**asdict(WHOLE), FIELDS[name]: None}
 
 
 def test_files_that_may_not_be_read() -> None:
-    """A kernel that hides its files from everybody but root says nothing."""
-    # Not pytest's directory: nobody else reaches that.
+    """Files without read permission are no evidence."""
+    # pytest's directory is no use here: other users cannot reach it.
     with TemporaryDirectory() as name:
         root = kernel(Path(name))
         for path in (root, *root.rglob("*")):
@@ -156,7 +156,7 @@ def test_files_that_may_not_be_read() -> None:
 
 
 def test_huge_files(tmp_path: Path) -> None:
-    """As on a machine with thousands of CPUs."""
+    """Files as large as on a machine with thousands of CPUs are parsed."""
     crowd = "1 " * (1 << 16)
     found = read_evidence(
         kernel(
@@ -178,7 +178,7 @@ def test_huge_files(tmp_path: Path) -> None:
 
 
 def test_files_without_an_end(tmp_path: Path) -> None:
-    """As no kernel writes them: a gigabyte without a line's end costs neither memory nor time, and is no evidence."""
+    """Files of a gigabyte without a newline are no evidence, and are not read into memory."""
     for name in FIELDS:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -210,7 +210,7 @@ CONTENTS = (
 @example({**dict.fromkeys(FIELDS, b""), STAT: "cpu  1 2 3 4 5 6 7 ² 9".encode()})
 @example({**dict.fromkeys(FIELDS, b""), INTERRUPTS: b"HYP: " + b"9" * 5000})
 def test_no_content_stops_the_exporter(tmp_path: Path, contents: dict[str, bytes]) -> None:
-    """Whatever is in the files, it is evidence or none, and can be judged."""
+    """Whatever the files contain, reading and evaluating them raises no error."""
     found = read_evidence(kernel(tmp_path, dict[str, Content](contents)))
     features_in_use(found, guest(0x01007EFB))
     assert kvmclock_is_current(found) in {True, False, None}
@@ -219,6 +219,6 @@ def test_no_content_stops_the_exporter(tmp_path: Path, contents: dict[str, bytes
 
 
 def test_the_table_of_files_is_whole() -> None:
-    """Every file that is laid out stands for a field, and every field for a file."""
+    """Every file of the simulated guest has a field of Evidence, and every field has a file."""
     assert FIELDS.keys() == KVM_GUEST.keys()
     assert set(FIELDS.values()) == set(asdict(Evidence()))

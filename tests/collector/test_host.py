@@ -1,4 +1,4 @@
-"""What this machine's own KVM can offer its guests: asked of the real device, of none, and of what is no KVM."""
+"""kvm_exporter.collector.host: what KVM on this machine supports, from the real device and from unusable ones."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kvm_exporter.collector import host
 from kvm_exporter.collector.host import host_features, supported_features
 from kvm_exporter.collector.observer import Observation, Observer
-from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.collector.sweep import CpuSelection
 from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.features import FEATURES
@@ -26,34 +26,34 @@ from tests.support.tools import kvm_device, missing
 FEATURE_LEAF = (0x4000_0001, 0)
 
 NO_DRIVER = (os.makedev(511, 0), os.makedev(10, 254))
-"""A major number of nobody, and a minor one of nobody: ENXIO and ENODEV."""
+"""A major and a minor number without a driver: opening them fails with ENXIO and ENODEV."""
 
 REFUSED = "Permission denied; let the exporter's user open it, or say --no-collector.host"
 
 
 @pytest.fixture
 def device(tmp_path: Path) -> Path:
-    """Where a root of the test's own would have the device; nothing is there yet."""
+    """The path of the device under a test's root; the file does not exist yet."""
     path = tmp_path / "dev/kvm"
     path.parent.mkdir()
     return path
 
 
 def test_the_real_kvm_says_what_it_supports() -> None:
-    """The feature leaf as another program reads it from the same device."""
+    """The feature leaf equals what another program reads from the same device."""
     kvm_device()
     assert supported_features() == supported_cpuid()[FEATURE_LEAF]
 
 
 def test_an_answer_that_does_not_fit_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """KVM says E2BIG until there is room for all of it."""
+    """While KVM returns E2BIG, the ioctl is repeated with a larger buffer."""
     kvm_device()
     monkeypatch.setattr(host, "_FIRST_GUESS", 1)
     assert supported_features() == supported_cpuid()[FEATURE_LEAF]
 
 
 def test_an_answer_that_never_fits_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is an end to it."""
+    """If KVM returns E2BIG even for the largest buffer, an error is raised."""
     kvm_device()
     monkeypatch.setattr(host, "_FIRST_GUESS", 1)
     monkeypatch.setattr(host, "_MOST_ENTRIES", 2)
@@ -62,7 +62,7 @@ def test_an_answer_that_never_fits_is_an_error(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_real_device_may_be_closed_to_the_exporter() -> None:
-    """Its user is in no group that may open it: the message says what to do."""
+    """Without permission to open the device the error says what to do."""
     if stat.S_IMODE(kvm_device().stat().st_mode) & 0o006:
         pytest.skip("here everybody may open /dev/kvm")
     with unprivileged(), pytest.raises(ReadError) as error:
@@ -84,14 +84,14 @@ def _a_link_to_nothing(path: Path) -> None:
 
 @pytest.mark.parametrize("prepare", [_nothing, _no_directory, _a_link_to_nothing])
 def test_a_machine_without_the_device_has_no_host(device: Path, prepare: Callable[[Path], None]) -> None:
-    """That is no error."""
+    """A missing device raises NoHostError."""
     prepare(device)
     assert supported_features(device.parents[1]) is None
 
 
 @pytest.mark.parametrize("number", NO_DRIVER)
 def test_a_device_without_a_driver_is_no_host(device: Path, number: int) -> None:
-    """As where the module is not loaded and the node is there."""
+    """A device node without a driver, as when the module is not loaded, raises NoHostError."""
     try:
         os.mknod(device, stat.S_IFCHR | 0o600, number)
     except PermissionError:
@@ -113,7 +113,7 @@ def _a_directory(path: Path) -> None:
 
 @pytest.mark.parametrize("prepare", [_null, _a_file, _a_directory])
 def test_what_is_no_kvm_is_an_error(device: Path, prepare: Callable[[Path], None]) -> None:
-    """It does not know the question."""
+    """A file that does not know the ioctl raises ReadError, and its descriptor is closed."""
     prepare(device)
     before = os.listdir("/proc/self/fd")  # noqa: PTH208 - numbers
     with pytest.raises(ReadError) as error:
@@ -124,7 +124,7 @@ def test_what_is_no_kvm_is_an_error(device: Path, prepare: Callable[[Path], None
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
 def test_a_host_speaks_for_what_kvm_itself_may_offer(eax: int, edx: int) -> None:
-    """Every assigned bit of EAX but 15 to 17, which a VMM sets, and every unassigned one that is set; no hint."""
+    """A host's features are the bits that KVM itself sets: EAX without 15 to 17, and unassigned ones only if set."""
     places = [(feature.register, feature.bit) for feature in host_features(Registers(eax, 0, 0, edx))]
     assigned = {0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 24}
     unassigned = {8, *range(18, 24), *range(25, 32)}
@@ -132,7 +132,7 @@ def test_a_host_speaks_for_what_kvm_itself_may_offer(eax: int, edx: int) -> None
 
 
 def test_what_only_a_vmm_sets_is_marked() -> None:
-    """The table of features says which those are."""
+    """Exactly EAX bits 15 to 17 and EDX bit 0 are marked as set by the VMM only."""
     assert {(feature.register, feature.bit) for feature in FEATURES if feature.vmm_only} == {
         ("eax", 15),
         ("eax", 16),
@@ -142,30 +142,30 @@ def test_what_only_a_vmm_sets_is_marked() -> None:
 
 
 def observer(root: Path) -> Observer:
-    """Looks at a machine whose device is under a root."""
-    return Observer(live_machine(0x01007EFB), Selection(), None, root=root)
+    """Return an Observer of a machine whose device is under a root."""
+    return Observer(live_machine(0x01007EFB), CpuSelection(), None, root=root)
 
 
 def collected(found: Observation) -> bool | None:
-    """Whether the host could be asked; None if there is none."""
+    """Return whether the host collector succeeded; None if there is no such collector."""
     return found.collectors["host"].success if "host" in found.collectors else None
 
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """What is said of the host."""
+    """The log, from the level DEBUG on."""
     caplog.set_level(logging.DEBUG)
     return caplog
 
 
 def test_a_guest_has_no_host_collector(device: Path, log: pytest.LogCaptureFixture) -> None:
-    """Without the device there is nothing to collect and nothing to say."""
+    """Without the device there is no host collector, and nothing is logged."""
     found = observer(device.parents[1]).observe(None)
     assert (found.host, collected(found), log.messages) == (None, None, [])
 
 
 def test_a_host_is_asked_at_every_sample(log: pytest.LogCaptureFixture) -> None:
-    """On the real device."""
+    """On a real host each sample includes the features that KVM supports."""
     kvm_device()
     found = observer(Path("/")).observe(None)
     assert (found.host, collected(found), log.messages) == (supported_cpuid()[FEATURE_LEAF], True, [])
@@ -173,14 +173,14 @@ def test_a_host_is_asked_at_every_sample(log: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_host_that_nobody_wants_to_know_of_is_not_asked(device: Path, log: pytest.LogCaptureFixture) -> None:
-    """``--no-collector.host``: not even a device that is no KVM is looked at."""
+    """With ``--no-collector.host`` the device is not opened."""
     _null(device)
-    found = Observer(live_machine(1), Selection(), None, host=False, root=device.parents[1]).observe(None)
+    found = Observer(live_machine(1), CpuSelection(), None, host=False, root=device.parents[1]).observe(None)
     assert (found.host, collected(found), log.messages) == (None, None, [])
 
 
 def test_a_complaint_is_logged_once(device: Path, log: pytest.LogCaptureFixture) -> None:
-    """However often it repeats; another one, or the same after a time without, is logged again."""
+    """A repeated error is logged once, and again after a sample without it."""
     looking = observer(device.parents[1])
     unknown = f"what this machine's own KVM supports is not known: {device}: "
     no_kvm = f"{unknown}KVM_GET_SUPPORTED_CPUID: Inappropriate ioctl for device"
@@ -197,8 +197,8 @@ def test_a_complaint_is_logged_once(device: Path, log: pytest.LogCaptureFixture)
 
 
 def test_a_device_that_may_not_be_opened_is_said_and_shown(log: pytest.LogCaptureFixture) -> None:
-    """The sample is good all the same."""
-    # Not pytest's directory: nobody else reaches that.
+    """A device that cannot be opened is logged and shown as a failed collector; the sample itself succeeds."""
+    # pytest's directory is no use here: other users cannot reach it.
     with TemporaryDirectory() as name:
         root = Path(name)
         root.chmod(0o755)

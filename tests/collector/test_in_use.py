@@ -1,4 +1,4 @@
-"""Which features the kernel is known to use, and not to use; and when nothing is said."""
+"""kvm_exporter.collector.in_use: which features the kernel is known to use or not to use, and when that is unknown."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm_exporter.collector.boot import ReferenceKeeper
+from kvm_exporter.collector.boot import BootReferenceKeeper
 from kvm_exporter.collector.guest import Evidence, read_evidence
-from kvm_exporter.collector.in_use import SIGNS, SWITCHES, features_in_use, kvmclock_is_current
+from kvm_exporter.collector.in_use import ENABLEMENT_RULES, SWITCHES, features_in_use, kvmclock_is_current
 from kvm_exporter.collector.observer import Observer
-from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.collector.sweep import CpuSelection
 from kvm_exporter.kvm.features import FEATURES, feature_named
-from kvm_exporter.kvm.leaves import Hypervisor, Kvm, Leaves
+from kvm_exporter.kvm.leaves import Kvm, Leaves, SignatureLeaf
 from lab.live import live_machine
 from lab.readers import BARE_METAL, Machine, guest, kvm_rows, reader, sample_of
 from tests.support.rooms.kernel import (
@@ -36,10 +36,10 @@ NO_ASYNC_PF = guest(0x01007EEB)
 
 BESIDE_HYPER_V = Leaves(
     hypervisor_bit=True,
-    hypervisors=(Hypervisor(0x4000_0000, b"Microsoft Hv", 0x4000_0005), *guest(0, base=0x4000_0100).hypervisors),
+    hypervisors=(SignatureLeaf(0x4000_0000, b"Microsoft Hv", 0x4000_0005), *guest(0, base=0x4000_0100).hypervisors),
     kvm=Kvm(0x4000_0100, 0x01007EFB, 0),
 )
-VMWARE = Leaves(hypervisor_bit=True, hypervisors=(Hypervisor(0x4000_0000, b"VMwareVMware", 0x4000_0010),))
+VMWARE = Leaves(hypervisor_bit=True, hypervisors=(SignatureLeaf(0x4000_0000, b"VMwareVMware", 0x4000_0010),))
 NO_HYPERVISOR = Leaves(hypervisor_bit=False)
 
 SILENT: Mapping[str, Content] = {
@@ -51,7 +51,7 @@ SILENT: Mapping[str, Content] = {
     IDLE_DRIVER: "none\n",
     CPU_INFO: "processor : 0\nflags : fpu hypervisor\n",
 }
-"""A kernel that shows nothing of KVM's features."""
+"""A kernel without evidence for any feature of KVM."""
 
 KVM_CLOCK = {AVAILABLE: "kvm-clock tsc \n"}
 STOLEN = {STAT: "cpu  60061 0 21786 491484 1013 0 194 1 0 0\n"}
@@ -61,12 +61,12 @@ HALTPOLL = {IDLE_DRIVER: "haltpoll\n"}
 
 
 def booted_with(*words: str) -> dict[str, Content]:
-    """A kernel with these words on its command line."""
+    """Return the file of a kernel's command line with these words."""
     return {COMMAND_LINE: " ".join(("ro", *words, "quiet\n"))}
 
 
 def used(root: Path, changes: Mapping[str, Content], boot: Leaves) -> dict[str, bool]:
-    """What is known of a kernel that shows such files, by the features' names."""
+    """Return what is known for a kernel with such files, by feature name."""
     evidence = read_evidence(kernel(root, {**SILENT, **changes}))
     return {feature.name: known for feature, known in features_in_use(evidence, boot).items()}
 
@@ -139,7 +139,7 @@ NO_ASYNC_PAGE_FAULTS = {"async_pf": False, "async_pf_vmexit": False, "async_pf_i
 def test_what_is_known(
     tmp_path: Path, changes: Mapping[str, Content], boot: Leaves, expected: Mapping[str, bool]
 ) -> None:
-    """1 where the kernel shows that it uses a feature, 0 where a switch forbids it, and nothing where neither shows."""
+    """A feature is True with evidence of its use, False if a switch forbids it, and absent otherwise."""
     assert used(tmp_path, changes, boot) == expected
 
 
@@ -147,7 +147,7 @@ EVERY_SIGN = {**KVM_CLOCK, **STOLEN, **CALLED_BACK, **SPINLOCKS, **HALTPOLL}
 
 
 def test_a_guest_that_uses_it_all(tmp_path: Path) -> None:
-    """Features come in the order of their bits."""
+    """Features are ordered by register and bit."""
     assert list(used(tmp_path, EVERY_SIGN, ALL)) == [
         "clocksource2",
         "async_pf",
@@ -161,18 +161,18 @@ def test_a_guest_that_uses_it_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize("boot", [VMWARE, NO_HYPERVISOR, Leaves(hypervisor_bit=True)], ids=["VMware", "none", "hidden"])
 @pytest.mark.parametrize("changes", [EVERY_SIGN, booted_with(*SWITCHES)], ids=["signs", "switches"])
 def test_without_kvm_nothing_is_said(tmp_path: Path, boot: Leaves, changes: Mapping[str, Content]) -> None:
-    """Steal time, spinlocks and callbacks of other hypervisors say nothing of KVM's features."""
+    """Without KVM no feature is known: the evidence comes from other hypervisors."""
     assert used(tmp_path, changes, boot) == {}
 
 
 def test_no_evidence_says_nothing() -> None:
-    """What cannot be read is no 0."""
+    """Without evidence no feature is reported, not even as unused."""
     assert features_in_use(Evidence(), ALL) == {}
 
 
 def test_every_rule_names_a_feature() -> None:
-    """Those of signs and of switches."""
-    named = {sign.feature for sign in SIGNS} | {name for names in SWITCHES.values() for name in names}
+    """Every rule and every switch refers to features of the table."""
+    named = {sign.feature for sign in ENABLEMENT_RULES} | {name for names in SWITCHES.values() for name in names}
     assert named <= {feature.name for feature in FEATURES}
 
 
@@ -190,7 +190,7 @@ def test_every_rule_names_a_feature() -> None:
     st.integers(0, 2**32 - 1),
 )
 def test_each_answer_has_its_evidence(evidence: Evidence, eax: int) -> None:
-    """Without the part of the evidence that it rests on, an answer is not given; 0 rests on the command line alone."""
+    """Each True needs its evidence, and each False needs a switch on the command line."""
     boot = guest(eax)
     for feature, known in features_in_use(evidence, boot).items():
         if not known:
@@ -205,15 +205,15 @@ def test_each_answer_has_its_evidence(evidence: Evidence, eax: int) -> None:
     ("current", "expected"), [("kvm-clock\n", True), ("tsc\n", False), ("hpet\n", False), ("\n", None), (None, None)]
 )
 def test_where_the_time_comes_from(tmp_path: Path, current: Content, expected: bool | None) -> None:  # noqa: FBT001 - a table
-    """From kvmclock, from something else, or nobody knows."""
+    """The result says whether kvm-clock is the current clocksource, and is None if that is unknown."""
     assert kvmclock_is_current(read_evidence(kernel(tmp_path, {CURRENT: current}))) is expected
 
 
 def test_evidence_is_judged_by_what_was_offered_at_boot(tmp_path: Path) -> None:
-    """Bits that are lost later do not move the kernel's clock to other MSRs, nor end what it has enabled."""
+    """The leaves at boot decide: a bit that is lost later does not change what the kernel has enabled."""
     machine = live_machine(0x01007EFB)
     observer = Observer(
-        machine, Selection(), ReferenceKeeper(None, "boot"), host=False, root=kernel(tmp_path, EVERY_SIGN)
+        machine, CpuSelection(), BootReferenceKeeper(None, "boot"), host=False, root=kernel(tmp_path, EVERY_SIGN)
     )
     before = observer.observe(None)
     machine.cpus[0] = reader(kvm_rows(0x0000_0001))
@@ -227,16 +227,16 @@ def test_evidence_is_judged_by_what_was_offered_at_boot(tmp_path: Path) -> None:
 
 
 def test_without_a_reference_it_is_judged_by_what_is_offered_now(tmp_path: Path) -> None:
-    """As in a single run that keeps none."""
+    """Without a reference the current leaves are used, as in a single run."""
     machine = Machine({0: reader(kvm_rows(0x0000_0001))})
-    observer = Observer(machine, Selection(), None, host=False, root=kernel(tmp_path, {**SILENT, **KVM_CLOCK}))
+    observer = Observer(machine, CpuSelection(), None, host=False, root=kernel(tmp_path, {**SILENT, **KVM_CLOCK}))
     assert observer.observe(None).in_use == {feature_named("clocksource"): True}
     assert observer.observe(sample_of({0: ALL})).in_use == {feature_named("clocksource"): True}
 
 
 def test_the_guest_collector_is_there(tmp_path: Path) -> None:
-    """What the kernel shows has been looked for, and how long that took."""
-    observer = Observer(live_machine(1), Selection(), None, host=False, root=tmp_path)
+    """An observation includes the guest collector's success."""
+    observer = Observer(live_machine(1), CpuSelection(), None, host=False, root=tmp_path)
     found = observer.observe(None)
     assert list(found.collectors) == ["guest"]
     assert found.collectors["guest"].success

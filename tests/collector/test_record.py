@@ -1,11 +1,11 @@
-"""Recording a machine's hypervisor leaves: which rows, of which CPUs, and that they decode to the same."""
+"""kvm_exporter.collector.record: the rows and CPUs that a dump contains, and that it decodes to the same leaves."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvm_exporter.collector.record import record
-from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.dump import Dump, format_dump, parse_dump
 from kvm_exporter.cpuid.registers import BASES, Reader, Registers
 from kvm_exporter.errors import ReadError
@@ -30,7 +30,7 @@ HYPERV = signature_leaf(b"Microsoft Hv", BASE + 2)
 
 
 def recorded(rows: Rows) -> dict[int, Registers]:
-    """The rows that are recorded of one CPU, by leaf; the test fails if a leaf above the highest is read."""
+    """Return the recorded rows of one CPU by leaf; fails if a leaf above the highest is read."""
     dump, failed = record(Machine({0: strict_reader(rows)}))
     assert failed == {}
     assert {subleaf for _, subleaf in dump.cpus[0]} == {0}
@@ -38,18 +38,18 @@ def recorded(rows: Rows) -> dict[int, Registers]:
 
 
 def test_of_bare_metal_only_two_leaves_are_recorded() -> None:
-    """The vendor, and leaf 1 that says that there is nothing more."""
+    """On bare metal leaf 0 and leaf 1 are recorded."""
     assert recorded(BARE_METAL | {0: LEAF_0}) == {0: LEAF_0, 1: BARE_METAL[1]}
 
 
 def test_of_a_hidden_hypervisor_the_first_base_is_recorded() -> None:
-    """What it answers instead of a signature may be what a bug report is about."""
+    """Without a signature the first base is recorded, since a bug report may need what it contains."""
     dump, _ = record(Machine({0: intel_reader({0: LEAF_0, 1: leaf_1()})}))
     assert dump.cpus[0] == {(0, 0): LEAF_0, (1, 0): leaf_1(), (BASE, 0): INTEL_HIGHEST_BASIC_LEAF}
 
 
 def test_every_leaf_of_a_base_with_a_signature_is_recorded_in_order() -> None:
-    """All up to the highest leaf, KVM's and the other hypervisor's, and nothing of unused bases."""
+    """Leaves up to the highest one of each signature are recorded in order; unused bases are not."""
     rows = {0: LEAF_0, BASE: HYPERV, BASE + 1: Registers(1, 2, 3, 4), BASE + 2: Registers(5, 6, 7, 8)}
     rows |= kvm_rows(0x01007EFB, 1, base=0x4000_0100)
     assert list(recorded(rows).items()) == sorted(rows.items())
@@ -69,13 +69,13 @@ def test_every_leaf_of_a_base_with_a_signature_is_recorded_in_order() -> None:
     ],
 )
 def test_the_highest_leaf_bounds_what_is_recorded(signature: bytes, max_leaf: int, leaves: list[int]) -> None:
-    """No leaf above it, none of the next base; 0 stands for base + 1 where KVM says it, and for nothing elsewhere."""
+    """No leaf above the highest or beyond the base is recorded; 0 means base + 1 for KVM, the base alone for others."""
     rows = {0: LEAF_0, 1: leaf_1(), BASE: signature_leaf(signature, max_leaf)}
     assert list(recorded(rows)) == [0, 1, *leaves]
 
 
 def test_cpus_that_cannot_be_read_are_told_of() -> None:
-    """The others are recorded."""
+    """CPUs that cannot be read are returned with the reason; the others are recorded."""
     good = reader(kvm_rows(0x0100007B))
     dump, failed = record(Machine({0: good, 1: "outside the cpuset", 2: failing_reader("moved away"), 5: good}))
     assert sorted(dump.cpus) == [0, 5]
@@ -84,7 +84,7 @@ def test_cpus_that_cannot_be_read_are_told_of() -> None:
 
 
 def test_nothing_to_record_is_an_error() -> None:
-    """It says why of each CPU."""
+    """If no CPU can be read, the error has the reason for each CPU."""
     with pytest.raises(ReadError) as caught:
         record(Machine({0: "outside the cpuset", 1: "held"}))
     assert str(caught.value) == "CPU 0: outside the cpuset; CPU 1: held"
@@ -96,7 +96,7 @@ MAX_LEAVES = st.one_of(st.just(0), st.integers(BASE - 1, BASE + 0x20), st.intege
 
 @st.composite
 def machines(draw: st.DrawFn) -> Machine:
-    """One to three CPUs, AMD's or Intel's, with up to three signatures among four bases and any features."""
+    """Strategy: one to three CPUs of AMD or Intel, up to three signatures among four bases, any features."""
     make = draw(st.sampled_from([reader, intel_reader]))
     words = st.integers(0, 2**32 - 1)
 
@@ -113,16 +113,16 @@ def machines(draw: st.DrawFn) -> Machine:
 
 @given(machines())
 def test_a_recorded_machine_is_decoded_as_the_machine(machine: Machine) -> None:
-    """A bug report's dump shows what its sender saw, through its text as well."""
+    """A dump, also after formatting and parsing, decodes to the same leaves as the machine that was recorded."""
     dump, failed = record(machine)
     assert failed == {}
-    seen = look(machine, Selection(), None)
+    seen = sweep(machine, CpuSelection(), None)
     for replayed in (dump, parse_dump(format_dump(dump).encode())):
-        again = look(replayed, Selection(), None)
+        again = sweep(replayed, CpuSelection(), None)
         assert (again.anywhere, again.sampled) == (seen.anywhere, seen.sampled)
 
 
 def test_a_dump_can_be_recorded_again() -> None:
-    """Recording is idempotent: a dump is a machine."""
+    """Recording a dump returns the same dump."""
     first, _ = record(Machine({0: reader(kvm_rows(0x0100007B) | {0: LEAF_0})}))
     assert record(first) == (Dump(first.cpus), {})

@@ -1,4 +1,4 @@
-"""When the machine is looked at, who waits for it and how long, and what is served when it cannot be read."""
+"""kvm_exporter.collector.sampler: when a sample is taken, how long a scrape waits, what is served after a failure."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ import pytest
 
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.collector.sampler import Limits, Published, Sampler
-from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.errors import ReadError, UnavailableError
 from kvm_exporter.kvm.sample import Sample
 from lab.live import LiveMachine, live_machine
@@ -20,7 +20,7 @@ from tests.support.rooms.loop import in_loop
 DEFAULT, REDUCED = 0x0100007B, 0x0100003B
 NONE = {"start": 0, "age": 0, "signal": 0, "hotplug": 0}
 LONG = 20.0
-"""Seconds that no test waits for."""
+"""A timeout in seconds that no test reaches."""
 
 
 def sampler(
@@ -31,51 +31,51 @@ def sampler(
     published: Published | None = None,
     change: Callable[[Sample], Sample] = lambda sample: sample,
 ) -> Sampler:
-    """A sampler of a machine; every sample may be changed before it is handed out."""
+    """Return a sampler of a machine; ``change`` is applied to every sample."""
 
     def observe(last: Sample | None) -> Observation:
-        return Observation(change(look(machine, Selection(), last)))
+        return Observation(change(sweep(machine, CpuSelection(), last)))
 
     return Sampler(machine, observe, Limits(max_age, timeout), published)
 
 
 def served(observation: Observation | None) -> int | None:
-    """The feature word that is served."""
+    """Return EAX of the common leaves in an observation."""
     kvm = observation.sample.common.kvm if observation is not None else None
     return kvm.eax if kvm is not None else None
 
 
 def offer(machine: LiveMachine, eax: int) -> None:
-    """From now on every CPU is offered this."""
+    """Set EAX of every CPU from now on."""
     machine.cpus = dict.fromkeys(machine.cpus, reader(kvm_rows(eax)))
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged, with its level."""
+    """Return the level and the message of each log record."""
     return [f"{record.levelname} {record.getMessage()}" for record in caplog.records]
 
 
-# What makes an attempt due.
+# What triggers a sample.
 
 
 @in_loop
 async def test_the_first_scrape_looks_and_the_next_is_served_the_same() -> None:
-    """A sample that is young enough is served as it is, without a look at the machine."""
+    """The first scrape takes a sample; a second one is served the same sample without reading the machine."""
     machine = live_machine(DEFAULT)
     keeper = sampler(machine)
     first = await keeper.current(LONG)
     assert await keeper.current(LONG) is first
-    assert (served(first), machine.readings, keeper.record.samples) == (DEFAULT, 1, NONE | {"start": 1})
-    assert keeper.record.success
+    assert (served(first), machine.readings, keeper.tally.samples) == (DEFAULT, 1, NONE | {"start": 1})
+    assert keeper.tally.success
 
 
 def older(seconds: float) -> Callable[[Sample], Sample]:
-    """Samples that were taken some seconds ago, going by the time since boot."""
+    """Return a function that makes samples older by CLOCK_BOOTTIME."""
     return lambda sample: replace(sample, boottime=sample.boottime - seconds)
 
 
 def other_wall_clock(seconds: float) -> Callable[[Sample], Sample]:
-    """Samples that were taken some seconds ago, going by a clock that people set."""
+    """Return a function that makes samples older by the wall clock."""
     return lambda sample: replace(sample, timestamp=sample.timestamp - seconds)
 
 
@@ -92,16 +92,16 @@ def other_wall_clock(seconds: float) -> Callable[[Sample], Sample]:
 )
 @in_loop
 async def test_age_is_time_since_boot(max_age: float, change: Callable[[Sample], Sample], *, due: bool) -> None:
-    """A sample that is older than the limit by CLOCK_BOOTTIME, suspended time included, is taken again."""
+    """A sample that exceeds the maximum age by CLOCK_BOOTTIME, which includes time in suspend, is taken again."""
     keeper = sampler(live_machine(DEFAULT), max_age=max_age, change=change)
     await keeper.current(LONG)
     await keeper.current(LONG)
-    assert keeper.record.samples == NONE | {"start": 1, "age": int(due)}
+    assert keeper.tally.samples == NONE | {"start": 1, "age": int(due)}
 
 
 @in_loop
 async def test_samples_carry_the_time_since_boot() -> None:
-    """What a sample's age is measured against is CLOCK_BOOTTIME, when the look began."""
+    """A sample's boottime is CLOCK_BOOTTIME at the start of its sweep."""
     before = time.clock_gettime(time.CLOCK_BOOTTIME)
     observation = await sampler(live_machine(DEFAULT)).current(LONG)
     assert observation is not None
@@ -110,7 +110,7 @@ async def test_samples_carry_the_time_since_boot() -> None:
 
 @in_loop
 async def test_cpus_that_come_and_go_are_seen_at_the_next_scrape() -> None:
-    """A change of the online CPUs makes a sample due however young the last one is, once."""
+    """A change of the online CPUs triggers one sample, however recent the last one is."""
     machine = live_machine(DEFAULT, DEFAULT)
     keeper = sampler(machine)
     counts = []
@@ -118,24 +118,24 @@ async def test_cpus_that_come_and_go_are_seen_at_the_next_scrape() -> None:
         machine.cpus = dict.fromkeys(cpus, reader(kvm_rows(DEFAULT)))
         observation = await keeper.current(LONG)
         assert observation is not None
-        counts.append((observation.sample.online, keeper.record.samples["hotplug"]))
+        counts.append((observation.sample.online, keeper.tally.samples["hotplug"]))
     assert counts == [(2, 0), (3, 1), (3, 1), (2, 2)]
 
 
 @in_loop
 async def test_a_signal_makes_a_sample_due() -> None:
-    """SIGHUP looks again however young the last sample is."""
+    """SIGHUP triggers a sample, however recent the last one is."""
     machine = live_machine(DEFAULT)
     keeper = sampler(machine)
     await keeper.current(LONG)
     offer(machine, REDUCED)
     assert served(await keeper.again("signal")) == REDUCED
-    assert keeper.record.samples == NONE | {"start": 1, "signal": 1}
+    assert keeper.tally.samples == NONE | {"start": 1, "signal": 1}
 
 
 @in_loop
 async def test_a_signal_during_a_reading_reads_again_after_it() -> None:
-    """What is being read may be older than the signal: another sample follows."""
+    """After a signal during a reading a second sample is taken, because the first may be older than the signal."""
     machine = live_machine(DEFAULT)
     keeper = sampler(machine)
     with machine.shut():
@@ -144,12 +144,12 @@ async def test_a_signal_during_a_reading_reads_again_after_it() -> None:
         signalled = asyncio.create_task(keeper.again("signal"))
         await asyncio.sleep(0)
     assert served(await scrape) == served(await signalled) == DEFAULT
-    assert (machine.readings, keeper.record.samples) == (2, NONE | {"start": 1, "signal": 1})
+    assert (machine.readings, keeper.tally.samples) == (2, NONE | {"start": 1, "signal": 1})
 
 
 @in_loop
 async def test_signals_during_a_reading_share_the_next() -> None:
-    """The first that finds it ended begins another for all, and all wait for that one."""
+    """Several signals during one reading cause one further sample, and all of them wait for it."""
     machine = live_machine(DEFAULT)
     keeper = sampler(machine)
     with machine.shut():
@@ -160,22 +160,22 @@ async def test_signals_during_a_reading_share_the_next() -> None:
         offer(machine, REDUCED)
     await scrape
     assert {served(await one) for one in signalled} == {REDUCED}
-    assert (machine.readings, keeper.record.samples["signal"]) == (2, 1)
+    assert (machine.readings, keeper.tally.samples["signal"]) == (2, 1)
 
 
-# Who waits.
+# How long a scrape waits.
 
 
 @in_loop
 async def test_scrapes_share_an_attempt() -> None:
-    """However many scrapes come while the machine is read, it is read once, and all are served the result."""
+    """Scrapes during a reading wait for it and are all served its result."""
     machine = live_machine(DEFAULT)
     keeper = sampler(machine)
     with machine.shut():
         scrapes = [asyncio.create_task(keeper.current(LONG)) for _ in range(50)]
         await asyncio.sleep(0)
     assert {served(observation) for observation in await asyncio.gather(*scrapes)} == {DEFAULT}
-    assert (machine.readings, keeper.record.samples) == (1, NONE | {"start": 1})
+    assert (machine.readings, keeper.tally.samples) == (1, NONE | {"start": 1})
 
 
 @pytest.mark.parametrize(("timeout", "patience"), [(0.05, LONG), (LONG, 0.05)], ids=["timeout", "patience"])
@@ -185,7 +185,7 @@ async def test_a_late_attempt_is_a_failure_and_the_last_good_sample_is_served(
     patience: float,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It counts once, whoever waited; until it ends nobody waits for it again; then all is well."""
+    """A timeout counts once for all waiting scrapes. Until the reading ends, scrapes are served without waiting."""
     caplog.set_level(logging.INFO)
     machine, ended = live_machine(DEFAULT), asyncio.Event()
     keeper = sampler(machine, timeout=timeout, max_age=1e-9, published=lambda *_: ended.set())
@@ -195,16 +195,16 @@ async def test_a_late_attempt_is_a_failure_and_the_last_good_sample_is_served(
     with machine.shut():
         late = await asyncio.gather(*(keeper.current(patience) for _ in range(10)))
         assert late == [first] * 10
-        assert (keeper.record.success, keeper.record.failures) == (False, {"timeout": 1, "error": 0})
+        assert (keeper.tally.success, keeper.tally.failures) == (False, {"timeout": 1, "error": 0})
         start = time.monotonic()
         for _ in range(100):
             assert await keeper.current(LONG) is first
         assert time.monotonic() - start < 1
-        assert keeper.record.failures == {"timeout": 1, "error": 0}
+        assert keeper.tally.failures == {"timeout": 1, "error": 0}
     await ended.wait()
-    assert keeper.record.success
+    assert keeper.tally.success
     assert served(keeper.last) == REDUCED
-    assert (machine.readings, keeper.record.samples) == (3, NONE | {"start": 1, "age": 1})
+    assert (machine.readings, keeper.tally.samples) == (3, NONE | {"start": 1, "age": 1})
     failure, recovery = messages(caplog)
     assert failure.startswith("ERROR the CPUID leaves could not be sampled: no answer after ")
     assert recovery == "INFO the CPUID leaves can be sampled again"
@@ -212,7 +212,7 @@ async def test_a_late_attempt_is_a_failure_and_the_last_good_sample_is_served(
 
 @in_loop
 async def test_before_the_first_sample_there_is_nothing_to_serve() -> None:
-    """A machine that does not answer at the start is served as nothing, and as soon as it answers, as it is."""
+    """Before the first sample nothing is served; the first sample is served as soon as it is complete."""
     machine, ended = live_machine(DEFAULT), asyncio.Event()
     keeper = sampler(machine, timeout=0.05, published=lambda *_: ended.set())
     with machine.shut():
@@ -220,7 +220,7 @@ async def test_before_the_first_sample_there_is_nothing_to_serve() -> None:
         assert await keeper.current(LONG) is None
     await ended.wait()
     assert served(keeper.last) == DEFAULT
-    assert keeper.record.success
+    assert keeper.tally.success
 
 
 # Failures.
@@ -228,7 +228,7 @@ async def test_before_the_first_sample_there_is_nothing_to_serve() -> None:
 
 @in_loop
 async def test_a_failure_is_logged_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
-    """However often it repeats, it is one line; each new reason is another, and so is that it is over."""
+    """A repeated failure is logged once; a new reason is logged, and so is the recovery."""
     caplog.set_level(logging.INFO)
     machine = live_machine(DEFAULT)
     keeper = sampler(machine, max_age=1e-9)
@@ -236,12 +236,12 @@ async def test_a_failure_is_logged_once_and_so_is_its_end(caplog: pytest.LogCapt
     for fault in ("no leaves", "no leaves", "no leaves", "no CPUs", "no CPUs"):
         machine.fault = ReadError(fault)
         assert await keeper.current(LONG) is first
-        assert not keeper.record.success
+        assert not keeper.tally.success
     machine.fault = None
     assert served(await keeper.current(LONG)) == DEFAULT
-    assert keeper.record.success
-    assert keeper.record.failures == {"timeout": 0, "error": 5}
-    assert keeper.record.samples == NONE | {"start": 1, "age": 6}
+    assert keeper.tally.success
+    assert keeper.tally.failures == {"timeout": 0, "error": 5}
+    assert keeper.tally.samples == NONE | {"start": 1, "age": 6}
     assert messages(caplog) == [
         "ERROR the CPUID leaves could not be sampled: no leaves",
         "ERROR the CPUID leaves could not be sampled: no CPUs",
@@ -252,15 +252,15 @@ async def test_a_failure_is_logged_once_and_so_is_its_end(caplog: pytest.LogCapt
 
 @in_loop
 async def test_where_cpus_cannot_be_listed_nothing_is_read() -> None:
-    """It is a failure like any other, and what was good is served."""
+    """A failure to list the CPUs counts as an error, and the last good sample is served."""
 
     class Unlisted(LiveMachine):
-        """Its list of CPUs may be gone."""
+        """A machine whose list of CPUs can become unreadable."""
 
         gone = False
 
         def online(self) -> tuple[int, ...]:
-            """The CPUs, if they can be listed."""
+            """Return the CPUs, or raise ReadError."""
             if self.gone:
                 raise ReadError("no list")
             return super().online()
@@ -270,15 +270,15 @@ async def test_where_cpus_cannot_be_listed_nothing_is_read() -> None:
     first = await keeper.current(LONG)
     machine.gone = True
     assert await keeper.current(LONG) is first
-    assert (keeper.record.success, keeper.record.failures) == (False, {"timeout": 0, "error": 1})
+    assert (keeper.tally.success, keeper.tally.failures) == (False, {"timeout": 0, "error": 1})
     machine.gone = False
     await keeper.current(LONG)
-    assert keeper.record.failures["error"] == 1
+    assert keeper.tally.failures["error"] == 1
 
 
 @in_loop
 async def test_a_mistake_of_ours_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    """What is no ReadError is not expected: where it happened is wanted, and the daemon goes on."""
+    """An exception other than ReadError is logged with its traceback, and sampling goes on."""
     machine = live_machine(DEFAULT)
     machine.fault = ZeroDivisionError("mistake")
     keeper = sampler(machine)
@@ -290,7 +290,7 @@ async def test_a_mistake_of_ours_is_logged_with_its_traceback(caplog: pytest.Log
 
 @in_loop
 async def test_why_the_last_attempt_failed_is_known() -> None:
-    """The daemon asks, to end where no leaf can ever be read."""
+    """The exception of the last failed attempt is kept, so that the daemon can exit if no leaf can ever be read."""
     machine = live_machine(DEFAULT)
     machine.fault = UnavailableError("not here")
     keeper = sampler(machine)
@@ -300,7 +300,7 @@ async def test_why_the_last_attempt_failed_is_known() -> None:
 
 @in_loop
 async def test_until_one_succeeds_every_scrape_tries() -> None:
-    """The reason stays "start", and the first success is the first sample."""
+    """Until the first success every scrape tries with the reason "start"; the first success counts no change."""
     machine = live_machine(DEFAULT)
     keeper = sampler(machine)
     machine.fault = ReadError("not yet")
@@ -308,8 +308,8 @@ async def test_until_one_succeeds_every_scrape_tries() -> None:
         assert await keeper.current(LONG) is None
     machine.fault = None
     assert served(await keeper.current(LONG)) == DEFAULT
-    assert keeper.record.samples == NONE | {"start": 4}
-    assert keeper.record.changes == 0
+    assert keeper.tally.samples == NONE | {"start": 4}
+    assert keeper.tally.changes == 0
 
 
 # Changes.
@@ -317,7 +317,7 @@ async def test_until_one_succeeds_every_scrape_tries() -> None:
 
 @in_loop
 async def test_changes_are_counted_and_told() -> None:
-    """A sample that differs from the one before counts; whoever asked is told of every one, with the one before."""
+    """A sample that differs from the one before is a change; the callback gets every sample and the one before."""
     told: list[tuple[int | None, int | None]] = []
     machine = live_machine(DEFAULT, DEFAULT)
     keeper = sampler(machine, max_age=1e-9, published=lambda before, now: told.append((served(before), served(now))))
@@ -325,7 +325,7 @@ async def test_changes_are_counted_and_told() -> None:
     for eax in (DEFAULT, DEFAULT, REDUCED, REDUCED, DEFAULT):
         offer(machine, eax)
         await keeper.current(LONG)
-        changes.append(keeper.record.changes)
+        changes.append(keeper.tally.changes)
     assert changes == [0, 0, 1, 1, 2]
     assert told == [
         (None, DEFAULT),
@@ -338,7 +338,7 @@ async def test_changes_are_counted_and_told() -> None:
 
 @in_loop
 async def test_what_lasts_no_longer_than_a_look_is_no_change() -> None:
-    """A migration in the middle of a sweep makes CPUs differ: a second look is published, and the first is not."""
+    """A migration during a sweep causes a second sweep, of which only the result is published and compared."""
     machine = live_machine(DEFAULT, DEFAULT)
     keeper = sampler(machine, max_age=1e-9)
     await keeper.current(LONG)
@@ -349,4 +349,4 @@ async def test_what_lasts_no_longer_than_a_look_is_no_change() -> None:
     machine.before_visit = migrate
     observation = await keeper.current(LONG)
     assert observation is not None
-    assert (observation.sample.divergent, keeper.record.changes, machine.readings) == ((), 0, 3)
+    assert (observation.sample.divergent, keeper.tally.changes, machine.readings) == ((), 0, 3)

@@ -1,4 +1,4 @@
-"""One look at every CPU: which are visited, what a failing one costs, and the second look at a difference."""
+"""kvm_exporter.collector.sweep: the CPUs that a sweep visits, CPUs that fail, and the repetition after a difference."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from kvm_exporter.collector.sweep import Selection, look, sweep
+from kvm_exporter.collector.sweep import CpuSelection, sweep, sweep_once
 from kvm_exporter.cpuid.registers import BASES, Reader
 from kvm_exporter.errors import ReadError, UnavailableError
 from kvm_exporter.kvm.features import FEATURES
@@ -33,7 +33,7 @@ OLD, NEW = guest(0x01007EFB), guest(0x0100007B)
 
 
 def states(sample: Sample) -> dict[str, list[int]]:
-    """The CPUs of each state that has any."""
+    """Return the CPUs of each state that is not empty."""
     by_state = {
         "sampled": sample.sampled,
         "retained": sample.retained,
@@ -44,7 +44,7 @@ def states(sample: Sample) -> dict[str, list[int]]:
 
 
 def machine(*isolated: int, cpus: int = 4, read: Reader = OLD_HOST) -> Machine:
-    """Four equal CPUs, some of them isolated."""
+    """Return a machine with equal CPUs, some of them isolated."""
     return Machine(dict.fromkeys(range(cpus), read), isolated=isolated)
 
 
@@ -54,9 +54,9 @@ def move(source: Machine, read: Reader) -> None:
 
 
 def test_every_cpu_is_visited_once_in_order() -> None:
-    """A machine whose CPUs agree is looked at once."""
+    """If all CPUs agree, each is visited once, in ascending order."""
     source = machine(cpus=3)
-    sample = look(source, Selection(), None)
+    sample = sweep(source, CpuSelection(), None)
     assert source.visits == [0, 1, 2]
     assert (sample.anywhere, sample.sampled) == (OLD, {0: OLD, 1: OLD, 2: OLD})
     assert states(sample) == {"sampled": [0, 1, 2]}
@@ -65,107 +65,111 @@ def test_every_cpu_is_visited_once_in_order() -> None:
 @pytest.mark.parametrize(
     ("selection", "first", "second"),
     [
-        (Selection(), {"sampled": [0, 1, 2, 3]}, {"sampled": [0, 2], "retained": [1, 3]}),
-        (Selection(isolated="once"), {"sampled": [0, 1, 2, 3]}, {"sampled": [0, 2], "retained": [1, 3]}),
-        (Selection(isolated="always"), {"sampled": [0, 1, 2, 3]}, {"sampled": [0, 1, 2, 3]}),
-        (Selection(isolated="never"), {"sampled": [0, 2], "skipped": [1, 3]}, {"sampled": [0, 2], "skipped": [1, 3]}),
+        (CpuSelection(), {"sampled": [0, 1, 2, 3]}, {"sampled": [0, 2], "retained": [1, 3]}),
+        (CpuSelection(isolated="once"), {"sampled": [0, 1, 2, 3]}, {"sampled": [0, 2], "retained": [1, 3]}),
+        (CpuSelection(isolated="always"), {"sampled": [0, 1, 2, 3]}, {"sampled": [0, 1, 2, 3]}),
         (
-            Selection(cpus=frozenset({0, 1, 7})),
+            CpuSelection(isolated="never"),
+            {"sampled": [0, 2], "skipped": [1, 3]},
+            {"sampled": [0, 2], "skipped": [1, 3]},
+        ),
+        (
+            CpuSelection(cpus=frozenset({0, 1, 7})),
             {"sampled": [0, 1], "skipped": [2, 3]},
             {"sampled": [0], "retained": [1], "skipped": [2, 3]},
         ),
         (
-            Selection(isolated="always", cpus=frozenset({1})),
+            CpuSelection(isolated="always", cpus=frozenset({1})),
             {"sampled": [1], "skipped": [0, 2, 3]},
             {"sampled": [1], "skipped": [0, 2, 3]},
         ),
         (
-            Selection(isolated="never", cpus=frozenset({0, 1})),
+            CpuSelection(isolated="never", cpus=frozenset({0, 1})),
             {"sampled": [0], "skipped": [1, 2, 3]},
             {"sampled": [0], "skipped": [1, 2, 3]},
         ),
-        (Selection(cpus=frozenset({9})), {"skipped": [0, 1, 2, 3]}, {"skipped": [0, 1, 2, 3]}),
+        (CpuSelection(cpus=frozenset({9})), {"skipped": [0, 1, 2, 3]}, {"skipped": [0, 1, 2, 3]}),
     ],
 )
 def test_the_selection_says_which_cpus_are_visited(
-    selection: Selection, first: Mapping[str, list[int]], second: Mapping[str, list[int]]
+    selection: CpuSelection, first: Mapping[str, list[int]], second: Mapping[str, list[int]]
 ) -> None:
-    """Isolated CPUs once, each time or never, and of a list of CPUs only those; each CPU has one state."""
+    """Isolated CPUs are visited once, always or never, and others only if they are selected; each CPU has one state."""
     source = machine(1, 3)
-    started = look(source, selection, None)
+    started = sweep(source, selection, None)
     assert states(started) == first
     assert source.visits == first.get("sampled", [])
     source.visits.clear()
-    later = look(source, selection, started)
+    later = sweep(source, selection, started)
     assert states(later) == second
     assert source.visits == second.get("sampled", [])
     assert later.online == 4
 
 
 def test_retained_cpus_keep_what_was_read() -> None:
-    """Through any number of samples."""
+    """The leaves of retained CPUs are kept through any number of samples."""
     source = machine(1, cpus=2)
-    sample = look(source, Selection(), None)
+    sample = sweep(source, CpuSelection(), None)
     for _ in range(3):
-        sample = look(source, Selection(), sample)
+        sample = sweep(source, CpuSelection(), sample)
     assert (sample.sampled, sample.retained) == ({0: OLD}, {1: OLD})
     assert source.visits == [0, 1, 0, 0, 0]
 
 
 def test_isolated_cpus_are_visited_again_when_another_cpu_has_changed() -> None:
-    """A machine that has moved has moved with all its CPUs."""
+    """If another CPU's leaves changed, isolated CPUs are visited again, since a migration concerns all CPUs."""
     source = machine(1, 3)
-    last = look(source, Selection(), look(source, Selection(), None))
+    last = sweep(source, CpuSelection(), sweep(source, CpuSelection(), None))
     move(source, NEW_HOST)
     source.visits.clear()
-    sample = look(source, Selection(), last)
+    sample = sweep(source, CpuSelection(), last)
     assert source.visits == [0, 2, 0, 1, 2, 3]
     assert sample.sampled == dict.fromkeys(range(4), NEW)
-    assert states(look(source, Selection(), sample)) == {"sampled": [0, 2], "retained": [1, 3]}
+    assert states(sweep(source, CpuSelection(), sample)) == {"sampled": [0, 2], "retained": [1, 3]}
 
 
 def test_isolated_cpus_that_are_the_largest_group_are_left_alone_too() -> None:
-    """Not visiting most CPUs does not make them a minority, which would look like a change."""
+    """Retained CPUs count for the common leaves, so that leaving them out is not seen as a change."""
     source = Machine({0: OLD_HOST, 1: NEW_HOST, 2: NEW_HOST}, isolated=(1, 2))
-    first = look(source, Selection(), None)
+    first = sweep(source, CpuSelection(), None)
     source.visits.clear()
-    second = look(source, Selection(), first)
+    second = sweep(source, CpuSelection(), first)
     assert set(source.visits) == {0}
     assert (first.common, second.common) == (NEW, NEW)
 
 
 def test_a_machine_of_isolated_cpus_notices_a_change_by_its_unpinned_read() -> None:
-    """Where no CPU is sampled the thread still runs somewhere."""
+    """If no CPU is sampled, a change of the unpinned read causes a visit of all CPUs."""
     source = machine(0, 1, cpus=2)
-    last = look(source, Selection(), look(source, Selection(), None))
+    last = sweep(source, CpuSelection(), sweep(source, CpuSelection(), None))
     assert states(last) == {"retained": [0, 1]}
     move(source, NEW_HOST)
-    assert look(source, Selection(), last).sampled == {0: NEW, 1: NEW}
+    assert sweep(source, CpuSelection(), last).sampled == {0: NEW, 1: NEW}
 
 
 def test_a_lasting_difference_is_published_after_a_second_look() -> None:
-    """One CPU that offers less is shown, and the isolated ones are left alone when nothing more changes."""
+    """A lasting difference is published after a second sweep, and causes no later visits of isolated CPUs."""
     source = machine(3)
     source.cpus[1] = NEW_HOST
-    sample = look(source, Selection(), None)
+    sample = sweep(source, CpuSelection(), None)
     assert source.visits == [0, 1, 2, 3, 0, 1, 2, 3]
     assert (sample.common, sample.divergent) == (OLD, (1,))
     source.visits.clear()
-    later = look(source, Selection(), sample)
+    later = sweep(source, CpuSelection(), sample)
     assert source.visits == [0, 1, 2, 0, 1, 2]
     assert (later.divergent, states(later)) == ((1,), {"sampled": [0, 1, 2], "retained": [3]})
 
 
 def test_an_isolated_cpu_that_differs_at_the_start_is_shown() -> None:
-    """The second look visits it as the first did, and counts it among those that differ."""
+    """The second sweep visits isolated CPUs as the first did, so that a divergent one is reported."""
     source = machine(2, cpus=3)
     source.cpus[2] = NEW_HOST
-    sample = look(source, Selection(), None)
+    sample = sweep(source, CpuSelection(), None)
     assert (sample.divergent, states(sample)) == ((2,), {"sampled": [0, 1, 2]})
 
 
 def migrate_at(source: Machine, visit: int) -> None:
-    """Migrate the machine to another host when so many CPUs have been visited."""
+    """Migrate the machine to another host after a number of visits."""
 
     def migrate(visits: int) -> None:
         if visits == visit:
@@ -178,10 +182,10 @@ def migrate_at(source: Machine, visit: int) -> None:
 @pytest.mark.parametrize("isolated", [(), (0, 3), (3,)], ids=str)
 @pytest.mark.parametrize("moves_at", [1, 2, 3])
 def test_a_move_in_the_middle_of_the_first_sweep_is_no_difference(moves_at: int, isolated: tuple[int, ...]) -> None:
-    """The second look finds all CPUs on the new host, and nothing of the first is kept."""
+    """After a migration during the first sweep, only the leaves of the second sweep are published."""
     source = machine(*isolated)
     migrate_at(source, moves_at)
-    sample = look(source, Selection(), None)
+    sample = sweep(source, CpuSelection(), None)
     assert (sample.anywhere, sample.sampled, sample.divergent) == (NEW, dict.fromkeys(range(4), NEW), ())
     assert source.visits == [0, 1, 2, 3] * 2
 
@@ -190,18 +194,18 @@ def test_a_move_in_the_middle_of_the_first_sweep_is_no_difference(moves_at: int,
     ("isolated", "moves_at"), [*(((), visit) for visit in range(4)), ((0, 3), 0), ((0, 3), 1), ((3,), 2)], ids=str
 )
 def test_a_move_in_the_middle_of_a_later_sweep_is_no_difference(isolated: tuple[int, ...], moves_at: int) -> None:
-    """It is a change from the last sample, which the second look finds to be complete."""
+    """A migration during a later sweep differs from the last sample, and the second sweep is published."""
     source = machine(*isolated)
-    last = look(source, Selection(), look(source, Selection(), None))
+    last = sweep(source, CpuSelection(), sweep(source, CpuSelection(), None))
     migrate_at(source, moves_at)
-    sample = look(source, Selection(), last)
+    sample = sweep(source, CpuSelection(), last)
     assert (sample.anywhere, sample.sampled, sample.divergent) == (NEW, dict.fromkeys(range(4), NEW), ())
 
 
 def test_a_change_that_is_gone_at_the_second_look_never_was() -> None:
-    """What is published equals the last sample."""
+    """If a change has disappeared in the second sweep, the published sample equals the last one."""
     source = machine()
-    last = look(source, Selection(), None)
+    last = sweep(source, CpuSelection(), None)
     source.visits.clear()
     source.cpus[2] = NEW_HOST
 
@@ -210,40 +214,40 @@ def test_a_change_that_is_gone_at_the_second_look_never_was() -> None:
             source.cpus[2] = OLD_HOST
 
     source.before_visit = heal
-    sample = look(source, Selection(), last)
+    sample = sweep(source, CpuSelection(), last)
     assert source.visits == [0, 1, 2, 3] * 2
     assert (sample.sampled, sample.divergent) == (last.sampled, ())
 
 
 def test_only_the_second_look_counts() -> None:
-    """A machine that changes during that one too is published as it was then; the next sample tells."""
+    """The second sweep is published even if the machine changes during it; the next sample will show the rest."""
     source = machine()
-    last = look(source, Selection(), None)
+    last = sweep(source, CpuSelection(), None)
     source.visits.clear()
 
     def migrate(visits: int) -> None:
         source.cpus[visits % 4] = NEW_HOST if visits in {1, 6} else OLD_HOST
 
     source.before_visit = migrate
-    sample = look(source, Selection(), last)
+    sample = sweep(source, CpuSelection(), last)
     assert sample.sampled == {0: OLD, 1: OLD, 2: NEW, 3: OLD}
     assert sample.divergent == (2,)
 
 
 def test_a_base_that_appears_after_a_restore_is_found() -> None:
-    """All bases are scanned for every sample."""
+    """All bases are scanned for every sample, so that a base that appears after a restore is found."""
     source = machine()
-    last = look(source, Selection(), None)
+    last = sweep(source, CpuSelection(), None)
     move(source, strict_reader(kvm_rows(0x01007EFB, base=0x4000_FF00)))
-    sample = look(source, Selection(), last)
+    sample = sweep(source, CpuSelection(), last)
     assert sample.common == guest(0x01007EFB, base=0x4000_FF00)
 
 
 def test_a_cpu_with_another_signature_lacks_kvm() -> None:
-    """What the scan found elsewhere is absent there."""
+    """A CPU without the signature that the scan found has no KVM."""
     source = machine(cpus=3)
     source.cpus[1] = strict_reader(BEFORE | {BASE: ZEROS})
-    sample = look(source, Selection(), None)
+    sample = sweep(source, CpuSelection(), None)
     assert sample.sampled == {0: OLD, 1: Leaves(hypervisor_bit=True), 2: OLD}
     assert [sample.offering(feature) for feature in FEATURES][:2] == [2, 2]
 
@@ -260,103 +264,103 @@ def test_a_cpu_with_another_signature_lacks_kvm() -> None:
     ids=["bare metal", "hidden", "TCG", "another base"],
 )
 def test_one_odd_cpu_is_told_whichever_it_is(odd: int, rows: Rows) -> None:
-    """Also where the thread runs there when it scans the bases, and where that CPU is visited first."""
+    """A single different CPU is found, even if the bases were scanned on it or if it is visited first."""
     source = machine()
     source.cpus[odd] = source.home = strict_reader(rows)
-    sample = look(source, Selection(), None)
+    sample = sweep(source, CpuSelection(), None)
     assert (sample.common, sample.divergent) == (OLD, (odd,))
     assert sample.sampled[odd] == read_leaves(strict_reader(rows), find_hypervisors(strict_reader(rows)))
 
 
 def test_cpus_like_the_one_before_are_not_scanned_again() -> None:
-    """Where the unpinned scan ran on the odd one, the first of the others is scanned, and no more."""
+    """After an unpinned scan on a different CPU, the first of the others is scanned, and the rest are not."""
     asked: dict[int, list[int]] = {cpu: [] for cpu in range(3)}
     source = Machine(
         {cpu: strict_reader(BEFORE, leaves) for cpu, leaves in asked.items()}, home=strict_reader({1: leaf_1()})
     )
-    assert look(source, Selection(), None).common == OLD
+    assert sweep(source, CpuSelection(), None).common == OLD
     assert set(asked[0]) == {1, BASE + 1, *BASES}
     assert asked[1] == asked[2] == [1, BASE, BASE + 1]
 
 
 @pytest.mark.parametrize("broken", ["held", failing_reader("held")], ids=["not reached", "not read"])
 def test_a_cpu_that_fails_is_told_of_and_the_sweep_goes_on(broken: Reader | str) -> None:
-    """Whether it cannot be reached or not be read there, at the start as well as later; it is tried each time."""
+    """A CPU that cannot be reached or read fails, the other CPUs are sampled, and each sample tries again."""
     source = Machine({0: OLD_HOST, 1: broken, 2: OLD_HOST})
-    sample = look(source, Selection(), look(source, Selection(), None))
+    sample = sweep(source, CpuSelection(), sweep(source, CpuSelection(), None))
     assert (sample.sampled, sample.failed) == ({0: OLD, 2: OLD}, {1: "held"})
     assert source.visits == [0, 1, 2, 0, 1, 2]
     source.cpus[1] = OLD_HOST
-    assert states(look(source, Selection(), sample)) == {"sampled": [0, 1, 2]}
+    assert states(sweep(source, CpuSelection(), sample)) == {"sampled": [0, 1, 2]}
 
 
 def test_where_every_cpu_fails_the_unpinned_read_is_a_sample() -> None:
-    """A container that may not pin at all is told what the machine offers."""
+    """If every CPU fails, as in a container without permission to pin, the unpinned read gives the common leaves."""
     source = Machine({0: "refused", 1: "refused"}, home=OLD_HOST)
-    sample = look(source, Selection(), None)
+    sample = sweep(source, CpuSelection(), None)
     assert (sample.common, sample.failed) == (OLD, {0: "refused", 1: "refused"})
 
 
 def test_an_isolated_cpu_that_failed_is_not_tried_until_something_changes() -> None:
-    """It is disturbed as rarely as the others."""
+    """A failed isolated CPU is not tried again until another CPU's leaves change."""
     source = Machine({0: OLD_HOST, 1: "held"}, isolated=[1])
-    last = look(source, Selection(), None)
-    sample = look(source, Selection(), last)
+    last = sweep(source, CpuSelection(), None)
+    sample = sweep(source, CpuSelection(), last)
     assert (states(sample), sample.failed) == ({"sampled": [0], "failed": [1]}, {1: "held"})
     assert source.visits == [0, 1, 0]
     move(source, NEW_HOST)
-    assert look(source, Selection(), sample).sampled == {0: NEW, 1: NEW}
+    assert sweep(source, CpuSelection(), sample).sampled == {0: NEW, 1: NEW}
 
 
 def test_cpus_come_and_go() -> None:
-    """One that went offline is in no state; one that came is visited, isolated or not."""
+    """A CPU that went offline has no state; a new CPU is visited even if it is isolated."""
     source = machine(1, 3)
-    last = look(source, Selection(), None)
+    last = sweep(source, CpuSelection(), None)
     del source.cpus[0], source.cpus[3]
     source.cpus |= {8: OLD_HOST, 9: OLD_HOST}
     source.isolated_cpus |= {9}
     source.visits.clear()
-    sample = look(source, Selection(), last)
+    sample = sweep(source, CpuSelection(), last)
     assert source.visits == [2, 8, 9]
     assert states(sample) == {"sampled": [2, 8, 9], "retained": [1]}
-    assert states(look(source, Selection(), sample)) == {"sampled": [2, 8], "retained": [1, 9]}
+    assert states(sweep(source, CpuSelection(), sample)) == {"sampled": [2, 8], "retained": [1, 9]}
 
 
 def test_no_cpu_is_left_out_when_nothing_is_known_of_isolated_ones() -> None:
-    """A sweep without an earlier sample visits all of them."""
-    assert states(sweep(machine(0, 1, 2, 3), Selection(), None)) == {"sampled": [0, 1, 2, 3]}
+    """Without an earlier sample all CPUs are visited, even if all are isolated."""
+    assert states(sweep_once(machine(0, 1, 2, 3), CpuSelection(), None)) == {"sampled": [0, 1, 2, 3]}
 
 
 class Refusing(Machine):
-    """A machine in whose process CPUID cannot be executed."""
+    """A machine on which CPUID cannot be executed."""
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Raise before anything is read."""
+        """Raise UnavailableError."""
         raise UnavailableError("CPUID faults in this process")
         yield
 
 
 def test_a_machine_that_cannot_be_read_at_all_is_an_error() -> None:
-    """There is no sample without a single read, and no CPU is visited."""
+    """If nothing can be read, an error is raised and no CPU is visited."""
     source = Refusing({0: OLD_HOST})
     with pytest.raises(UnavailableError):
-        look(source, Selection(), None)
+        sweep(source, CpuSelection(), None)
     assert source.visits == []
 
 
 def test_an_unpinned_read_that_fails_is_an_error() -> None:
-    """Without the scan of the bases nothing is known of any CPU."""
+    """A failure of the unpinned scan is an error, because the signatures are then unknown."""
     with pytest.raises(ReadError, match="moved"):
-        look(Machine({0: OLD_HOST}, home=failing_reader("moved")), Selection(), None)
+        sweep(Machine({0: OLD_HOST}, home=failing_reader("moved")), CpuSelection(), None)
 
 
 def test_a_sample_tells_when_it_was_begun_and_how_long_it_took() -> None:
-    """On the wall clock, and on the one that goes on while the machine is suspended."""
+    """A sample has its start on the wall clock and on CLOCK_BOOTTIME, and its duration."""
     wall, boot = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
     source = Machine({0: reader(BEFORE)})
     source.before_visit = lambda _: time.sleep(0.02)
-    sample = look(source, Selection(), None)
+    sample = sweep(source, CpuSelection(), None)
     assert wall <= sample.timestamp <= time.time() - 0.02
     assert boot <= sample.boottime <= time.clock_gettime(time.CLOCK_BOOTTIME) - 0.02
     assert 0.02 <= sample.duration <= time.clock_gettime(time.CLOCK_BOOTTIME) - boot

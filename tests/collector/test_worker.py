@@ -1,4 +1,4 @@
-"""The thread that reads: one job after the other, and help for one that is stuck on a CPU."""
+"""kvm_exporter.collector.worker: the thread that reads runs one job after the other, and stuck visits are given up."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ from tests.support.rooms.loop import in_loop
 
 @in_loop
 async def test_jobs_run_one_after_the_other_in_a_thread_that_nobody_waits_for() -> None:
-    """The results come in order from one daemon thread, which is not the event loop's."""
+    """Jobs run in order in one daemon thread, which is not the thread of the event loop."""
     running = Worker(LiveMachine())
     ran: list[tuple[int, threading.Thread]] = []
 
@@ -31,7 +31,7 @@ async def test_jobs_run_one_after_the_other_in_a_thread_that_nobody_waits_for() 
 
 @in_loop
 async def test_a_job_that_fails_tells_the_one_who_waits() -> None:
-    """The exception arrives, and the next job runs as if nothing had happened."""
+    """A job's exception is raised where its result is awaited, and the next job runs."""
     running = Worker(LiveMachine())
     with pytest.raises(ZeroDivisionError):
         await running.submit(lambda: 1 // 0)
@@ -40,7 +40,7 @@ async def test_a_job_that_fails_tells_the_one_who_waits() -> None:
 
 @in_loop
 async def test_a_job_that_is_stuck_on_a_cpu_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A visit that lasts from one check to the next is given up, and the job ends by itself."""
+    """A visit that is the same at two successive checks is given up, so that the job ends."""
     monkeypatch.setattr(worker, "VISIT_CHECK_SECONDS", 0.02)
     machine = LiveMachine()
 
@@ -56,7 +56,7 @@ async def test_a_job_that_is_stuck_on_a_cpu_is_freed(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("visiting", [True, False], ids=["visits", "no visit"])
 @in_loop
 async def test_a_job_that_takes_long_is_left_alone(monkeypatch: pytest.MonkeyPatch, *, visiting: bool) -> None:
-    """Many CPUs take long altogether, and a reading without a visit is no visit: neither is given up."""
+    """A job with many short visits, and one without a visit, is not given up however long it takes."""
     monkeypatch.setattr(worker, "VISIT_CHECK_SECONDS", 0.1)
     machine = LiveMachine()
 
@@ -72,7 +72,7 @@ async def test_a_job_that_takes_long_is_left_alone(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_job_may_outlive_its_event_loop() -> None:
-    """Its result has nowhere to go, and nothing is raised in the thread; the next loop's jobs run."""
+    """A job that ends after its event loop raises nothing in the thread, and jobs of the next loop run."""
     machine = LiveMachine()
     door, begun = threading.Event(), threading.Event()
     running: list[Worker] = []

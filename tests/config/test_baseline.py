@@ -1,4 +1,4 @@
-"""The baseline's file: what is one, what is none and why, and what happens when it changes."""
+"""kvm_exporter.config.baseline: valid baseline files, the errors of invalid ones, and reloads after a change."""
 
 import logging
 import time
@@ -55,25 +55,25 @@ features:
     ],
 )
 def test_a_baseline(text: str, expected: Baseline) -> None:
-    """Lists of names in their order, each of them optional; a bit's place is as good as its name, for ever."""
+    """Both lists are optional and keep their order; a feature can be given by name or by its place."""
     assert parse_baseline(text.encode()) == expected
 
 
 @pytest.mark.parametrize("bit", range(32))
 @pytest.mark.parametrize("register", ["eax", "edx"])
 def test_every_place_is_a_name(register: str, bit: int) -> None:
-    """``eax_bit_N`` and ``edx_bit_N`` stay valid when a bit is assigned, and mean what its name means."""
+    """``eax_bit_N`` and ``edx_bit_N`` stay valid when a bit is assigned, and mean the same feature as its name."""
     [feature] = parse_baseline(f"features: {{required: [{register}_bit_{bit}]}}".encode()).required
     assert (feature.register, feature.bit) == (register, bit)
 
 
 def required(*items: str) -> bytes:
-    """The text of a baseline that requires these, each on a line, from line 3 on."""
+    """Return a baseline that requires these items, one per line, from line 3 on."""
     return "\n".join(["features:", "  required:", *(f"    - {item}" for item in items), ""]).encode()
 
 
 BOMB = ", ".join(["&a0 [x]", *(f"&a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 40))])
-"""Forty aliases that stand for 9 ** 39 letters."""
+"""Forty nested aliases that would expand to 9 ** 39 items."""
 
 A_NAME = "expected a name, not a list or a mapping"
 
@@ -155,21 +155,21 @@ A_NAME = "expected a name, not a list or a mapping"
     ],
 )
 def test_no_baseline(text: bytes, message: str) -> None:
-    """The message has the line, what is wrong there, and what to write; aliases never make it long."""
+    """The error has the line, the problem, and what to write; nested aliases do not make it long."""
     with pytest.raises(InputError) as error:
         parse_baseline(text)
     assert str(error.value) == message
 
 
 def test_no_depth_is_too_much() -> None:
-    """The parser gives up on lists in lists in lists, and says so like of anything else that is no YAML."""
+    """Lists that are nested too deeply for the parser are an error like any other invalid YAML."""
     with pytest.raises(InputError, match=r"^line 1: not YAML: maximum recursion depth exceeded"):
         parse_baseline(b"[" * MAX_BYTES)
 
 
 @pytest.mark.parametrize("line", [b"a:\n", b"- x\n", b"x ", b"{", b"? ", b"!a ", b"&a\n", b"'", b"#\n"])
 def test_the_largest_file_takes_a_moment(line: bytes) -> None:
-    """A scrape waits for it: less than a second, and more only for who counts the lines of the parser."""
+    """A file of the largest size is parsed in less than a second; the limit leaves room for measuring coverage."""
     start = time.process_time()
     outcome((line * MAX_BYTES)[:MAX_BYTES])
     assert time.process_time() - start < 5
@@ -186,7 +186,7 @@ def test_the_largest_file_takes_a_moment(line: bytes) -> None:
 @example(b'"\\UFFFFFFFF"')
 @example(b"? ")
 def test_no_text_raises_anything_else(text: bytes) -> None:
-    """Bytes and text of any kind are a baseline or an error that has a line; no feature is declared twice."""
+    """Any input is a baseline or an error of one line with a line number; no feature is declared twice."""
     found = outcome(text)
     if isinstance(found, str):
         assert found.startswith("line ")
@@ -197,7 +197,7 @@ def test_no_text_raises_anything_else(text: bytes) -> None:
 
 
 def outcome(text: bytes) -> Baseline | str:
-    """The baseline in a text, or the message that says why there is none."""
+    """Return the baseline in a text, or the message of the error."""
     try:
         return parse_baseline(text)
     except InputError as error:
@@ -206,7 +206,7 @@ def outcome(text: bytes) -> Baseline | str:
 
 @given(st.permutations(FEATURES), st.integers(0, len(FEATURES)), st.integers(0, len(FEATURES)))
 def test_what_is_declared_is_what_is_read(features: list[Feature], first: int, second: int) -> None:
-    """Any features in any order, some required, some forbidden, the others not mentioned."""
+    """Any features in any order, required or forbidden, are parsed to the same baseline."""
     wanted, unwanted = features[:first], features[first : first + second]
     text = f"features:\n  required: {[feature.name for feature in wanted]}\n"
     text += f"  forbidden: {[feature.name for feature in unwanted]}\n"
@@ -241,7 +241,7 @@ def _huge(path: Path) -> str:
 
 @pytest.mark.parametrize("spoil", [_missing, _directory, _empty, _wrong, _huge])
 def test_the_message_names_the_file(tmp_path: Path, spoil: Callable[[Path], str]) -> None:
-    """Whatever is wrong with it."""
+    """Every error begins with the path of the file."""
     path = tmp_path / "baseline.yml"
     message = spoil(path)
     with pytest.raises(InputError) as error:
@@ -250,7 +250,7 @@ def test_the_message_names_the_file(tmp_path: Path, spoil: Callable[[Path], str]
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
-    """Like one that is not there, for another reason."""
+    """A file without read permission is an error that names the reason."""
     path = tmp_path / "baseline.yml"
     path.write_text(GOOD)
     path.chmod(0)
@@ -267,7 +267,7 @@ WHY_BROKEN = "line 1: no feature is called 'steal_tme'; did you mean steal_time?
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A good baseline's file."""
+    """The path of a valid baseline."""
     found = tmp_path / "baseline.yml"
     found.write_bytes(FIRST_TEXT)
     return found
@@ -275,13 +275,13 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """What is said of the file."""
+    """The log, from the level DEBUG on."""
     caplog.set_level(logging.DEBUG)
     return caplog
 
 
 def test_the_baseline_of_a_file(path: Path, log: pytest.LogCaptureFixture) -> None:
-    """It is there at once; how long that took is known; nothing is said of it."""
+    """The baseline is available after construction; the duration is recorded, and nothing is logged."""
     file = watch_baseline(path)
     assert (file.value, file.success) == (FIRST, True)
     assert 0 < file.seconds < 1
@@ -289,7 +289,7 @@ def test_the_baseline_of_a_file(path: Path, log: pytest.LogCaptureFixture) -> No
 
 
 def test_a_broken_file_is_no_beginning(path: Path) -> None:
-    """There is no last good one to hold on to yet."""
+    """An invalid file is an error at the start, because no earlier baseline can be kept."""
     path.write_bytes(BROKEN_TEXT)
     with pytest.raises(InputError) as error:
         watch_baseline(path)
@@ -297,7 +297,7 @@ def test_a_broken_file_is_no_beginning(path: Path) -> None:
 
 
 def test_a_file_that_has_not_changed_is_not_read_again(path: Path, log: pytest.LogCaptureFixture) -> None:
-    """The baseline stays the same object, so that nothing is rendered anew."""
+    """The baseline stays the same object, so that nothing has to be rendered again."""
     file = watch_baseline(path)
     before = file.value
     for _ in range(3):
@@ -307,17 +307,17 @@ def test_a_file_that_has_not_changed_is_not_read_again(path: Path, log: pytest.L
 
 
 def replaced(path: Path, text: bytes) -> None:
-    """Another file takes its place, as editors and configuration management do it."""
+    """Replace the file by another one, as editors and configuration management do."""
     write_atomically(path, text)
 
 
 def edited(path: Path, text: bytes) -> None:
-    """The file itself has another content."""
+    """Overwrite the content of the file."""
     path.write_bytes(text)
 
 
 def linked(path: Path, text: bytes) -> None:
-    """The name leads to another file, as with Kubernetes' ConfigMaps."""
+    """Replace the file by a symbolic link to another one, as Kubernetes does with ConfigMaps."""
     other = path.with_name("..data")
     other.write_bytes(text)
     path.unlink()
@@ -328,7 +328,7 @@ def linked(path: Path, text: bytes) -> None:
 def test_a_file_that_has_changed_is_read_again(
     path: Path, log: pytest.LogCaptureFixture, change: Callable[[Path, bytes], None]
 ) -> None:
-    """In whatever way; it is said once."""
+    """However the file was changed, the new baseline is loaded and logged once."""
     file = watch_baseline(path)
     change(path, SECOND_TEXT)
     assert file.value == FIRST
@@ -339,7 +339,7 @@ def test_a_file_that_has_changed_is_read_again(
 
 
 def test_on_demand_it_is_read_again_although_it_has_not_changed(path: Path, log: pytest.LogCaptureFixture) -> None:
-    """As SIGHUP asks for."""
+    """reload(), which SIGHUP triggers, reads the file even if it has not changed."""
     file = watch_baseline(path)
     file.reload()
     assert file.value == FIRST
@@ -358,7 +358,7 @@ def test_on_demand_it_is_read_again_although_it_has_not_changed(path: Path, log:
 def test_a_broken_file_leaves_the_last_good_baseline(
     path: Path, log: pytest.LogCaptureFixture, spoil: Callable[[Path], None], why: str
 ) -> None:
-    """An error is logged once and shown until the file is good again, which is said as well."""
+    """The previous baseline is kept. The error is logged once and success stays False until the file is valid again."""
     file = watch_baseline(path)
     before = file.value
     spoil(path)
@@ -379,7 +379,7 @@ def test_a_broken_file_leaves_the_last_good_baseline(
 
 
 def test_a_file_that_comes_back_is_read_again(path: Path) -> None:
-    """The very same file, after it had been moved away."""
+    """A file that was moved away and back unchanged is loaded again."""
     file = watch_baseline(path)
     path.rename(path.with_name("away"))
     file.refresh()
@@ -389,7 +389,7 @@ def test_a_file_that_comes_back_is_read_again(path: Path) -> None:
 
 
 def test_each_broken_state_is_an_error_of_its_own(path: Path, log: pytest.LogCaptureFixture) -> None:
-    """Who edits the file sees what is still wrong."""
+    """Each invalid content is logged, so that an operator who edits the file learns what is still wrong."""
     file = watch_baseline(path)
     for text in (BROKEN_TEXT, b"", BROKEN_TEXT):
         replaced(path, text)

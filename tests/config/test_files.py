@@ -1,4 +1,4 @@
-"""Files that are replaced whole: who reads them meanwhile, and what a failure leaves behind."""
+"""kvm_exporter.config.files: atomic replacement of files, with concurrent readers and after failures."""
 
 import json
 import os
@@ -20,7 +20,7 @@ OLD, NEW = b"old\n" * 1000, b"new\n" * 100_000
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """No file of this process grows beyond a size: writing ends in EFBIG there, for root too."""
+    """Limit the size of files that this process writes: writing more fails with EFBIG, for root as well."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -31,7 +31,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file that is there already, alone in its directory."""
+    """An existing file that is alone in its directory."""
     found = tmp_path / "kvm.prom"
     found.write_bytes(OLD)
     return found
@@ -39,19 +39,19 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("content", [b"", b"new", NEW], ids=["empty", "short", "long"])
 def test_a_file_is_replaced_by_the_new_content(path: Path, content: bytes) -> None:
-    """All of it, and nothing else is left in the directory."""
+    """The file has the whole new content, and no other file is left in the directory."""
     write_atomically(path, content)
     assert {found.name: found.read_bytes() for found in path.parent.iterdir()} == {"kvm.prom": content}
 
 
 def test_a_file_is_made_where_there_is_none(tmp_path: Path) -> None:
-    """The first time is like any other."""
+    """A file that does not exist is created."""
     write_atomically(tmp_path / "new.prom", NEW)
     assert (tmp_path / "new.prom").read_bytes() == NEW
 
 
 def test_who_reads_the_old_file_has_it_to_its_end(path: Path) -> None:
-    """The new one is another file: a reader that has begun never sees half of each."""
+    """A reader that has the old file open reads the old content to its end, and never a mix of both."""
     with path.open("rb") as reader:
         start = reader.read(10)
         write_atomically(path, NEW)
@@ -62,7 +62,7 @@ def test_who_reads_the_old_file_has_it_to_its_end(path: Path) -> None:
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o000], ids=oct)
 @pytest.mark.parametrize("mode", [0o644, 0o600], ids=oct)
 def test_the_mode_is_what_was_asked_for(path: Path, mode: int, umask: int) -> None:
-    """Whatever the umask is, and whatever mode the old file had: node_exporter is another user."""
+    """The mode does not depend on the umask or on the old file's mode, because node_exporter runs as another user."""
     path.chmod(0o640)
     before = os.umask(umask)
     try:
@@ -73,21 +73,21 @@ def test_the_mode_is_what_was_asked_for(path: Path, mode: int, umask: int) -> No
 
 
 def test_everybody_may_read_unless_it_is_said(path: Path) -> None:
-    """Mode 0644."""
+    """The default mode is 0644."""
     write_atomically(path, NEW)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, len(NEW) - 1])
 def test_a_failure_in_the_middle_leaves_the_old_file_whole(path: Path, size: int) -> None:
-    """As when the disk is full: the old content stays, and no part of the new one lies about."""
+    """After a failed write, as on a full disk, the old file is unchanged and no temporary file is left."""
     with largest_file(size), pytest.raises(OSError, match="File too large"):
         write_atomically(path, NEW)
     assert {found.name: found.read_bytes() for found in path.parent.iterdir()} == {"kvm.prom": OLD}
 
 
 def test_a_failure_to_rename_leaves_nothing_behind(tmp_path: Path) -> None:
-    """Here a directory has the name."""
+    """If the rename fails, here because a directory has the name, no temporary file is left."""
     (tmp_path / "kvm.prom").mkdir()
     with pytest.raises(IsADirectoryError):
         write_atomically(tmp_path / "kvm.prom", NEW)
@@ -95,14 +95,14 @@ def test_a_failure_to_rename_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    """It is not made: a misspelt path would go unnoticed."""
+    """A missing directory is an error and is not created, so that a misspelt path is noticed."""
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "missing" / "kvm.prom", NEW)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_directory_that_nobody_can_write_keeps_its_file() -> None:
-    """The kernel makes no file under /proc/sys, not for root either."""
+    """A file in a directory that cannot be written keeps its content; under /proc/sys not even root creates files."""
     path = Path("/proc/sys/kernel/ostype")
     before = path.read_bytes()
     with pytest.raises(OSError, match=r"Permission denied|No such file|Operation not permitted|Read-only"):
@@ -123,11 +123,11 @@ folder = str(Path(sys.argv[1]).parent)
 sys.addaudithook(watch)
 write_atomically(Path(sys.argv[1]), b"new")
 """
-"""Says which files are made and renamed beside the one that is written."""
+"""A program that prints which files are created and renamed while it writes one."""
 
 
 def test_no_collector_takes_the_temporary_file_for_one_of_its_own(path: Path) -> None:
-    """It lies beside the file, hidden and under another ending, and gets its name last."""
+    """The temporary file is hidden, has another suffix, and is renamed last, so that no collector reads it."""
     command = [sys.executable, "-c", AUDITED, str(path)]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     (made, temporary), renamed = (json.loads(line) for line in output.splitlines())

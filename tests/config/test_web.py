@@ -1,4 +1,4 @@
-"""The web configuration's text: every key, well written and badly, and what the real toolkit makes of the same."""
+"""kvm_exporter.config.web and tls: every key, valid and invalid, and the same files in the exporter toolkit of Go."""
 
 import subprocess
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.support.tools import monitoring_program
 FOLDER = Path("/etc/exporter")
 
 HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
-"""From the toolkit's documentation."""
+"""The hash in the toolkit's documentation."""
 
 TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
 MUTUAL = f"{TLS}  client_ca_file: ca.crt\n  client_auth_type: RequireAndVerifyClientCert\n"
@@ -146,7 +146,7 @@ NEWER: dict[str, tuple[str, WebConfig]] = {
     "no rate": ("rate_limit:\n  interval: 0\n  burst: 5\n", WebConfig()),
     "no rate either": ("rate_limit:\n", WebConfig()),
 }
-"""Keys that the toolkit of Debian 12 does not know yet."""
+"""Keys that the toolkit of Debian 12 does not have yet."""
 
 OTHERS = {
     "an absolute path": (
@@ -173,7 +173,7 @@ OTHERS = {
         WebConfig(http=HttpConfig(headers=(("X-XSS-Protection", "0"), ("Content-Security-Policy", "0")))),
     ),
 }
-"""What the toolkit cannot be asked without more ado."""
+"""Valid configurations that are not given to the toolkit."""
 
 SECTIONS = "basic_auth_users, http_server_config, rate_limit, tls_server_config"
 TLS_KEYS = (
@@ -197,7 +197,7 @@ NO_USER = (
 )
 
 BAD = [
-    # The whole.
+    # The file as a whole.
     ("tls_server_config", f"line 1: expected the keys of the web configuration: {SECTIONS}"),
     ("[]", f"line 1: expected the keys of the web configuration: {SECTIONS}"),
     ("\ntls_config: {}", f"line 2: unknown key 'tls_config'; known here: {SECTIONS}"),
@@ -394,7 +394,7 @@ BAD = [
     ),
     (f"basic_auth_users:\n  a:b: {HASH}\n", f"line 2: {NO_USER}"),
     (f'basic_auth_users:\n  "\\ud800": {HASH}\n', f"line 2: {NO_USER}"),
-    # How often.
+    # Rate limit.
     ("rate_limit: 1s", "line 1: expected the keys of rate_limit: burst, interval"),
     ("rate_limit:\n  every: 1s\n", "line 2: unknown key 'every'; known here: burst, interval"),
     ("rate_limit:\n  burst: 5\n", "line 2: rate_limit has no interval; add one such as interval: 1s"),
@@ -429,14 +429,14 @@ BAD = [
 
 @pytest.mark.parametrize("case", [*GOOD, *NEWER, *OTHERS])
 def test_a_good_configuration_is_its_value(case: str) -> None:
-    """All of it is there, and nothing else."""
+    """The parsed value equals the expected one in every field."""
     text, expected = (GOOD | NEWER | OTHERS)[case]
     assert parse_web_config(text.encode(), FOLDER) == expected
 
 
 @pytest.mark.parametrize(("text", "message"), BAD)
 def test_a_bad_configuration_says_what_to_write_and_where(text: str | bytes, message: str) -> None:
-    """Whatever is wrong is named with its line; a hash never is."""
+    """The error has the line and what to write, and never contains a hash."""
     with pytest.raises(InputError) as caught:
         parse_web_config(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text, FOLDER)
     assert str(caught.value) == message
@@ -444,7 +444,7 @@ def test_a_bad_configuration_says_what_to_write_and_where(text: str | bytes, mes
 
 
 def test_no_secret_is_shown_with_the_value() -> None:
-    """Whoever logs a configuration logs neither hash nor key."""
+    """The representation of a configuration contains neither hashes nor keys, so that logging it is safe."""
     shown = repr(
         parse_web_config(
             f"tls_server_config: {{cert: c, key: hidden}}\nbasic_auth_users: {{a: {HASH}}}".encode(), FOLDER
@@ -455,7 +455,7 @@ def test_no_secret_is_shown_with_the_value() -> None:
 
 
 def test_the_files_of_a_configuration() -> None:
-    """Those that are read again when they change."""
+    """The files whose changes cause a reload are listed; inline values have none."""
     config = parse_web_config(MUTUAL.encode(), FOLDER)
     assert config.tls is not None
     assert config.tls.files == (FOLDER / "server.crt", FOLDER / "server.key", FOLDER / "ca.crt")
@@ -493,7 +493,7 @@ WORDS = st.sampled_from(
     | st.lists(WORDS).map("".join).map(str.encode)
 )
 def test_any_bytes_are_a_configuration_or_an_error(content: bytes) -> None:
-    """Nothing else comes out, however broken they are."""
+    """Any input is a configuration or a InputError with a line number."""
     try:
         config = parse_web_config(content, FOLDER)
     except InputError as error:
@@ -504,7 +504,7 @@ def test_any_bytes_are_a_configuration_or_an_error(content: bytes) -> None:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """The files that the configurations name."""
+    """The certificates and keys that the configurations refer to."""
     made = Certificates(tmp_path_factory.mktemp("certificates"))
     made.make("ca")
     made.make("server", signer="ca", sans="DNS:localhost")
@@ -513,7 +513,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.mark.parametrize("case", GOOD)
 def test_the_toolkit_of_debian_12_accepts_the_same(certificates: Certificates, case: str) -> None:
-    """Promtool has the exporter toolkit in it."""
+    """The toolkit of Debian 12, which is part of promtool, accepts every valid configuration."""
     file = certificates / "web.yml"
     file.write_text(GOOD[case][0])
     promtool = monitoring_program("bookworm", "promtool")
@@ -524,7 +524,7 @@ def test_the_toolkit_of_debian_12_accepts_the_same(certificates: Certificates, c
 
 
 def inline(certificates: Certificates) -> str:
-    """A configuration with everything written into it."""
+    """Return a configuration that contains its certificates and its key."""
     lines = ["tls_server_config:", "  client_auth_type: RequireAndVerifyClientCert"]
     for key, name in ("cert", "server.crt"), ("key", "server.key"), ("client_ca", "ca.crt"):
         lines += [f"  {key}: |", *(f"    {line}" for line in (certificates / name).read_text().splitlines())]
@@ -532,7 +532,7 @@ def inline(certificates: Certificates) -> str:
 
 
 def log_of(command: list[str]) -> Iterator[str]:
-    """What a program logs, until nobody listens."""
+    """Yield the lines that a program logs, and kill it when the iteration ends."""
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
         assert process.stderr is not None
         try:
@@ -543,7 +543,7 @@ def log_of(command: list[str]) -> Iterator[str]:
 
 @pytest.mark.parametrize("case", [*NEWER, "inline"])
 def test_the_newest_toolkit_accepts_the_same(certificates: Certificates, tmp_path: Path, case: str) -> None:
-    """Prometheus itself, started with the file."""
+    """The newest Prometheus starts with the configuration."""
     file, main = certificates / "web.yml", tmp_path / "prometheus.yml"
     file.write_text(NEWER[case][0] if case in NEWER else inline(certificates))
     main.write_text("{}\n")

@@ -1,4 +1,4 @@
-"""The text format of cpuid -r: read, written, refused, and a dump as a machine to read."""
+"""kvm_exporter.cpuid.dump: parsing and formatting the text of ``cpuid -r``, parse errors, and a dump as a Source."""
 
 import subprocess
 from pathlib import Path
@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.dump import Dump, format_dump, parse_dump
 from kvm_exporter.cpuid.registers import BASES, Registers
 from kvm_exporter.errors import InputError
-from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Kvm, Leaves
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf
 from kvm_exporter.kvm.sample import Sample
 from lab.readers import BASE, ZEROS
 from lab.tree import DUMPS, dump
@@ -53,11 +53,11 @@ LINES = st.one_of(
     ),
     st.text(max_size=20),
 )
-"""Lines of dumps, and some that nearly are."""
+"""Strategy: valid lines of a dump, and lines that are nearly valid."""
 
 
 def test_every_row_of_every_cpu_is_read() -> None:
-    """Leaves and subleaves with their four words, under the CPU's number, and the line of each header."""
+    """parse_dump() returns each leaf and subleaf under its CPU's number, and the line number of each CPU's header."""
     assert parse_dump(TWO_CPUS.encode()) == Dump(
         {
             0: {
@@ -72,7 +72,7 @@ def test_every_row_of_every_cpu_is_read() -> None:
 
 
 def test_a_dump_of_one_cpu_may_lack_its_number() -> None:
-    """The output of cpuid -1 -r begins with 'CPU:'."""
+    """``cpuid -1 -r`` prints the header 'CPU:'; that CPU gets the number 0."""
     assert parse_dump(f"CPU:\n{LEAF_1}".encode()) == Dump({0: {(1, 0): Registers(0, 0, 1 << 31, 0)}}, unnumbered=True)
 
 
@@ -90,7 +90,7 @@ def test_a_dump_of_one_cpu_may_lack_its_number() -> None:
     ids=["plain", "empty lines", "CR LF", "indented", "lower case", "upper case", "other widths"],
 )
 def test_white_space_case_and_width_do_not_matter(text: str) -> None:
-    """A dump that came by mail is a dump."""
+    """Blank lines, CR LF, indentation, the case of hex digits and leading zeros do not change the result."""
     assert parse_dump(text.encode()) == Dump({0: {(1, 0): Registers(0, 0, 1 << 31, 0)}})
 
 
@@ -117,22 +117,22 @@ def test_white_space_case_and_width_do_not_matter(text: str) -> None:
     ],
 )
 def test_a_malformed_dump_is_refused_with_the_line(text: str, message: str) -> None:
-    """The message says where, what was found, and what to do."""
+    """The error has the line number, the text that was found, and what to do."""
     with pytest.raises(InputError) as caught:
         parse_dump(text.encode(errors="surrogateescape"))
     assert str(caught.value) == message
 
 
 def test_a_cpu_without_a_number_after_one_with_is_refused() -> None:
-    """Which of them it is, nobody can tell."""
+    """An unnumbered CPU after a numbered one is an error, because its number is ambiguous."""
     with pytest.raises(InputError, match=r"^line 3: "):
         parse_dump(f"CPU 1:\n{LEAF_1}CPU:\n{LEAF_1}".encode())
 
 
 def outcome(data: bytes) -> Sample | InputError:
-    """What decoding a text ends in."""
+    """Return the sample that is decoded from a dump, or the error that parsing or decoding raised."""
     try:
-        return look(parse_dump(data), Selection(), None)
+        return sweep(parse_dump(data), CpuSelection(), None)
     except InputError as error:
         return error
 
@@ -147,7 +147,7 @@ def outcome(data: bytes) -> Sample | InputError:
     )
 )
 def test_any_bytes_end_in_a_value_or_a_dump_error(data: bytes) -> None:
-    """Reading a text and decoding what it says fails in one way only, and says in which line."""
+    """For any input, parsing and decoding either succeed or raise InputError with a line number."""
     result = outcome(data)
     if isinstance(result, InputError):
         assert str(result).startswith("line ")
@@ -157,7 +157,7 @@ def test_any_bytes_end_in_a_value_or_a_dump_error(data: bytes) -> None:
 
 @given(st.one_of(NUMBERED, UNNUMBERED))
 def test_a_dump_survives_its_text(dump: Dump) -> None:
-    """What is written is read again as the same values, in the same order."""
+    """Parsing a formatted dump returns an equal dump with its rows in the same order."""
     again = parse_dump(format_dump(dump).encode())
     assert again == dump
     assert {cpu: list(rows) for cpu, rows in again.cpus.items()} == {cpu: list(r) for cpu, r in dump.cpus.items()}
@@ -165,19 +165,19 @@ def test_a_dump_survives_its_text(dump: Dump) -> None:
 
 @pytest.mark.parametrize("path", DUMPS, ids=lambda path: path.stem)
 def test_a_recorded_dump_is_written_as_it_was_read(path: Path) -> None:
-    """Byte for byte, for every dump that tests have."""
+    """Parsing and formatting a recorded dump returns the same bytes."""
     assert format_dump(parse_dump(path.read_bytes())).encode() == path.read_bytes()
 
 
 @pytest.mark.parametrize("flags", [["-r"], ["-1", "-r"]], ids=" ".join)
 def test_the_output_of_cpuid_is_written_as_it_was_read(flags: list[str]) -> None:
-    """Byte for byte, whatever machine this is."""
+    """Parsing and formatting the output of cpuid on this machine returns the same bytes."""
     output = subprocess.run([program("cpuid"), *flags], check=True, capture_output=True).stdout
     assert format_dump(parse_dump(output)).encode() == output
 
 
 def test_a_dump_is_a_machine() -> None:
-    """Its CPUs are online, none is isolated, and the first is where an unpinned thread runs."""
+    """The CPUs of a dump are online, no CPU is isolated, and an unpinned read is of the CPU with the lowest number."""
     dump = parse_dump(f"CPU 12:\n{LEAF_1}{LEAF_1.replace('0x00000001', '0x00000007')}CPU 3:\n{LEAF_1}".encode())
     assert (dump.online(), dump.isolated()) == ((3, 12), frozenset())
     assert dump.anywhere(1, 0) == Registers(0, 0, 1 << 31, 0)
@@ -188,18 +188,18 @@ def test_a_dump_is_a_machine() -> None:
 
 @pytest.mark.parametrize("base", [BASES[0], BASES[1], BASES[-1]], ids=hex)
 def test_a_base_without_a_row_is_unused(base: int) -> None:
-    """Dumps need not hold 256 rows of zeros."""
+    """A base that has no row reads as zeros, so a dump need not contain 256 rows of zeros."""
     assert parse_dump(f"CPU 0:\n{LEAF_1}".encode()).on(0)(base, 0) == ZEROS
 
 
 def test_a_dump_that_was_not_read_has_one_line() -> None:
-    """As of one that was recorded just now."""
+    """In a dump that was recorded and not parsed, every error names line 1."""
     with pytest.raises(InputError, match=r"^line 1: CPU 0 has no row for leaf 0x00000001: "):
         Dump({0: {}}).on(0)(1, 0)
 
 
 def test_a_missing_leaf_names_the_line_of_its_cpu() -> None:
-    """A truncated dump is not taken for a machine that offers nothing."""
+    """A row that is missing from a truncated dump is an error, and does not read as zeros."""
     signature = "   0x40000000 0x00: eax=0x40000001 ebx=0x4b4d564b ecx=0x564b4d56 edx=0x0000004d\n"
     feature = "   0x40000001 0x00: eax=0x0100007b ebx=0x00000000 ecx=0x00000000 edx=0x00000000\n"
     text = f"CPU 0:\n{LEAF_1}{signature}{feature}CPU 1:\n{LEAF_1}{signature}"
@@ -209,12 +209,12 @@ def test_a_missing_leaf_names_the_line_of_its_cpu() -> None:
 
 
 def test_a_dump_is_decoded_like_a_machine() -> None:
-    """KVM's leaves come out of a text as they come out of a CPU."""
+    """A dump is decoded to the same leaves as a CPU with those registers."""
     path = dump("firecracker-amd-milan-2cpu")
-    sample = look(parse_dump(path.read_bytes()), Selection(), None)
+    sample = sweep(parse_dump(path.read_bytes()), CpuSelection(), None)
     leaves = Leaves(
         hypervisor_bit=True,
-        hypervisors=(Hypervisor(BASE, KVM_SIGNATURE, BASE + 1),),
+        hypervisors=(SignatureLeaf(BASE, KVM_SIGNATURE, BASE + 1),),
         kvm=Kvm(BASE, 0x01007EFB, 0),
     )
     assert (dict(sample.sampled), sample.anywhere) == ({0: leaves, 1: leaves}, leaves)

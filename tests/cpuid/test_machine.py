@@ -1,4 +1,4 @@
-"""CPUID on this machine: what is served is what other programs read, and nobody's CPU mask is changed for good."""
+"""kvm_exporter.cpuid.machine on the real CPUs: registers equal those of other programs, CPU masks are restored."""
 
 import errno
 import os
@@ -26,10 +26,10 @@ from tests.support.tools import missing, program
 
 CPUS = sorted(os.sched_getaffinity(0))
 NO_CPU = 5000
-"""Beyond what glibc's cpu_set_t holds, and beyond what this kernel has."""
+"""A CPU number that exceeds glibc's cpu_set_t and that this kernel does not have."""
 
 BASES = (0x4000_0000, 0x4000_0100)
-"""Where hypervisors that tests run on put KVM's signature."""
+"""The bases at which the hypervisors of test machines have KVM's signature."""
 
 KVM = tuple(int.from_bytes(word, "little") for word in (b"KVMK", b"VMKV", b"M\0\0\0"))
 
@@ -41,18 +41,18 @@ T = TypeVar("T")
 
 
 def online() -> list[int]:
-    """The online CPUs, as the C library counts them."""
+    """Return the numbers of the online CPUs, read from each CPU's own folder in sysfs."""
     return sorted(int(path.name[3:]) for path in Path("/sys/devices/system/cpu").glob("cpu[0-9]*") if is_online(path))
 
 
 def is_online(folder: Path) -> bool:
-    """CPUs that cannot be taken offline have no such file."""
+    """Return whether a CPU is online; a CPU that cannot be taken offline has no such file."""
     switch = folder / "online"
     return not switch.exists() or switch.read_text() == "1\n"
 
 
 def instruction(leaf: int) -> dict[int, Registers]:
-    """A leaf on every CPU, as Debian's cpuid reads it with the instruction."""
+    """Read a leaf on every CPU with Debian's cpuid program, which executes the instruction."""
     command = [program("cpuid"), "-i", "-r", "-l", hex(leaf)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found: dict[int, Registers] = {}
@@ -66,7 +66,7 @@ def instruction(leaf: int) -> dict[int, Registers]:
 
 
 def device(leaf: int) -> dict[int, Registers]:
-    """A leaf on every CPU, as the kernel's cpuid driver reads it: cpuid(4)."""
+    """Read a leaf on every CPU through the kernel's driver: cpuid(4)."""
     found: dict[int, Registers] = {}
     for cpu in online():
         try:
@@ -82,7 +82,7 @@ def device(leaf: int) -> dict[int, Registers]:
 
 
 def offers(read: Callable[[int], dict[int, Registers]]) -> dict[int, tuple[int, Registers]]:
-    """KVM's feature leaf with its number on every CPU that shows KVM's signature."""
+    """Return the number and the registers of KVM's feature leaf for each CPU that has KVM's signature."""
     found: dict[int, tuple[int, Registers]] = {}
     for base in BASES:
         signed = [cpu for cpu, registers in read(base).items() if registers[1:] == KVM]
@@ -93,14 +93,14 @@ def offers(read: Callable[[int], dict[int, Registers]]) -> dict[int, tuple[int, 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Exporter]:
-    """An exporter on this machine."""
+    """Run an exporter on this machine."""
     with exporter() as started:
         yield started
 
 
 @pytest.mark.parametrize("read", [instruction, device])
 def test_every_cpu_is_served_as_others_read_it(read: Callable[[int], dict[int, Registers]], running: Exporter) -> None:
-    """The registers of every online CPU, and how many CPUs offer each bit, equal what independent programs find."""
+    """The registers of each CPU, and the number of CPUs per feature bit, equal what independent programs read."""
     scrape, offered = running.scrape(), offers(read)
     assert scrape.values("kvm_cpu_register", "cpu", "leaf", "register") == {
         (str(cpu), f"{leaf:#010x}", register): getattr(registers, register)
@@ -120,7 +120,7 @@ def test_every_cpu_is_served_as_others_read_it(read: Callable[[int], dict[int, R
 
 
 def test_every_online_cpu_is_sampled(running: Exporter) -> None:
-    """No CPU fails or is left out where nothing forbids it."""
+    """Every online CPU is sampled where nothing forbids it: no CPU is skipped or fails."""
     scrape = running.scrape()
     assert scrape.values("kvm_cpus", "state") == {
         ("sampled",): len(online()),
@@ -135,14 +135,14 @@ def test_every_online_cpu_is_sampled(running: Exporter) -> None:
 
 
 def in_thread(job: Callable[[], T]) -> T:
-    """Run a job in a thread of its own, so that the test's own mask is not at stake."""
+    """Run a job in a new thread, so that the mask of the test's own thread does not change."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(job).result()
 
 
 @contextmanager
 def process_on(cpus: set[int]) -> Iterator[None]:
-    """The process may run on some CPUs: the mask of its main thread, which new threads inherit."""
+    """Restrict the process to some CPUs by setting the mask of its main thread, which new threads inherit."""
     before = os.sched_getaffinity(os.getpid())
     os.sched_setaffinity(os.getpid(), cpus)
     try:
@@ -152,31 +152,31 @@ def process_on(cpus: set[int]) -> Iterator[None]:
 
 
 def read_all(machine: Machine) -> None:
-    """Every CPU is read."""
+    """Read every CPU."""
     for cpu in CPUS:
         machine.on(cpu)(1, 0)
 
 
 def fail_at_a_cpu(machine: Machine) -> None:
-    """A CPU is read, and then one that does not exist."""
+    """Read one CPU, then try to visit one that does not exist."""
     machine.on(CPUS[-1])(1, 0)
     machine.on(NO_CPU)
 
 
 def stumble(machine: Machine) -> None:
-    """Something else goes wrong on a CPU."""
+    """Raise an unrelated error while a CPU is visited."""
     machine.on(CPUS[-1])
     raise ZeroDivisionError
 
 
 def be_freed(machine: Machine) -> None:
-    """Another thread gives the visit up."""
+    """Have another thread give the visit up."""
     machine.on(CPUS[-1])
-    in_thread(machine.give_up)
+    in_thread(machine.unstick)
 
 
 def visit_nobody(machine: Machine) -> None:
-    """CPUID is executed only where the thread is."""
+    """Read without visiting a CPU."""
     machine.anywhere(1, 0)
 
 
@@ -194,7 +194,7 @@ def visit_nobody(machine: Machine) -> None:
 def test_the_mask_is_afterwards_that_of_the_process(
     way: Callable[[Machine], None], outcome: AbstractContextManager[object], mask: set[int]
 ) -> None:
-    """However the reading ends, the thread may run where the process may."""
+    """However a reading ends, the mask of the thread is afterwards that of the process."""
 
     def job() -> set[int]:
         machine = Machine(Topology())
@@ -208,7 +208,7 @@ def test_the_mask_is_afterwards_that_of_the_process(
 
 
 def test_the_thread_is_where_it_reads() -> None:
-    """While a CPU is visited, the thread's mask is that CPU; leaf 1's EBX tells CPUs apart by their APIC IDs."""
+    """While a CPU is visited, the thread's mask is that CPU alone; the APIC IDs in EBX of leaf 1 differ per CPU."""
 
     def job() -> None:
         machine = Machine(Topology())
@@ -224,7 +224,7 @@ def test_the_thread_is_where_it_reads() -> None:
 
 @pytest.mark.skipif(len(CPUS) == 1, reason="there is nowhere to move to")
 def test_a_thread_that_was_moved_goes_back() -> None:
-    """Whoever moves the reading thread away, as the kernel does when a CPU goes offline, it pins itself again."""
+    """A thread that was moved to another CPU, as when its CPU goes offline, pins itself again before it reads."""
 
     def job() -> None:
         machine = Machine(Topology())
@@ -239,13 +239,13 @@ def test_a_thread_that_was_moved_goes_back() -> None:
 
 @pytest.mark.skipif(len(CPUS) == 1, reason="there is nowhere to move to")
 def test_a_visit_that_was_given_up_fails() -> None:
-    """A CPU that another task holds is a failure of that CPU, and the next one is read."""
+    """A read on a CPU whose visit was given up raises ReadError, and the next CPU can be read."""
 
     def job() -> None:
         machine = Machine(Topology())
         with machine.reading():
             read = machine.on(CPUS[-1])
-            in_thread(machine.give_up)
+            in_thread(machine.unstick)
             assert os.sched_getaffinity(0) == {CPUS[0]}
             with pytest.raises(ReadError) as caught:
                 read(1, 0)
@@ -257,21 +257,21 @@ def test_a_visit_that_was_given_up_fails() -> None:
 
 
 def test_nothing_is_given_up_outside_of_a_visit() -> None:
-    """Help that comes too late changes nobody's mask."""
+    """A call of unstick() after the visit has ended changes no CPU mask."""
 
     def job() -> set[int]:
         machine = Machine(Topology())
         with machine.reading():
             read_all(machine)
         os.sched_setaffinity(0, {CPUS[-1]})
-        in_thread(machine.give_up)
+        in_thread(machine.unstick)
         return os.sched_getaffinity(0)
 
     assert in_thread(job) == {CPUS[-1]}
 
 
 def test_a_cpu_that_does_not_exist() -> None:
-    """The failure says which CPU, and what may be the reason."""
+    """The error names the two likely reasons."""
 
     def job() -> None:
         machine = Machine(Topology())
@@ -284,30 +284,30 @@ def test_a_cpu_that_does_not_exist() -> None:
     assert str(caught.value) == expected
 
 
-# Many leaves at once.
+# Many leaves in one call.
 
 
 class Restless:
-    """The extension in a thread that moves to another CPU after a few of many leaves."""
+    """The extension, in a thread that moves to another CPU after the first few of many leaves."""
 
     def __init__(self, good: int) -> None:
         self._good = good
         self.single: list[int] = []
 
     def kvm_cpuid_execute(self, leaf: int, subleaf: int, out: Any) -> int:  # noqa: ANN401 - cdata
-        """One leaf."""
+        """Read one leaf, and note it."""
         self.single.append(leaf)
         return lib.kvm_cpuid_execute(leaf, subleaf, out)
 
     def kvm_cpuid_execute_range(self, first: int, step: int, count: int, rows: Any, read: Any) -> int:  # noqa: ANN401 - cdata
-        """So many leaves, and one that cannot be read."""
+        """Read the first few leaves, and fail at the next."""
         assert count >= self._good
         return lib.kvm_cpuid_execute_range(first, step, self._good, rows, read)
 
 
 @pytest.mark.parametrize("good", [0, 1, 2, 3, 255, 256])
 def test_many_leaves_are_read_as_each_by_itself(good: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one call as far as the thread stays where it is, and one after the other from there."""
+    """Leaves are read in one call until the thread moves, and the rest one by one, with the same result."""
     leaves = range(0x3FFF_FFFF, 0x4001_00FE, 0x101)
     machine = Machine(Topology())
     library = Restless(good)
@@ -320,17 +320,17 @@ def test_many_leaves_are_read_as_each_by_itself(good: int, monkeypatch: pytest.M
 
 
 def test_many_leaves_of_a_thread_that_moves_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The leaf is named that could not be read."""
+    """The error names the leaf that could not be read."""
     monkeypatch.setattr(cpuid, "lib", Library(execute=errno.EAGAIN))
     with pytest.raises(ReadError, match="leaf 0x40000100 cannot be read: the thread moved"):
         read_runs(Machine(Topology()).anywhere, range(0x4000_0100, 0x4000_0300, 0x100))
 
 
-# What the extension may answer.
+# Errors that the extension can return.
 
 
 class Library:
-    """Answers in place of the extension: an errno value for each function, and the CPU that it claims to run on."""
+    """Stands in for the extension: returns a given errno value from each function, and a given CPU number."""
 
     def __init__(self, *, allowed: int = 0, execute: int = 0, pin: int = 0, cpu: int = 0) -> None:
         self._answers = allowed, execute, pin
@@ -338,23 +338,23 @@ class Library:
         self.executed = 0
 
     def kvm_cpuid_allowed(self) -> int:
-        """Whether CPUID may be executed."""
+        """Return whether CPUID may be executed."""
         return self._answers[0]
 
     def kvm_cpuid_execute(self, leaf: int, subleaf: int, out: MutableSequence[int]) -> int:
-        """Execute it."""
+        """Execute CPUID once."""
         del leaf, subleaf
         out[4] = self._cpu
         self.executed += 1
         return self._answers[1]
 
     def kvm_cpuid_execute_range(self, first: int, step: int, count: int, rows: object, read: object) -> int:
-        """Execute it many times: it ends at the first."""
+        """Read none of the leaves."""
         del first, step, count, rows, read
         return 0
 
     def kvm_cpuid_pin(self, thread: int, mask: bytes, size: int) -> int:
-        """Move a thread."""
+        """Set the mask of a thread."""
         del thread, mask, size
         return self._answers[2]
 
@@ -366,13 +366,13 @@ REFUSED = "sched_setaffinity is refused; a seccomp filter has to allow it"
 
 
 def read_cpu_3(machine: Machine) -> None:
-    """A CPU is read."""
+    """Read CPU 3."""
     with machine.reading():
         machine.on(3)(1, 0)
 
 
 def read_anywhere(machine: Machine) -> None:
-    """The CPU where the thread is is read."""
+    """Read without pinning the thread."""
     with machine.reading():
         machine.anywhere(0x4000_0001, 0)
 
@@ -414,7 +414,7 @@ def test_what_goes_wrong_is_said(
     message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each answer of the extension becomes an error that says what is wrong, where, and what to do."""
+    """Each errno value of the extension becomes an error that states the cause and, where there is one, the fix."""
     library = Library(**answers)
     monkeypatch.setattr(cpuid, "lib", library)
     with pytest.raises(ReadError) as caught:

@@ -1,4 +1,4 @@
-"""The kernel's lists of CPUs, and the files that hold them, under a root of the test's own."""
+"""kvm_exporter.cpuid.topology and cpulist: the kernel's CPU lists and their files in sysfs, under a test's own root."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ PAGE = 4096
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The folder of a machine's CPUs, with CPUs 0 to 3 online."""
+    """The sysfs folder of a machine whose CPUs 0 to 3 are online."""
     found = tmp_path / "sys" / "devices" / "system" / "cpu"
     found.mkdir(parents=True)
     (found / "online").write_text("0-3\n")
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def topology(folder: Path, tmp_path: Path) -> Iterator[Topology]:
-    """The machine under the test's own root."""
+    """The Topology of the machine under the test's root."""
     assert folder.is_dir()
     found = Topology(tmp_path)
     yield found
@@ -52,7 +52,7 @@ def topology(folder: Path, tmp_path: Path) -> Iterator[Topology]:
     ],
 )
 def test_a_list_names_its_cpus(text: str, cpus: tuple[int, ...]) -> None:
-    """Ascending, each once, with holes; an empty list and '(null)' name none."""
+    """The result is ascending and has no duplicates; an empty list and '(null)' contain no CPU."""
     assert parse_cpu_list(text) == cpus
 
 
@@ -64,7 +64,7 @@ def test_a_list_names_its_cpus(text: str, cpus: tuple[int, ...]) -> None:
     ],
 )
 def test_what_is_no_list_is_refused(text: str) -> None:
-    """Nonsense is not taken for CPUs, and a huge range costs no memory."""
+    """A malformed list raises ValueError, and a huge range does so without allocating memory."""
     with pytest.raises(ValueError, match=r"."):
         parse_cpu_list(text)
 
@@ -74,19 +74,19 @@ def test_what_is_no_list_is_refused(text: str) -> None:
     [((), ""), ((5,), "5"), ((0, 1), "0-1"), ((3, 1, 2, 0), "0-3"), ((8, 0, 2, 3), "0,2-3,8"), ((0, 2, 4), "0,2,4")],
 )
 def test_a_list_is_written_as_the_kernel_does(cpus: tuple[int, ...], text: str) -> None:
-    """Ascending, neighbours as a range."""
+    """The text is ascending, and neighbouring CPUs are written as a range."""
     assert format_cpu_list(cpus) == text
 
 
 @given(st.sets(st.integers(0, 200)))
 def test_a_list_that_was_written_is_read(cpus: set[int]) -> None:
-    """Any set of CPUs comes out as it went in."""
+    """Parsing a formatted list returns the same CPUs."""
     assert parse_cpu_list(format_cpu_list(cpus) + "\n") == tuple(sorted(cpus))
 
 
 @given(st.text(alphabet="0123456789-,() \nnul\0x"))
 def test_any_text_is_a_list_or_a_value_error(text: str) -> None:
-    """Nothing else comes out of a broken file."""
+    """For any text, parse_cpu_list() returns an ascending list or raises ValueError."""
     try:
         cpus = parse_cpu_list(text)
     except ValueError:
@@ -95,12 +95,12 @@ def test_any_text_is_a_list_or_a_value_error(text: str) -> None:
 
 
 def test_online_cpus_are_read_from_sysfs(topology: Topology) -> None:
-    """Their numbers, ascending."""
+    """online() returns the CPU numbers in ascending order."""
     assert topology.online() == (0, 1, 2, 3)
 
 
 def test_online_cpus_are_the_same_object_until_they_change(topology: Topology, folder: Path) -> None:
-    """Whoever compares them at each scrape compares two pointers."""
+    """online() returns the same object until the list changes, so that a comparison at each scrape is cheap."""
     first = topology.online()
     assert topology.online() is first
     (folder / "online").write_text("0-1,3\n")
@@ -125,7 +125,7 @@ def test_online_cpus_are_the_same_object_until_they_change(topology: Topology, f
 def test_an_online_file_that_names_no_cpus_is_an_error(
     topology: Topology, folder: Path, text: str, message: str
 ) -> None:
-    """It says which file and what is wrong, each time it is asked, and is over when the file is right again."""
+    """The error names the file and the problem on every call, and the next call after a repair succeeds."""
     before = topology.online()
     (folder / "online").write_text(text, errors="surrogateescape")
     for _ in range(2):
@@ -137,7 +137,7 @@ def test_an_online_file_that_names_no_cpus_is_an_error(
 
 
 def present(folder: Path, online: Iterable[int], offline: Iterable[int], size: int) -> None:
-    """A file for each CPU, as sysfs has it, but for CPU 0; and of the online ones so much of their list."""
+    """Write a file per CPU as sysfs does (CPU 0 has none), and the first ``size`` bytes of the online list."""
     for cpu, text in [*((cpu, "1\n") for cpu in online), *((cpu, "0\n") for cpu in offline)]:
         (folder / f"cpu{cpu}").mkdir(exist_ok=True)
         if cpu:
@@ -148,9 +148,9 @@ def present(folder: Path, online: Iterable[int], offline: Iterable[int], size: i
 
 @pytest.mark.parametrize("size", [PAGE - 1, 2 * PAGE], ids=["the kernel's", "whole"])
 def test_a_list_that_the_kernel_cut_is_completed(topology: Topology, folder: Path, size: int) -> None:
-    """A thousand CPUs whose siblings are offline: that list is longer than a page, and the kernel writes no more.
+    """A list that is longer than a page, which the kernel truncates, is completed from the files of the CPUs.
 
-    A change that the page does not show is seen all the same. A file system that writes more is no other case.
+    A change beyond the first page is detected as well. A file system that returns the whole list gives the same result.
     """
     even = (0, *range(2048, 4096, 2))
     present(folder, even, range(2049, 2100, 2), size)
@@ -163,7 +163,7 @@ def test_a_list_that_the_kernel_cut_is_completed(topology: Topology, folder: Pat
 
 @pytest.mark.parametrize("size", [4, PAGE * 3 // 4, PAGE - 2])
 def test_a_list_without_an_end_that_would_fit_is_whole(topology: Topology, folder: Path, size: int) -> None:
-    """Its last number is no part of another."""
+    """A list without a newline that is shorter than a page is complete: its last number is not cut."""
     for name in ("online", "isolated"):
         (folder / name).write_text("0," * (size // 2 - 1) + "33")
     assert topology.online() == (0, 33)
@@ -172,7 +172,7 @@ def test_a_list_without_an_end_that_would_fit_is_whole(topology: Topology, folde
 
 @pytest.mark.parametrize("last", [1023, 1024, 4095])
 def test_a_list_that_just_fits_is_whole(topology: Topology, folder: Path, last: int) -> None:
-    """A page with its end, in which the highest CPU is one that a mask of 1,024 bits has, or has not."""
+    """A list that fills a page exactly is complete, whether or not its highest CPU fits a mask of 1,024 bits."""
     padding = "0," * ((PAGE - 2 - len(str(last))) // 2)
     text = f"{padding}{last}\n"
     (folder / "online").write_text(text)
@@ -180,7 +180,7 @@ def test_a_list_that_just_fits_is_whole(topology: Topology, folder: Path, last: 
 
 
 def test_a_list_of_isolated_cpus_that_was_cut_has_no_half_numbers(topology: Topology, folder: Path) -> None:
-    """To visit a CPU too many harms little; to leave one alone that nobody isolated would be wrong."""
+    """The last number of a truncated list is dropped: it could be the beginning of another number."""
     text = ",".join(map(str, range(998, 4096, 2)))[: PAGE - 1]
     (folder / "isolated").write_text(text)
     assert not text.endswith(",")
@@ -188,14 +188,14 @@ def test_a_list_of_isolated_cpus_that_was_cut_has_no_half_numbers(topology: Topo
 
 
 def test_an_isolated_file_without_an_end_names_none(topology: Topology, folder: Path) -> None:
-    """A gigabyte: nobody reads it to its end."""
+    """A file of a gigabyte is not read to its end, and no CPU counts as isolated."""
     (folder / "isolated").touch()
     os.truncate(folder / "isolated", 1 << 30)
     assert topology.isolated() == frozenset()
 
 
 def test_an_empty_online_file_is_an_error_from_the_start(folder: Path, tmp_path: Path) -> None:
-    """No machine has no CPU."""
+    """A list without a CPU is an error, because every machine has one."""
     (folder / "online").write_text("")
     topology = Topology(tmp_path)
     with pytest.raises(ReadError, match="names no CPU"):
@@ -204,7 +204,7 @@ def test_an_empty_online_file_is_an_error_from_the_start(folder: Path, tmp_path:
 
 
 def test_a_missing_online_file_is_an_error(tmp_path: Path) -> None:
-    """Without sysfs nobody knows which CPUs there are."""
+    """Without sysfs the online CPUs are unknown; the error asks whether /sys is mounted."""
     with pytest.raises(ReadError) as caught:
         Topology(tmp_path)
     assert str(caught.value) == (
@@ -213,7 +213,7 @@ def test_a_missing_online_file_is_an_error(tmp_path: Path) -> None:
 
 
 def test_an_online_file_that_cannot_be_read_is_an_error(folder: Path, tmp_path: Path) -> None:
-    """Here a directory has its name: it can be opened, but not read."""
+    """A directory in place of the file can be opened but not read; the error says so."""
     (folder / "online").unlink()
     (folder / "online").mkdir()
     topology = Topology(tmp_path)
@@ -240,21 +240,21 @@ def test_an_online_file_that_cannot_be_read_is_an_error(folder: Path, tmp_path: 
 def test_isolated_cpus_are_those_of_both_files(
     topology: Topology, folder: Path, files: dict[str, str], cpus: set[int]
 ) -> None:
-    """What is missing, empty, '(null)' or nonsense names none: to visit a CPU too many harms little."""
+    """A missing, empty or malformed file or '(null)' contains no CPU: a visit of an isolated CPU does little harm."""
     for name, text in files.items():
         (folder / name).write_text(text)
     assert topology.isolated() == cpus
 
 
 def test_isolated_cpus_are_read_again_each_time(topology: Topology, folder: Path) -> None:
-    """A cpuset partition isolates CPUs while the exporter runs."""
+    """The files are read on every call, because a cpuset partition can isolate CPUs while the exporter runs."""
     assert topology.isolated() == set()
     (folder / "isolated").write_text("1\n")
     assert topology.isolated() == {1}
 
 
 def test_this_machine_has_cpus() -> None:
-    """The real /sys is read."""
+    """The CPUs of this machine are read from the real /sys."""
     topology = Topology()
     assert topology.online() == parse_cpu_list(Path("/sys/devices/system/cpu/online").read_text())
     assert topology.isolated() <= set(range(LARGEST))

@@ -1,1 +1,1 @@
-"""Everything that parses bytes from outside, and what has to be true of it whatever the bytes are."""
+"""Fuzz targets for everything that parses bytes from outside, and the properties that hold for any bytes."""

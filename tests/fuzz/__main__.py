@@ -1,8 +1,8 @@
-"""``python -m tests.fuzz FOLDER SECONDS [TARGET …]``: atheris, guided by coverage, on each target for so many seconds.
+"""``python -m tests.fuzz FOLDER SECONDS [TARGET …]``: run atheris, guided by coverage, on each target for a time.
 
-What it finds new is kept in FOLDER, and goes on from there the next time; what breaks a target is written there as
-well, and makes the exit code 1. ``SECONDS`` 0 fuzzes nothing, but makes the committed corpus anew, as small as it can
-be, out of itself and what was found.
+Inputs that reach new code are kept in FOLDER, where the next run continues. Inputs that break a target are written
+there as well, and make the exit code 1. With ``SECONDS`` 0 nothing is fuzzed; instead the committed corpus is
+minimised together with the inputs in FOLDER.
 """
 
 import shlex
@@ -14,17 +14,17 @@ from pathlib import Path
 CORPUS = Path(__file__).parent / "corpus"
 
 MOST_BYTES = 4096
-"""Of an input."""
+"""The maximum size of an input, in bytes."""
 
 MOST_MEGABYTES = 1024
-"""Of memory; what takes more is a finding."""
+"""The maximum memory of a target, in megabytes; exceeding it is a finding."""
 
 SLOW_SECONDS = 10
-"""An input that takes longer is a finding."""
+"""The maximum time for one input, in seconds; exceeding it is a finding."""
 
 
 def run(folder: Path, seconds: int, target: str) -> bool:
-    """Fuzz one target in a process of its own; whether it holds."""
+    """Fuzz one target in a child process; returns whether no finding was made."""
     found, committed = folder / target, CORPUS / target
     for directory in (found, committed):
         directory.mkdir(parents=True, exist_ok=True)
@@ -47,15 +47,15 @@ def _fuzzed(folder: Path, target: str, *work: str | Path) -> bool:
 
 
 def fuzz(target: str, options: list[str]) -> None:
-    """Be the fuzzer: libFuzzer's options and folders."""
-    import atheris  # noqa: PLC0415 - whoever replays the corpus has no need of it
+    """Run the fuzzer in this process with libFuzzer's options and folders."""
+    import atheris  # noqa: PLC0415 - not needed to replay the corpus
 
-    # What only YAML's parser tells apart is worth a try, but not a place in the corpus.
+    # The YAML parser is instrumented for fuzzing, but not for the choice of the corpus.
     merging = any("merge" in option for option in options)
     with atheris.instrument_imports(include=["kvm_exporter", "h11", *([] if merging else ["yaml"])]):
-        from tests.fuzz.targets import TARGETS  # noqa: PLC0415 - what is imported here is watched
+        from tests.fuzz.targets import TARGETS  # noqa: PLC0415 - imports here are instrumented
 
-    # A shell runs the first word again, to merge.
+    # To merge, libFuzzer runs the first word again in a shell.
     atheris.Setup([shlex.join([sys.executable, "-m", "tests.fuzz", "--", target]), *options], TARGETS[target])
     atheris.Fuzz()
 
@@ -65,7 +65,7 @@ def main() -> None:
     if sys.argv[1] == "--":
         fuzz(sys.argv[2], sys.argv[3:])
         return
-    from tests.fuzz.targets import TARGETS  # noqa: PLC0415 - not in the fuzzer, where it is watched
+    from tests.fuzz.targets import TARGETS  # noqa: PLC0415 - the fuzzer imports it instrumented
 
     folder, seconds, *wanted = sys.argv[1:]
     broken = [target for target in wanted or TARGETS if not run(Path(folder), int(seconds), target)]

@@ -1,6 +1,6 @@
-"""The targets: each takes bytes from outside and raises AssertionError where something is not as it has to be.
+"""The targets: each takes bytes from outside, and raises AssertionError if a property does not hold.
 
-What a parser may raise, it documents; everything else that comes out of a target is a finding. Knows no fuzzer.
+A parser may raise the errors that it documents; any other exception is a finding. Does not depend on a fuzzer.
 """
 
 import json
@@ -16,13 +16,13 @@ from kvm_exporter.collector.boot import format_reference, parse_reference
 from kvm_exporter.collector.guest import read_evidence
 from kvm_exporter.collector.in_use import features_in_use, kvmclock_is_current
 from kvm_exporter.collector.observer import Observation
-from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.config.baseline import parse_baseline
 from kvm_exporter.config.duration import nanoseconds
 from kvm_exporter.config.web import parse_web_config
 from kvm_exporter.cpuid.cpulist import format_cpu_list, parse_cpu_list
 from kvm_exporter.cpuid.dump import format_dump, parse_dump
-from kvm_exporter.errors import InputError, ListenError
+from kvm_exporter.errors import InputError
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.leaves import Kvm, Leaves
 from kvm_exporter.metrics.exposition import render
@@ -37,13 +37,13 @@ from kvm_exporter.web.tls import server_context
 from lab.scrape import Scrape
 
 MOST_LETTERS = 500
-"""Of ours in a message for people."""
+"""The maximum length of an error message, without the parts that are quoted from the input."""
 
 BOOT_ID = "b"
 
 
 def http(data: bytes) -> None:
-    """The same requests come out of the same bytes in one piece or in many, and a client understands the answers."""
+    """Splitting the bytes does not change the requests, and an HTTP client understands the responses."""
     size, stream = (data[0] + 1, data[1:]) if data else (1, b"")
     answers = _answers([stream])
     pieces = _answers([stream[start : start + size] for start in range(0, len(stream), size)])
@@ -62,7 +62,7 @@ def http(data: bytes) -> None:
 
 
 def _answers(pieces: list[bytes]) -> list[tuple[bytes, bool]]:
-    """What is sent back, and whether it has a body; the last may be a refusal."""
+    """Return each response, and whether it has a body; the last one may be a refusal."""
     parser = Http1()
     sent: list[tuple[bytes, bool]] = []
     for piece in pieces:
@@ -85,16 +85,16 @@ def _answer(request: Request) -> Response:
 
 
 def _said(answer: bytes) -> bytes:
-    """An answer's status; where all is well, what was asked for too: why it is not may be seen earlier or later."""
+    """Return the status, with the echoed request if it is 200; the reason of a refusal can depend on the splitting."""
     status, _, rest = answer.partition(b"\r\n")
     return status + rest.rpartition(b"\r\n")[2] if b" 200 " in status else status
 
 
 def dump(data: bytes) -> None:
-    """What is written of what was read is read again; every output can be made of it."""
+    """Parsing a formatted dump returns the same dump, and every output can be made from it."""
     try:
         parsed = parse_dump(data)
-        sample = look(parsed, Selection(), None)
+        sample = sweep(parsed, CpuSelection(), None)
     except InputError as error:
         _is_a_message(error, "line ", data)
         return
@@ -109,7 +109,7 @@ def dump(data: bytes) -> None:
 
 
 def web_config(data: bytes) -> None:
-    """A configuration, or a message that names the line; its keys and certificates are good or named as well."""
+    """A configuration has valid headers and hashes, and usable or rejected certificates; an error names the line."""
     try:
         config = parse_web_config(data, Path("/nonexistent"))
     except InputError as error:
@@ -120,7 +120,7 @@ def web_config(data: bytes) -> None:
     if config.rate_limit is not None:
         assert config.rate_limit.interval > 0
         assert config.rate_limit.burst > 0
-    # No file that the bytes name is opened.
+    # Files that the input names are not opened.
     if config.tls is not None and not config.tls.files:
         try:
             server_context(config.tls)
@@ -129,7 +129,7 @@ def web_config(data: bytes) -> None:
 
 
 def baseline(data: bytes) -> None:
-    """A baseline, or a message that names the line; by the names of its features it is the same again."""
+    """A baseline is the same after writing and parsing it; an error names the line."""
     try:
         parsed = parse_baseline(data)
     except InputError as error:
@@ -144,7 +144,7 @@ def baseline(data: bytes) -> None:
 
 
 def reference(data: bytes) -> None:
-    """A reference, or damaged; what is written of it is read again."""
+    """A reference is the same after writing and parsing it; any other input is damaged."""
     try:
         parsed = parse_reference(data, BOOT_ID)
     except InputError as error:
@@ -154,7 +154,7 @@ def reference(data: bytes) -> None:
 
 
 def cpu_list(data: bytes) -> None:
-    """CPUs ascending, each once, that are the same again when they are written; or an error that says what is none."""
+    """The CPUs are ascending and unique, and the same after writing and parsing; an error names the invalid part."""
     try:
         cpus = parse_cpu_list(data.decode("ascii", "replace"))
     except ValueError as error:
@@ -165,7 +165,7 @@ def cpu_list(data: bytes) -> None:
 
 
 def accept(data: bytes) -> None:
-    """One of our formats, and a header of one line that says which; gzip or not."""
+    """The result is one of the formats, with a content type of one line, and a decision about gzip."""
     header = data.decode("latin-1")
     choice = choose_format(header)
     assert choice.content_type.isascii()
@@ -177,7 +177,7 @@ def accept(data: bytes) -> None:
 
 
 def authorization(data: bytes) -> None:
-    """A login without what bcrypt does not take, or none."""
+    """A login contains only what bcrypt accepts; any other header is no login."""
     login = parse_basic(data.decode("latin-1"))
     if login is not None:
         assert b":" not in login.user
@@ -186,7 +186,7 @@ def authorization(data: bytes) -> None:
 
 
 def duration(data: bytes) -> None:
-    """Nanoseconds that fit in 63 bits, or an error that says what to write."""
+    """The result fits in 63 bits of nanoseconds; an error gives an example."""
     try:
         total = nanoseconds(data.decode("utf-8", "replace"))
     except ValueError as error:
@@ -197,19 +197,19 @@ def duration(data: bytes) -> None:
 
 
 def address(data: bytes) -> None:
-    """An address that is the same again when it is written, or an error that says what to write."""
+    """An address is the same after writing and parsing it; an error says what to write."""
     try:
         parsed = parse_address(data.decode("utf-8", "surrogateescape"))
-    except ListenError as error:
+    except ValueError as error:
         _is_a_message(error, "", data)
         return
-    # Hosts that are nobody's, which the resolver says, and one that only brackets tell from a path.
+    # Excepted: hosts with brackets, which the resolver rejects, and the host 'unix', which looks like a path.
     if not (isinstance(parsed, TcpAddress) and (set("[]") & set(parsed.host) or parsed.host == "unix")):
         assert parse_address(str(parsed)) == parsed
 
 
 def evidence(data: bytes) -> None:
-    """Files under /proc and /sys with anything in them are evidence or none, and are judged."""
+    """Any content of the files under /proc and /sys can be read and evaluated."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         for name, content in zip(_FILES, data.split(b"\xff"), strict=False):
             path = Path(folder) / name
@@ -237,7 +237,7 @@ _BOOT = Leaves(hypervisor_bit=True, kvm=Kvm(0x4000_0000, 0xFFFF_FFFF, 0xFFFF_FFF
 
 
 def _is_a_message(error: Exception, start: str, data: bytes) -> None:
-    """One line, which repeats what it is about twice at most, every byte as it is escaped."""
+    """Check that a message is one line, and quotes its subject at most twice, with every byte escaped."""
     text = str(error)
     assert text.startswith(start)
     assert text.isprintable()

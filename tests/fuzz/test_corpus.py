@@ -1,4 +1,4 @@
-"""What the fuzzer has found interesting holds: its corpus, input by input, without the fuzzer."""
+"""The committed corpus, input by input, without the fuzzer."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ CORPUS = Path(__file__).parent / "corpus"
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_corpus_of_each_target_holds(target: str) -> None:
-    """No target without one, and no input that breaks it."""
+    """Every target has a corpus, and no input in it breaks the target."""
     inputs = sorted((CORPUS / target).iterdir())
     assert inputs
     for path in inputs:
@@ -23,6 +23,6 @@ def test_the_corpus_of_each_target_holds(target: str) -> None:
 
 
 def test_the_corpus_is_small_and_everything_in_it_is_used() -> None:
-    """It is committed: less than 200 KB, and no folder that has lost its target."""
+    """The corpus is smaller than 200 KB, since it is committed, and each of its folders has a target."""
     assert {path.name for path in CORPUS.iterdir()} == set(TARGETS)
     assert sum(path.stat().st_size for path in CORPUS.rglob("*") if path.is_file()) < 200_000

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kvm_exporter.collector.record import record
-from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.dump import Dump, Rows, format_dump, parse_dump
 from kvm_exporter.cpuid.registers import BASES, Registers, Source
 from kvm_exporter.kvm.drift import Difference, agree, difference
@@ -35,12 +35,12 @@ def _requirements() -> None:
 def look_at(cpus: Mapping[int, Rows], last: Sample | None = None) -> Sample:
     """A sample of a guest with such vCPUs."""
     with guest(cpus) as source:
-        return look(source, Selection(), last)
+        return sweep(source, CpuSelection(), last)
 
 
 def told(source: Source) -> tuple[object, ...]:
     """All that decoding finds, with the highest leaves and the timing, which comparisons leave out."""
-    sample = look(source, Selection(), None)
+    sample = sweep(source, CpuSelection(), None)
     return astuple(sample.anywhere), {cpu: astuple(leaves) for cpu, leaves in sample.sampled.items()}
 
 
@@ -107,7 +107,7 @@ def test_kvm_hidden_on_one_vcpu(hidden: Rows, odd: int) -> None:
     """A vCPU that shows no KVM diverges, even if it is the one that was scanned, and whatever its feature leaf is."""
     with guest({cpu: hidden if cpu == odd else kvm() for cpu in range(3)}) as source:
         assert source.on(odd)(BASE + 1, 0) == HIGHEST_BASIC_LEAF
-        sample = look(source, Selection(), None)
+        sample = sweep(source, CpuSelection(), None)
     assert sample.common.kvm == Kvm(BASE, MAINLINE, 0)
     assert sample.divergent == (odd,)
     assert sample.sampled[odd] == Leaves(hypervisor_bit=hidden is INTEL)
@@ -117,7 +117,7 @@ def test_kvm_hidden_on_one_vcpu(hidden: Rows, odd: int) -> None:
 def test_kvm_at_another_base_on_one_vcpu(odd: int) -> None:
     """Every vCPU is read at its own bases, whichever of them was scanned first."""
     with guest({cpu: kvm(base=0x4000_0300) if cpu == odd else kvm() for cpu in range(3)}) as source:
-        sample = look(source, Selection(), None)
+        sample = sweep(source, CpuSelection(), None)
     assert sample.common.kvm == Kvm(BASE, MAINLINE, 0)
     assert sample.divergent == (odd,)
     assert sample.sampled[odd].kvm == Kvm(0x4000_0300, MAINLINE, 0)
@@ -159,7 +159,7 @@ def test_highest_leaf_below_the_feature_leaf(highest: int) -> None:
     """KVM whose highest leaf is below base + 1 offers nothing: what could be read there is another leaf."""
     with guest({0: {**INTEL, **signature(BASE, highest)}}) as source:
         assert source.anywhere(BASE + 1, 0) == HIGHEST_BASIC_LEAF
-        found = look(source, Selection(), None).common.kvm
+        found = sweep(source, CpuSelection(), None).common.kvm
     assert found == Kvm(BASE, 0, 0)
     assert not found.has_leaf
 

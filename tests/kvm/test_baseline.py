@@ -1,4 +1,4 @@
-"""What a machine is held against: which CPUs do not offer what is declared, and a baseline of a machine itself."""
+"""kvm_exporter.kvm.baseline: violations of a declared baseline, and the baseline that a machine prints of itself."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.config.baseline import format_baseline, parse_baseline
 from kvm_exporter.cpuid.dump import parse_dump
 from kvm_exporter.kvm.baseline import Baseline, violations
@@ -75,19 +75,19 @@ SAMPLES = st.dictionaries(st.integers(0, 99), st.builds(guest, WORDS, WORDS), mi
     ],
 )
 def test_violations(sample: Sample, expected: list[str]) -> None:
-    """A line for each feature, required ones first, with the CPUs: those that could be read count, and only those."""
+    """There is one line per violated feature, required ones first; the CPUs that could be read count, and no others."""
     assert violations(WANTED, sample) == expected
 
 
 @given(SAMPLES)
 def test_an_empty_baseline_is_kept_by_every_machine(sample: Sample) -> None:
-    """What is not mentioned may be either way."""
+    """A feature that the baseline does not mention may be offered or not."""
     assert violations(Baseline(), sample) == []
 
 
 @given(SAMPLES)
 def test_each_bit_is_either_required_or_forbidden_in_vain(sample: Sample) -> None:
-    """A bit that all known CPUs agree on violates one of the two baselines, one that they do not agree on both."""
+    """A bit on which all known CPUs agree violates one of two opposite baselines; another bit violates both."""
     for feature in features_of(0xFFFF_FFFF, 0xFFFF_FFFF):
         offers = {leaves.offers(feature) for leaves in sample.known.values()}
         assert bool(violations(Baseline(required=(feature,)), sample)) == (False in offers)
@@ -109,14 +109,14 @@ features:
 
 
 def test_a_baseline_of_this_machine_is_a_file_to_edit() -> None:
-    """Every feature that most CPUs offer, with its place and meaning; it says itself what to do with it."""
+    """The text lists each feature of the common leaves with its place and meaning, and explains how to use it."""
     offered = guest(0x0104_0020, 1)
     assert format_baseline(sample_of({0: offered, 1: guest(0xFFFF_FFFF), 2: offered})) == EXPECTED
 
 
 @pytest.mark.parametrize("leaves", [NO_KVM, guest(0), Leaves(hypervisor_bit=False)])
 def test_a_baseline_of_a_machine_that_offers_nothing_requires_nothing(leaves: Leaves) -> None:
-    """It is whole all the same."""
+    """The baseline of a machine without features is complete and empty."""
     text = format_baseline(sample_of({0: leaves}))
     assert text.splitlines()[-3:] == ["features:", "  required: []", "  forbidden: []"]
     assert parse_baseline(text.encode()) == Baseline()
@@ -124,28 +124,28 @@ def test_a_baseline_of_a_machine_that_offers_nothing_requires_nothing(leaves: Le
 
 @given(SAMPLES)
 def test_a_formatted_baseline_parses_back(sample: Sample) -> None:
-    """It requires exactly the bits that most CPUs offer, in order, and forbids none."""
+    """A formatted baseline requires exactly the bits of the common leaves, in order, and forbids no bit."""
     offered = tuple(feature for feature in features_of(0xFFFF_FFFF, 0xFFFF_FFFF) if sample.common.offers(feature))
     assert parse_baseline(format_baseline(sample).encode()) == Baseline(required=offered)
 
 
 @pytest.mark.parametrize("dump", DUMPS, ids=lambda dump: dump.stem)
 def test_a_machine_keeps_its_own_baseline(dump: Path) -> None:
-    """Every recorded machine, without the CPUs that differ from most."""
-    sample = look(parse_dump(dump.read_bytes()), Selection(), None)
+    """Every recorded machine, without its divergent CPUs, matches the baseline that is made from it."""
+    sample = sweep(parse_dump(dump.read_bytes()), CpuSelection(), None)
     own = parse_baseline(format_baseline(sample).encode())
     alike = {cpu: leaves for cpu, leaves in sample.sampled.items() if cpu not in sample.divergent}
     assert violations(own, replace(sample, sampled=alike)) == []
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The program as a user runs it."""
+    """Run the program in a child process."""
     command = [sys.executable, "-m", "kvm_exporter", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_this_machine_keeps_its_own_baseline(tmp_path: Path) -> None:
-    """On real CPUs: what is printed is a baseline that the check finds kept."""
+    """On the real CPUs, ``check`` accepts the baseline that ``baseline`` has printed."""
     path = tmp_path / "baseline.yml"
     printed = run("baseline")
     assert (printed.returncode, printed.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""When two samples tell the same, and the fingerprint of an offer."""
+"""kvm_exporter.kvm.drift and fingerprint: when two samples agree, and the fingerprint of a feature set."""
 
 import hashlib
 
@@ -22,25 +22,25 @@ WORDS = st.integers(0, 2**32 - 1)
 @pytest.mark.parametrize(
     ("kvm", "expected"),
     [
-        # Frozen: rules and dashboards of fleets compare them across versions of the exporter.
+        # Frozen: the rules and dashboards of a fleet compare fingerprints across versions of the exporter.
         (Kvm(0x4000_0000, 0x01007EFB, 0), "a56f971aee6ec7ef"),
         (Kvm(0x4000_0100, 0x0100007B, 1), "671fa1834330d3c4"),
     ],
 )
 def test_fingerprints_never_change(kvm: Kvm, expected: str) -> None:
-    """The same offer has the same fingerprint in every version."""
+    """The same feature set has the same fingerprint in every version."""
     assert fingerprint(kvm) == expected
 
 
 @given(st.sampled_from(BASES), WORDS, WORDS)
 def test_a_fingerprint_is_the_start_of_a_hash_of_24_bytes(base: int, eax: int, edx: int) -> None:
-    """Anybody can compute it: SHA-256 of the signature, the base, EAX and EDX in little endian."""
+    """The fingerprint is reproducible: SHA-256 of the signature, the base, EAX and EDX in little endian."""
     packed = b"KVMKVMKVM\0\0\0" + b"".join(word.to_bytes(4, "little") for word in (base, eax, edx))
     assert fingerprint(Kvm(base, eax, edx)) == hashlib.sha256(packed).hexdigest()[:16]
 
 
 def test_what_is_no_offer_is_not_in_the_fingerprint() -> None:
-    """A host with another clock offers the same."""
+    """The TSC frequency is not part of the fingerprint: a host with another clock has the same feature set."""
     assert fingerprint(Kvm(0x4000_0000, 1, 2, timing=Timing(2_600_000, 1_000_000))) == fingerprint(
         Kvm(0x4000_0000, 1, 2)
     )
@@ -61,14 +61,14 @@ def test_what_is_no_offer_is_not_in_the_fingerprint() -> None:
     ids=["same", "unpinned", "hotplug", "failed", "retained", "skipped", "other CPUs", "only unpinned"],
 )
 def test_samples_agree(other: Sample) -> None:
-    """If the common leaves are the same, and those of each CPU that both sampled: CPUs may come and go."""
+    """Samples agree if their common leaves and the leaves of each CPU in both are equal; CPUs may come and go."""
     sample = sample_of({0: ALL, 1: ALL, 2: DEFAULT})
     assert agree(sample, other)
     assert agree(other, sample)
 
 
 def test_samples_agree_by_what_they_say() -> None:
-    """Each is read anew."""
+    """Samples are compared by value: leaves that were read separately are equal."""
     samples = [sample_of({cpu: guest(0x01007EFB) for cpu in range(3)}) for _ in range(2)]
     assert agree(*samples)
 
@@ -87,7 +87,7 @@ def test_samples_agree_by_what_they_say() -> None:
     ids=["all", "one joins", "one leaves KVM", "another differs", "fewer", "other CPUs", "only unpinned"],
 )
 def test_samples_differ(other: Sample) -> None:
-    """One CPU is enough."""
+    """A difference on one CPU, or in the common leaves, is enough for samples to disagree."""
     sample = sample_of({0: ALL, 1: ALL, 2: DEFAULT})
     assert not agree(sample, other)
     assert not agree(other, sample)

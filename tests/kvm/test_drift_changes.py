@@ -1,4 +1,4 @@
-"""What became of an offer: lost, gained, moved; which of it is serious; and on which CPUs it was seen."""
+"""kvm_exporter.kvm.drift: what changed between two feature sets, whether it is serious, and on which CPUs."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kvm_exporter.cpuid.registers import BASES
 from kvm_exporter.kvm.drift import Difference, changes, compatible, difference
 from kvm_exporter.kvm.features import Feature, feature_at, feature_named
-from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Kvm, Leaves, Timing
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing
 from kvm_exporter.kvm.sample import Sample
 from lab.readers import guest, kvm_of, sample_of
 
@@ -21,7 +21,7 @@ MOVED = guest(0x01007EFB, base=0x4000_0100)
 NO_SIGNATURE = Leaves(hypervisor_bit=True)
 BARE_METAL = Leaves(hypervisor_bit=False)
 
-HYPER_V = Hypervisor(0x4000_0000, b"Microsoft Hv", 0x4000_0005)
+HYPER_V = SignatureLeaf(0x4000_0000, b"Microsoft Hv", 0x4000_0005)
 BESIDE_HYPER_V = Leaves(
     hypervisor_bit=True, hypervisors=(HYPER_V, *MOVED.hypervisors), kvm=Kvm(0x4000_0100, 0x01007EFB, 0)
 )
@@ -35,11 +35,11 @@ ANYTHING = st.one_of(
 
 
 def features(*names: str) -> tuple[Feature, ...]:
-    """Features by their names."""
+    """Return features by their names."""
     return tuple(feature_named(name) for name in names)
 
 
-#: What the word of every feature that mainline KVM offers has beyond QEMU's default.
+#: The features that mainline KVM can offer beyond QEMU's default.
 BEYOND_DEFAULT = features(
     *("pv_unhalt", "pv_tlb_flush", "async_pf_vmexit", "pv_send_ipi"),
     *("poll_control", "pv_sched_yield", "async_pf_int"),
@@ -78,7 +78,7 @@ EVERYTHING = features(
     ],
 )
 def test_difference(before: Leaves, after: Leaves, expected: Difference, serious: bool) -> None:  # noqa: FBT001 - a table
-    """Features by register and bit; whether KVM is where it was; and whether a running kernel misses something."""
+    """A difference lists features by register and bit; it is serious if a running kernel would miss something."""
     found = difference(before, after)
     assert found == expected
     assert (bool(found), found.serious, compatible(before, after)) == (expected != Difference(), serious, not serious)
@@ -86,7 +86,7 @@ def test_difference(before: Leaves, after: Leaves, expected: Difference, serious
 
 @given(OFFERS, OFFERS)
 def test_lost_and_gained_are_exactly_the_bits_that_differ(before: Leaves, after: Leaves) -> None:
-    """Each bit of both words, assigned or not, is in at most one of them, ascending, and none is left out."""
+    """Each bit that differs, assigned or not, is in exactly one of the two tuples, in ascending order."""
     found = difference(before, after)
     old, new = kvm_of(before), kvm_of(after)
     bits = [feature_at("eax", bit) for bit in range(32)] + [feature_at("edx", bit) for bit in range(32)]
@@ -97,7 +97,7 @@ def test_lost_and_gained_are_exactly_the_bits_that_differ(before: Leaves, after:
 
 @given(WORDS, WORDS, WORDS, WORDS)
 def test_a_guest_may_move_where_its_words_are_a_subset(eax: int, edx: int, more_eax: int, more_edx: int) -> None:
-    """Where KVM stands at the same place, the rule is the bitwise subset of Cloud Hypervisor's migration check."""
+    """At the same base, compatibility is the bitwise subset rule of Cloud Hypervisor's migration check."""
     source, target = guest(eax, edx), guest(more_eax, more_edx)
     assert compatible(source, target) == (eax & ~more_eax == 0 and edx & ~more_edx == 0)
     assert compatible(source, guest(eax | more_eax, edx | more_edx))
@@ -105,13 +105,13 @@ def test_a_guest_may_move_where_its_words_are_a_subset(eax: int, edx: int, more_
 
 @given(WORDS, WORDS, st.sampled_from(BASES[1:]))
 def test_no_offer_makes_up_for_another_base(eax: int, edx: int, base: int) -> None:
-    """A kernel that has found the leaves once does not look for them elsewhere."""
+    """Another base is incompatible whatever is offered there: a running kernel does not scan for the leaves again."""
     assert not compatible(guest(eax, edx), guest(0xFFFF_FFFF, 0xFFFF_FFFF, base=base))
 
 
 @given(ANYTHING, ANYTHING)
 def test_the_way_back_is_the_other_way_round(before: Leaves, after: Leaves) -> None:
-    """What is lost one way is gained the other; identity and timing differ both ways or neither."""
+    """Reversing a comparison swaps lost and gained, and keeps identity and timing."""
     there, back = difference(before, after), difference(after, before)
     assert (there.lost, there.gained) == (back.gained, back.lost)
     assert (there.identity, there.timing) == (back.identity, back.timing)
@@ -119,12 +119,12 @@ def test_the_way_back_is_the_other_way_round(before: Leaves, after: Leaves) -> N
 
 @given(ANYTHING, ANYTHING)
 def test_leaves_differ_where_they_are_not_equal(before: Leaves, after: Leaves) -> None:
-    """Samples are compared by equality and announced by difference, and no change is known to one of them alone."""
+    """Leaves have a difference exactly if they are unequal, so that a comparison by equality and the log agree."""
     assert bool(difference(before, after)) == (before != after)
 
 
 def with_timing(timing: Timing | None) -> Leaves:
-    """KVM with all features and such a clock."""
+    """Return leaves of KVM with all features and this timing leaf."""
     return replace(ALL, kvm=replace(kvm_of(ALL), timing=timing))
 
 
@@ -140,21 +140,21 @@ def with_timing(timing: Timing | None) -> Leaves:
     ],
 )
 def test_another_clock_is_noted_and_is_no_change(before: Timing | None, after: Timing | None, timing: bool) -> None:  # noqa: FBT001 - a table
-    """The frequencies of leaf base + 0x10 are no offer: a host with another clock has the same features."""
+    """Another frequency in leaf base + 0x10 is noted as timing, and is no difference of the feature set."""
     found = difference(with_timing(before), with_timing(after))
     assert found == Difference(timing=timing)
     assert (bool(found), found.serious, compatible(with_timing(before), with_timing(after))) == (False, False, True)
 
 
 def test_the_highest_leaf_is_no_change() -> None:
-    """It may rise without any offer changing."""
+    """Another highest leaf is no difference: it can rise while the feature set stays the same."""
     assert difference(guest(1), guest(1, max_leaf=0x4000_000F)) == Difference()
     assert difference(guest(1), guest(1, max_leaf=0)) == Difference()
 
 
 def test_another_signature_at_the_same_base_is_another_identity() -> None:
-    """Whoever says so may mean other things by the bits."""
-    other = Leaves(hypervisor_bit=True, hypervisors=(Hypervisor(0x4000_0000, b"TCGTCGTCGTCG", 0x4000_0001),))
+    """Another signature is a change of identity, because the bits may mean something else under it."""
+    other = Leaves(hypervisor_bit=True, hypervisors=(SignatureLeaf(0x4000_0000, b"TCGTCGTCGTCG", 0x4000_0001),))
     assert NOTHING.hypervisors[0].signature == KVM_SIGNATURE
     assert difference(NOTHING, other) == Difference(identity=True)
 
@@ -190,13 +190,13 @@ GONE = difference(ALL, NO_SIGNATURE)
     ],
 )
 def test_changes(earlier: Sample, later: Sample, expected: Mapping[Difference, tuple[int, ...]]) -> None:
-    """Each way in which CPUs changed that both samples read, with those CPUs; else what became of the common leaves."""
+    """CPUs in both samples are grouped by their difference; without such CPUs, the common leaves are compared."""
     assert changes(earlier, later) == expected
 
 
 @given(st.dictionaries(st.integers(0, 300), st.tuples(ANYTHING, ANYTHING), min_size=1, max_size=8))
 def test_changes_name_every_cpu_that_differs_once(cpus: Mapping[int, tuple[Leaves, Leaves]]) -> None:
-    """All CPUs that read otherwise than before are named, each under its own difference, in ascending order."""
+    """Every CPU whose leaves changed is listed once, in ascending order, under its own difference."""
     earlier = sample_of({cpu: before for cpu, (before, _) in cpus.items()})
     later = sample_of({cpu: after for cpu, (_, after) in cpus.items()})
     found = changes(earlier, later)

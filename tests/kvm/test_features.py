@@ -1,4 +1,4 @@
-"""The feature table against the kernel's manual, and words decoded bit for bit."""
+"""kvm_exporter.kvm.features: the feature table equals the kernel's documentation, and words are decoded bit by bit."""
 
 import re
 
@@ -12,7 +12,7 @@ from kvm_exporter.kvm.leaves import Kvm
 WORDS = st.integers(0, 2**32 - 1)
 
 KERNEL_TABLE = [
-    # register, bit, name, QEMU's property, only the VMM sets it
+    # register, bit, name, QEMU's property, whether only the VMM sets it
     ("eax", 0, "clocksource", "kvmclock", False),
     ("eax", 1, "nop_io_delay", "kvm-nopiodelay", False),
     ("eax", 2, "mmu_op", "kvm-mmu", False),
@@ -33,32 +33,32 @@ KERNEL_TABLE = [
     ("eax", 24, "clocksource_stable_bit", "kvmclock-stable-bit", False),
     ("edx", 0, "hints_realtime", "kvm-hint-dedicated", True),
 ]
-"""KVM_FEATURE_* and KVM_HINTS_* of the kernel's Documentation/virt/kvm/x86/cpuid.rst, QEMU's target/i386/cpu.c."""
+"""KVM_FEATURE_* and KVM_HINTS_* of the kernel's Documentation/virt/kvm/x86/cpuid.rst; QEMU's target/i386/cpu.c."""
 
 UNASSIGNED = [("eax", bit) for bit in (8, *range(18, 24), *range(25, 32))] + [("edx", bit) for bit in range(1, 32)]
 
 
 def test_the_table_is_the_kernels() -> None:
-    """Every bit that the kernel's manual names is in the table, under its name, and no other."""
+    """The table has every bit of the kernel's documentation under its name, and no other bit."""
     table = [(feature.register, feature.bit, feature.name, feature.qemu, feature.vmm_only) for feature in FEATURES]
     assert table == KERNEL_TABLE
 
 
 def test_the_table_is_in_order_and_each_bit_in_it_once() -> None:
-    """Rows go by register, then by bit, and none has the place of another."""
+    """Rows are sorted by register, then by bit, and no place occurs twice."""
     places = [(feature.register, feature.bit) for feature in FEATURES]
     assert places == sorted(set(places))
 
 
 def test_each_name_is_there_once() -> None:
-    """A name stands for one bit: it is a label's value that rules select."""
+    """Each name stands for one bit, because it is a label value that rules select."""
     names = [feature.name for feature in FEATURES]
     assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
 def test_a_row_holds_what_labels_and_tables_can_show(feature: Feature) -> None:
-    """Names are lower case words that no name of an unassigned bit can equal, bits fit 32 bits, meanings are there."""
+    """Names are lower case words and differ from those of unassigned bits; bits fit 32 bits; meanings are not empty."""
     assert re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", feature.name)
     assert not re.fullmatch(r"e[ad]x_bit_[0-9]+", feature.name)
     assert feature.bit in range(32)
@@ -68,24 +68,24 @@ def test_a_row_holds_what_labels_and_tables_can_show(feature: Feature) -> None:
 
 @pytest.mark.parametrize(("register", "bit"), UNASSIGNED)
 def test_an_unassigned_bit_is_named_by_its_place(register: Register, bit: int) -> None:
-    """Nobody's bit has a number for a name, however many patches claim it."""
+    """The name of an unassigned bit is its register and number, even if patches outside the kernel assign it."""
     assert feature_at(register, bit).name == f"{register}_bit_{bit}"
     assert feature_at(register, bit)[:2] == (register, bit)
 
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
 def test_an_assigned_bit_is_found_at_its_place(feature: Feature) -> None:
-    """The table's own row is what stands at its place."""
+    """feature_at() returns the table's own row for an assigned bit."""
     assert feature_at(feature.register, feature.bit) is feature
 
 
 def test_words_of_zeros_show_every_assigned_bit() -> None:
-    """A feature that is not offered is shown, as not offered."""
+    """Assigned features are listed even if no bit is set."""
     assert tuple(features_of(0, 0)) == FEATURES
 
 
 def test_bit_31_of_either_word_is_looked_at() -> None:
-    """The last bit of a word is not left out."""
+    """Bit 31 of each word is decoded."""
     shown = [(feature.register, feature.bit, feature.name) for feature in features_of(1 << 31, 1 << 31)]
     assert ("eax", 31, "eax_bit_31") in shown
     assert shown[-1] == ("edx", 31, "edx_bit_31")
@@ -93,7 +93,7 @@ def test_bit_31_of_either_word_is_looked_at() -> None:
 
 @given(WORDS, WORDS)
 def test_any_words_decode_to_exactly_their_bits(eax: int, edx: int) -> None:
-    """The offered features make up the words again; those are shown, and the assigned ones, in order."""
+    """The offered features make up the words; the list has those and the assigned ones, in order."""
     kvm = Kvm(0x4000_0000, eax, edx)
     shown = list(features_of(eax, edx))
     offered = {"eax": 0, "edx": 0}
@@ -107,7 +107,7 @@ def test_any_words_decode_to_exactly_their_bits(eax: int, edx: int) -> None:
 
 @given(WORDS, WORDS, st.sampled_from(["eax", "edx"]), st.integers(0, 31))
 def test_a_bit_is_looked_up_in_its_own_register(eax: int, edx: int, register: Register, bit: int) -> None:
-    """EAX's features are not found in EDX, nor the other way round."""
+    """A feature is looked up in its own register and not in the other."""
     word = eax if register == "eax" else edx
     assert Kvm(0x4000_0000, eax, edx).offers(feature_at(register, bit)) == bool(word & 2**bit)
 
@@ -115,7 +115,7 @@ def test_a_bit_is_looked_up_in_its_own_register(eax: int, edx: int, register: Re
 @pytest.mark.parametrize("register", ["eax", "edx"])
 @pytest.mark.parametrize("bit", range(32))
 def test_a_bit_has_its_place_as_a_name_for_ever(register: Register, bit: int) -> None:
-    """A baseline that says eax_bit_18 stays valid when the kernel gives that bit a name; both mean the same."""
+    """eax_bit_18 remains valid in a baseline when the kernel names that bit; both names mean the same bit."""
     feature = feature_at(register, bit)
     assert feature_named(f"{register}_bit_{bit}") == feature
     assert feature_named(feature.name) == feature
@@ -135,7 +135,7 @@ def test_a_bit_has_its_place_as_a_name_for_ever(register: Register, bit: int) ->
     ],
 )
 def test_a_name_that_nothing_has_is_refused(name: str, hint: str) -> None:
-    """With the name that was probably meant, else with all of them."""
+    """The error suggests the name that was probably meant, or lists all names."""
     with pytest.raises(ValueError, match=re.escape(hint)) as caught:
         feature_named(name)
     assert str(caught.value).startswith(f"no feature is called {name!r}; ")

@@ -1,4 +1,4 @@
-"""What a machine as a whole is said to offer, and which CPUs count."""
+"""kvm_exporter.kvm.sample: the common leaves of a machine, and which CPUs count for them."""
 
 from collections.abc import Mapping
 
@@ -35,14 +35,14 @@ CPUS = st.dictionaries(st.integers(0, 9000), st.sampled_from([DEFAULT, ALL, OLD,
 def test_the_largest_group_is_what_the_machine_offers(
     sampled: Mapping[int, Leaves], common: Leaves, divergent: tuple[int, ...]
 ) -> None:
-    """A tie goes to the group with the lowest CPU number, in whatever order they were read; the others diverge."""
+    """The largest group gives the common leaves; a tie goes to the lowest CPU number. The other CPUs diverge."""
     sample = sample_of(sampled, anywhere=OLD)
     assert (sample.common, sample.divergent) == (common, divergent)
 
 
 @given(CPUS)
 def test_common_and_divergent_make_up_the_sampled_cpus(sampled: Mapping[int, Leaves]) -> None:
-    """No other group is larger than the common one, nor as large with a lower CPU in it."""
+    """No group is larger than the common one, and no equally large one has a lower CPU number."""
     sample = sample_of(sampled)
     groups = {leaves: sorted(cpu for cpu in sampled if sampled[cpu] == leaves) for leaves in sampled.values()}
     largest = min(groups, key=lambda leaves: (-len(groups[leaves]), groups[leaves][0]))
@@ -51,36 +51,36 @@ def test_common_and_divergent_make_up_the_sampled_cpus(sampled: Mapping[int, Lea
 
 
 def test_where_no_cpu_could_be_sampled_the_unpinned_read_stands_in() -> None:
-    """What a thread read where it happened to run is better than nothing, and nothing differs from it."""
+    """Without a pinned read the unpinned one gives the common leaves, and no CPU diverges."""
     sample = sample_of({}, anywhere=ALL, failed={0: "refused", 1: "refused"})
     assert (sample.common, sample.divergent, sample.known, sample.online) == (ALL, (), {}, 2)
 
 
 def test_the_unpinned_read_does_not_count_beside_a_pinned_one() -> None:
-    """The value does not depend on where a thread happened to run."""
+    """The unpinned read is ignored beside a pinned one, so that the value does not depend on where a thread ran."""
     assert sample_of({3: DEFAULT}, anywhere=ALL).common == DEFAULT
 
 
 def test_equal_cpus_need_not_be_the_same() -> None:
-    """Each CPU's leaves are read anew."""
+    """CPUs are compared by value: leaves that were read separately are equal."""
     assert sample_of({cpu: guest(0x01007EFB) for cpu in range(3)}).divergent == ()
 
 
 def test_retained_cpus_count_for_the_common_leaves_but_do_not_diverge() -> None:
-    """What the machine is said to offer is the same whether isolated CPUs were visited this time or not."""
+    """Retained CPUs count for the common leaves, so that these do not depend on visits of isolated CPUs."""
     sample = sample_of({2: DEFAULT}, retained={0: ALL, 1: ALL, 3: DEFAULT, 4: ALL})
     assert (sample.common, sample.divergent) == (ALL, (2,))
     assert list(sample.known.items()) == [(0, ALL), (1, ALL), (2, DEFAULT), (3, DEFAULT), (4, ALL)]
 
 
 def test_every_online_cpu_counts_once() -> None:
-    """Sampled, retained, skipped and failed CPUs make up the online ones."""
+    """The number of online CPUs is the sum of sampled, retained, skipped and failed ones."""
     sample = sample_of({0: ALL, 1: ALL, 2: ALL}, retained={3: ALL}, skipped=[4, 5], failed={6: "held"})
     assert sample.online == 7
 
 
 def test_a_feature_is_counted_on_the_cpus_that_are_known() -> None:
-    """Sampled and retained CPUs whose bit is set; one without KVM offers nothing."""
+    """Sampled and retained CPUs with the bit set are counted; a CPU without KVM offers no feature."""
     sample = sample_of({0: DEFAULT, 1: DEFAULT, 2: NO_KVM, 3: OLD}, retained={4: ALL}, failed={5: "held"})
     counts = {feature.name: sample.offering(feature) for feature in sample.features}
     assert {name: count for name, count in counts.items() if count} == {
@@ -102,12 +102,12 @@ def test_a_feature_is_counted_on_the_cpus_that_are_known() -> None:
 
 
 def test_without_kvm_no_feature_is_shown() -> None:
-    """Not even where a CPU that differs has some."""
+    """No feature is listed if the common leaves have no KVM, even if a divergent CPU has."""
     assert sample_of({0: NO_KVM, 1: NO_KVM, 2: ALL}).features == ()
 
 
 def test_all_assigned_features_are_shown_where_none_is_offered() -> None:
-    """The signature with no feature is KVM as well."""
+    """All assigned features are listed for KVM without any feature."""
     assert sample_of({0: guest(0)}).features == FEATURES
 
 
@@ -121,6 +121,6 @@ def test_all_assigned_features_are_shown_where_none_is_offered() -> None:
     ids=["sampled", "retained", "two CPUs"],
 )
 def test_an_unassigned_bit_on_one_cpu_is_shown(elsewhere: Sample) -> None:
-    """A bit that nobody knows appears as soon as one CPU has it, although most do not."""
+    """An unassigned bit is listed if it is set on at least one known CPU."""
     expected = [*FEATURES[:17], feature_at("eax", 18), *FEATURES[17:], feature_at("edx", 31)]
     assert list(elsewhere.features) == expected

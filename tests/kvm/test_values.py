@@ -1,4 +1,4 @@
-"""What is read, decoded and compared is passed on as it is: values that nobody can change, or give more attributes."""
+"""Values that are read, decoded and compared are immutable, and have no further attributes."""
 
 from dataclasses import FrozenInstanceError, fields
 
@@ -7,11 +7,11 @@ import pytest
 from kvm_exporter.cpuid.dump import Dump
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.drift import Difference
-from kvm_exporter.kvm.leaves import Hypervisor, Kvm, Leaves, Timing
+from kvm_exporter.kvm.leaves import Kvm, Leaves, SignatureLeaf, Timing
 from lab.readers import guest, sample_of
 
 VALUES = (
-    Hypervisor(0x4000_0000, b"KVMKVMKVM\0\0\0", 0),
+    SignatureLeaf(0x4000_0000, b"KVMKVMKVM\0\0\0", 0),
     Timing(1, 2),
     Kvm(0x4000_0000, 1, 2),
     Leaves(hypervisor_bit=False),
@@ -24,7 +24,7 @@ VALUES = (
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_a_value_stays_as_it_is(value: object) -> None:
-    """Whoever has it may pass it on, to another thread too."""
+    """A value's fields cannot be assigned, so that threads can share it."""
     for field in fields(value):  # type: ignore[arg-type]
         with pytest.raises(FrozenInstanceError):
             setattr(value, field.name, None)
@@ -32,5 +32,5 @@ def test_a_value_stays_as_it_is(value: object) -> None:
 
 @pytest.mark.parametrize("value", VALUES[:-1], ids=lambda value: type(value).__name__)
 def test_a_value_is_small(value: object) -> None:
-    """There is one for each CPU; a sample, which works things out once, is one for all of them."""
+    """A value has slots and no dictionary, since there is one per CPU; a sample caches results and is exempt."""
     assert not hasattr(value, "__dict__")

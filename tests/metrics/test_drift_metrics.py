@@ -1,4 +1,4 @@
-"""What an observation says beyond its sample, and what a baseline declares: values and absences."""
+"""kvm_exporter.metrics.machine: the metrics of drift, baseline, use and host; their values and when they are absent."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.core import Metric
 
-from kvm_exporter.collector.boot import Reference
+from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.features import Feature, feature_named
-from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Leaves, Timing
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Leaves, SignatureLeaf, Timing
 from kvm_exporter.metrics.exposition import render
 from kvm_exporter.metrics.machine import expected_families, machine_families, observed_families
 from kvm_exporter.metrics.negotiation import Format
@@ -25,7 +25,7 @@ STOLEN = guest(0x01007EDB)
 MOVED = guest(0x01007EFB, base=0x4000_0100)
 NO_KVM = Leaves(hypervisor_bit=True)
 BARE_METAL = Leaves(hypervisor_bit=False)
-BESIDE_HYPER_V = replace(MOVED, hypervisors=(Hypervisor(0x4000_0000, b"Microsoft Hv", 0), *MOVED.hypervisors))
+BESIDE_HYPER_V = replace(MOVED, hypervisors=(SignatureLeaf(0x4000_0000, b"Microsoft Hv", 0), *MOVED.hypervisors))
 ANOTHER_CLOCK = replace(ALL, kvm=replace(kvm_of(ALL), timing=Timing(2_600_000, 1_000_000)))
 
 FEATURE = ("feature", "register", "bit", "signature")
@@ -35,23 +35,23 @@ WORDS = st.integers(0, 2**32 - 1)
 
 
 def scrape(observation: Observation) -> Scrape:
-    """The machine's families and those beyond, as a scrape has them."""
+    """Return a scrape of all machine metrics of an observation."""
     reference = observation.reference.leaves if observation.reference is not None else None
     return text_of(*machine_families(observation.sample, reference), *observed_families(observation))
 
 
 def text_of(*families: Metric) -> Scrape:
-    """Families as text, and parsed."""
+    """Render families as text, and parse the text."""
     return Scrape(render(families, Format.TEXT_0_0_4).decode())
 
 
 def drifted(boot: Leaves, now: Leaves) -> Scrape:
-    """A machine whose leaves are others than at the boot."""
-    return scrape(Observation(sample_of({0: now}), Reference(boot, 1704000000.5)))
+    """Return a scrape of a machine whose leaves differ from the boot reference."""
+    return scrape(Observation(sample_of({0: now}), BootReference(boot, 1704000000.5)))
 
 
 def by_place(scrape: Scrape, name: str) -> dict[str, float]:
-    """The values of a family of features, by name; signature, register and bit have to be the feature's."""
+    """Return the values of a feature family by name, and check that the labels are those of the feature."""
     values = {}
     for labels, value in scrape.values(name, *FEATURE).items():
         feature = feature_named(labels[0])
@@ -84,7 +84,7 @@ def by_place(scrape: Scrape, name: str) -> dict[str, float]:
     ],
 )
 def test_drift_since_the_boot(boot: Leaves, now: Leaves, changed: Mapping[str, int], signature_changed: int) -> None:
-    """The counts are always there, -1 and 1 only for bits that differ, and the signature's flag says 0 or 1."""
+    """The counts and the signature's flag always exist; a bit has a series of -1 or 1 only if it differs."""
     found = drifted(boot, now)
     lost, gained = (sum(value == sign for value in changed.values()) for sign in (-1, 1))
     assert found.values("kvm_boot_feature_changes", "change") == {("lost",): lost, ("gained",): gained}
@@ -95,7 +95,7 @@ def test_drift_since_the_boot(boot: Leaves, now: Leaves, changed: Mapping[str, i
 
 @given(WORDS, WORDS, WORDS, WORDS)
 def test_what_is_lost_or_gained_adds_up(eax: int, edx: int, now_eax: int, now_edx: int) -> None:
-    """The series of bits that differ are as many as the counts say, and each has one that says what is now."""
+    """The number of changed bits equals the counts, and each such bit has its present value in kvm_feature_offered."""
     found = drifted(guest(eax, edx), guest(now_eax, now_edx))
     changed = by_place(found, "kvm_boot_feature_changed")
     assert (
@@ -109,7 +109,7 @@ def test_what_is_lost_or_gained_adds_up(eax: int, edx: int, now_eax: int, now_ed
 
 
 def test_the_bits_of_the_boot_stay_as_0_when_kvm_vanishes() -> None:
-    """Only those that were set then: an alert that looks at one of them does not lose sight of it."""
+    """If KVM vanishes, bits of the boot reference stay as 0, so that alerts have a series; other bits are absent."""
     found = drifted(guest(0x0004_0028, 1), NO_KVM)
     gone = {"clocksource2": 0, "steal_time": 0, "eax_bit_18": 0, "hints_realtime": 0}
     assert found.value("kvm_present") == 0
@@ -118,22 +118,22 @@ def test_the_bits_of_the_boot_stay_as_0_when_kvm_vanishes() -> None:
 
 
 def test_bits_that_came_with_kvm_are_the_samples() -> None:
-    """All assigned ones are shown where KVM appears after the boot."""
+    """If KVM appears after the boot, all assigned features have a series."""
     found = drifted(NO_KVM, guest(0x20))
     assert found.value("kvm_feature_offered", feature="steal_time") == 1
     assert len(found.values("kvm_feature_offered", *FEATURE)) == 19
 
 
 def test_only_what_most_cpus_offer_drifts() -> None:
-    """A CPU that differs is counted elsewhere."""
-    observation = Observation(sample_of({0: ALL, 1: ALL, 2: STOLEN}), Reference(ALL, 1.0))
+    """Only the common leaves are compared with the boot reference; a divergent CPU is counted separately."""
+    observation = Observation(sample_of({0: ALL, 1: ALL, 2: STOLEN}), BootReference(ALL, 1.0))
     found = scrape(observation)
     assert found.values("kvm_boot_feature_changed", *FEATURE) == {}
     assert found.value("kvm_cpus_divergent") == 1
 
 
 def test_without_a_reference_nothing_is_said_of_the_boot() -> None:
-    """As for a dump."""
+    """Without a reference, as for a dump, no metric of the boot exists."""
     assert not [name for name in scrape(Observation(sample_of({0: ALL}))).names if name.startswith("kvm_boot")]
 
 
@@ -160,7 +160,7 @@ def test_without_a_reference_nothing_is_said_of_the_boot() -> None:
     ids=["empty", "both", "by its place"],
 )
 def test_what_is_expected(baseline: Baseline, expected: Mapping[tuple[str, ...], int]) -> None:
-    """1 required, 0 forbidden, absent where nothing is declared; the feature's name is the one it has everywhere."""
+    """A required feature is 1, a forbidden one 0, any other absent; the labels are those of all feature metrics."""
     assert text_of(*expected_families(baseline)).values("kvm_feature_expected", *BIT) == expected
 
 
@@ -176,14 +176,14 @@ def test_what_is_expected(baseline: Baseline, expected: Mapping[tuple[str, ...],
     ids=["nothing known", "known"],
 )
 def test_what_is_in_use(used: Mapping[Feature, bool], expected: Mapping[tuple[str, ...], int]) -> None:
-    """1 in use, 0 forbidden by a switch, absent where nobody knows."""
+    """A feature in use is 1, one that a switch forbids 0, and an unknown one is absent."""
     observation = Observation(sample_of({0: ALL}), in_use=used)
     assert scrape(observation).values("kvm_feature_in_use", *BIT) == expected
 
 
 @pytest.mark.parametrize(("current", "expected"), [(True, {(): 1}), (False, {(): 0}), (None, {})])
 def test_where_the_kernels_time_comes_from(current: bool | None, expected: Mapping[tuple[()], int]) -> None:  # noqa: FBT001 - a table
-    """1 from kvmclock, 0 from another, absent where the kernel does not say."""
+    """The value is 1 for kvm-clock, 0 for another clocksource, and absent if that is unknown."""
     observation = Observation(sample_of({0: ALL}), kvmclock_is_current=current)
     assert scrape(observation).values("kvm_clocksource_current_is_kvmclock") == expected
 
@@ -203,19 +203,19 @@ OFFERED_BY_KVM = {0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 24}
     ids=["nothing", "an older kernel", "what a VMM sets", "unassigned", "all ones"],
 )
 def test_what_the_host_supports(eax: int, more: set[int]) -> None:
-    """1 or 0 for each bit that KVM itself may offer, and for unassigned ones that it does; never 15 to 17, no hint."""
+    """A bit that KVM itself can offer is 1 or 0, an unassigned one 1 or absent; bits 15 to 17 and hints are absent."""
     found = scrape(Observation(sample_of({0: ALL}), host=Registers(eax, 0, 0, 0xFFFF_FFFF)))
     values = found.values("kvm_host_feature_supported", "register", "bit")
     assert values == {("eax", str(bit)): eax >> bit & 1 for bit in OFFERED_BY_KVM | more}
 
 
 def test_no_host_no_series() -> None:
-    """Where nobody could be asked, as in most guests."""
+    """Without a host, as in most guests, the family has no series."""
     assert scrape(Observation(sample_of({0: ALL}))).values("kvm_host_feature_supported", *BIT) == {}
 
 
 def test_the_signature_is_kvms_own() -> None:
-    """Also beside Hyper-V: bits are bits of KVM's leaf."""
+    """The label signature is KVM's even if Hyper-V's signature is present as well."""
     found = drifted(BESIDE_HYPER_V, BESIDE_HYPER_V)
     assert {labels[3] for labels in found.values("kvm_feature_offered", *FEATURE)} == {
         KVM_SIGNATURE.rstrip(b"\0").decode()

@@ -1,4 +1,4 @@
-"""The exporter's own metrics: what they say before the first sample and after, and how many there are."""
+"""kvm_exporter.metrics.exporter: the exporter's own metrics before and after the first sample; the number of series."""
 
 import platform
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from prometheus_client.core import Metric
 import kvm_exporter
 from kvm_exporter._revision import REVISION
 from kvm_exporter.collector.observer import Collected
-from kvm_exporter.collector.sampler import Record
+from kvm_exporter.collector.sampler import Tally
 from kvm_exporter.metrics.exporter import (
     build_families,
     collector_families,
@@ -29,12 +29,12 @@ SAMPLE = sample_of({0: guest(0x01007EFB)})
 
 
 def scrape(families: Iterable[Metric]) -> Scrape:
-    """The families as a scraper finds them."""
+    """Return the families as a scrape."""
     return Scrape(render(families, Format.TEXT_0_0_4).decode())
 
 
 def test_before_any_sample_there_is_only_that_it_failed() -> None:
-    """No time and no duration of what never was."""
+    """Before the first sample only kvm_exporter_sample_success exists, with 0."""
     found = scrape(sample_families(None, success=False))
     assert found.names == {"kvm_exporter_sample_success"}
     assert found.value("kvm_exporter_sample_success") == 0
@@ -42,7 +42,7 @@ def test_before_any_sample_there_is_only_that_it_failed() -> None:
 
 @pytest.mark.parametrize("success", [True, False])
 def test_the_sample_that_is_served_is_described(*, success: bool) -> None:
-    """When it was begun and how long it took, whether a later attempt succeeded or not."""
+    """The start and the duration of the served sample are reported, whether a later attempt succeeded or not."""
     found = scrape(sample_families(SAMPLE, success=success))
     assert {name: found.value(name) for name in found.names} == {
         "kvm_exporter_sample_success": success,
@@ -53,13 +53,13 @@ def test_the_sample_that_is_served_is_described(*, success: bool) -> None:
 
 @pytest.mark.parametrize("max_age", [0.0, 60.0, 0.5])
 def test_the_maximum_age_is_shown(max_age: float) -> None:
-    """Alerts on an old sample need it."""
+    """The maximum age is a metric, because alerts on old samples need it."""
     assert scrape(settings_families(max_age)).value("kvm_exporter_sample_max_age_seconds") == max_age
 
 
 def test_counters_begin_at_zero() -> None:
-    """Every reason and cause is there before it happens: a rate over a series that appears misses its first event."""
-    found = scrape(counter_families(Record()))
+    """Every reason and cause starts at 0, because a rate misses the first event of a series that appears with it."""
+    found = scrape(counter_families(Tally()))
     assert found.values("kvm_exporter_samples_total", "reason") == {
         ("start",): 0,
         ("age",): 0,
@@ -72,9 +72,9 @@ def test_counters_begin_at_zero() -> None:
 
 
 def test_counters_tell_what_has_happened() -> None:
-    """Each event under its own reason or cause."""
-    none = Record()
-    record = Record(
+    """Each event is counted under its own reason or cause."""
+    none = Tally()
+    record = Tally(
         changes=5, samples={**none.samples, "age": 3, "hotplug": 1}, failures={**none.failures, "timeout": 2}
     )
     found = scrape(counter_families(record))
@@ -89,7 +89,7 @@ def test_counters_tell_what_has_happened() -> None:
 
 
 def test_collectors_tell_how_it_went() -> None:
-    """One series for each that was collected, and none for one that was not."""
+    """Each collector that ran has a series; others have none."""
     collectors = {"guest": Collected(success=True, duration=0.5), "host": Collected(success=False, duration=0.25)}
     found = scrape(collector_families(collectors))
     assert found.values("kvm_exporter_collector_success", "collector") == {("guest",): 1, ("host",): 0}
@@ -98,7 +98,7 @@ def test_collectors_tell_how_it_went() -> None:
 
 
 def test_the_build_is_described() -> None:
-    """The versions of what runs."""
+    """The versions of the exporter, of Python and of prometheus_client are labels."""
     labels = ("version", "revision", "python_version", "prometheus_client_version")
     assert scrape(build_families()).values("kvm_exporter_build_info", *labels) == {
         (kvm_exporter.__version__, REVISION, platform.python_version(), version("prometheus-client")): 1
@@ -106,7 +106,7 @@ def test_the_build_is_described() -> None:
 
 
 def test_series_are_few_and_grow_by_two_a_cpu() -> None:
-    """What a scrape holds without drift, a baseline or a host: 70 for one CPU, the process included."""
+    """Without drift, baseline and host a scrape of one CPU has 70 series, those of the process included."""
     one, many = (
         sum(
             len(family.samples)
@@ -115,7 +115,7 @@ def test_series_are_few_and_grow_by_two_a_cpu() -> None:
                 sample_families(sample, success=True),
                 collector_families({"guest": Collected(success=True, duration=0.1)}),
                 settings_families(60.0),
-                counter_families(Record()),
+                counter_families(Tally()),
                 build_families(),
                 PlatformCollector(registry=None).collect(),
                 ProcessCollector(registry=None).collect(),

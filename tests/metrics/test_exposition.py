@@ -1,4 +1,4 @@
-"""Bodies of a scrape in every format and coding, read by the parsers and decompressors that clients have."""
+"""kvm_exporter.metrics.exposition: bodies in every format and coding, read by clients' parsers and decompressors."""
 
 import gzip
 import re
@@ -15,8 +15,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from kvm_exporter.collector.sampler import Record
-from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.collector.sampler import Tally
+from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.metrics.exporter import build_families, counter_families, sample_families, settings_families
 from kvm_exporter.metrics.exposition import Body, Cache, render
@@ -32,30 +32,32 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 class Parts(NamedTuple):
-    """The two parts of a body."""
+    """The two parts of a body: families that are rendered once, and families that are added to it."""
 
     fixed: tuple[Metric, ...]
     live: tuple[Metric, ...]
 
 
 def scrape() -> Parts:
-    """All families of a machine with every optional leaf, an unassigned bit and a CPU that differs."""
+    """Return all families of a machine with every optional leaf, an unassigned bit and a divergent CPU."""
     rows = kvm_rows(0x81007EFB, 1, timing=Registers(2_600_000, 1_000_000, 0, 0))
-    sample = look(Machine({0: reader(rows), 1: reader(rows), 2: intel_reader(kvm_rows(0x01007EFB))}), Selection(), None)
+    sample = sweep(
+        Machine({0: reader(rows), 1: reader(rows), 2: intel_reader(kvm_rows(0x01007EFB))}), CpuSelection(), None
+    )
     fixed = (*machine_families(sample, per_cpu_features=True), *build_families())
     process = (*ProcessCollector(registry=None).collect(), *PlatformCollector(registry=None).collect())
-    own = (*sample_families(sample, success=True), *settings_families(60.0), *counter_families(Record()))
+    own = (*sample_families(sample, success=True), *settings_families(60.0), *counter_families(Tally()))
     return Parts(fixed, (*own, *process))
 
 
 SCRAPE = scrape()
 BODY = Body((*SCRAPE.fixed, *SCRAPE.live))
 NOW = b"# TYPE now gauge\nnow 1.0\n"
-"""A text of the moment."""
+"""Text that is added to a body for one response only."""
 
 
 def series(families: Iterable[Metric]) -> Series:
-    """The value of each series by its name and labels; none is there twice."""
+    """Return the value of each series by name and labels, and check that no series is duplicated."""
     samples = [sample for family in families for sample in family.samples]
     found = {(sample.name, frozenset(sample.labels.items())): float(sample.value) for sample in samples}
     assert len(found) == len(samples)
@@ -63,7 +65,7 @@ def series(families: Iterable[Metric]) -> Series:
 
 
 def parsed(body: bytes, form: Format) -> tuple[Metric, ...]:
-    """The families in a body, by prometheus_client's parser; that of OpenMetrics is strict."""
+    """Parse a body with prometheus_client; its parser of OpenMetrics is strict."""
     if form is OPENMETRICS:
         return tuple(parse_openmetrics(body.decode()))  # type: ignore[no-untyped-call]
     return tuple(parse_text(body.decode()))
@@ -71,31 +73,31 @@ def parsed(body: bytes, form: Format) -> tuple[Metric, ...]:
 
 @FORMATS
 def test_a_body_holds_the_series_of_both_parts(form: Format) -> None:
-    """What a parser finds in it is what the families had."""
+    """A parser finds the series of both parts in the body."""
     body = BODY.identity(form)
     assert series(parsed(body, form)) == series(SCRAPE.fixed + SCRAPE.live)
 
 
 def test_openmetrics_ends_with_its_marker_once() -> None:
-    """It is the last line; text has none."""
+    """OpenMetrics ends with one marker after all parts; text has no marker."""
     lines = BODY.identity(OPENMETRICS, NOW).splitlines()
     assert (lines[-1], lines.count(b"# EOF")) == (b"# EOF", 1)
     assert b"# EOF" not in BODY.identity(TEXT, NOW)
 
 
 def test_both_versions_of_text_have_the_same_body() -> None:
-    """They differ in names that ours are not."""
+    """Both versions of text have the same body, because they differ only in names that the exporter does not have."""
     assert BODY.identity(TEXT_1, NOW) == BODY.identity(TEXT, NOW)
 
 
 @FORMATS
 def test_no_series_tells_when_a_counter_was_created(form: Format) -> None:
-    """It would be there in one format and not in another."""
+    """No series has the suffix _created, which only one of the formats would have."""
     assert b"_created" not in BODY.identity(form)
 
 
 def test_a_unit_is_given_only_where_the_name_ends_in_it() -> None:
-    """OpenMetrics forbids it elsewhere."""
+    """A unit is declared only for families whose name ends with it, as OpenMetrics requires."""
     body = BODY.identity(OPENMETRICS).decode()
     units = dict(re.findall(r"^# UNIT (\S+) (\S+)$", body, re.MULTILINE))
     assert {name: unit for name, unit in units.items() if name.startswith("kvm_")} == {
@@ -109,7 +111,7 @@ def test_a_unit_is_given_only_where_the_name_ends_in_it() -> None:
 
 
 def test_openmetrics_names_families_without_their_suffixes() -> None:
-    """Information without _info, counters without _total; the series have them."""
+    """In OpenMetrics a family's name lacks the suffix _info or _total of its series."""
     families = {family.name: family.type for family in parsed(BODY.identity(OPENMETRICS), OPENMETRICS)}
     assert families["kvm_signature"] == "info"
     assert families["kvm_exporter_samples"] == "counter"
@@ -118,7 +120,7 @@ def test_openmetrics_names_families_without_their_suffixes() -> None:
 
 @FORMATS
 def test_gzip_is_the_same_body_in_one_member(form: Format) -> None:
-    """Decompressors that stop after the first member lose nothing."""
+    """The compressed body is a single gzip member, because some decompressors stop after the first."""
     compressed, plain = BODY.gzip(form, NOW), BODY.identity(form, NOW)
     stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
     assert stream.decompress(compressed) == plain
@@ -129,13 +131,13 @@ def test_gzip_is_the_same_body_in_one_member(form: Format) -> None:
 
 @FORMATS
 def test_gzip_is_what_the_program_of_that_name_reads(form: Format) -> None:
-    """Without a warning: it checks length and sum."""
+    """The program gzip, which checks length and checksum, decompresses the body without a warning."""
     result = subprocess.run([program("gzip"), "-dc"], input=BODY.gzip(form, NOW), check=True, capture_output=True)
     assert (result.stdout, result.stderr) == (BODY.identity(form, NOW), b"")
 
 
 def gauge(name: str, text: str, value: float) -> Metric:
-    """A family with any text in its label and documentation."""
+    """Return a family with any text in its label and its documentation."""
     family = GaugeMetricFamily(name, f"Of {text}.", labels=("label",))
     family.add_metric((text,), value)
     return family
@@ -149,7 +151,7 @@ FAMILIES = st.lists(st.tuples(TEXTS, st.floats()), max_size=4).map(
 
 @given(FAMILIES, st.binary(), st.sampled_from(Format))
 def test_any_parts_are_one_body(families: list[Metric], now: bytes, form: Format) -> None:
-    """The families' text, what is new and the end; in gzip one member, also where one of them is empty."""
+    """Parts that are rendered separately are joined and compressed correctly, even if one of them is empty."""
     body = Body(families)
     end = b"# EOF\n" if form is OPENMETRICS else b""
     plain = body.identity(form, now)
@@ -161,7 +163,7 @@ def test_any_parts_are_one_body(families: list[Metric], now: bytes, form: Format
 
 @given(TEXTS)
 def test_any_label_survives_the_text(text: str) -> None:
-    """Backslashes, quotes and line ends are escaped."""
+    """Backslashes, quotes and newlines in a label are escaped."""
     assert series(parsed(render([gauge("family", text, 1)], TEXT), TEXT)) == {
         ("family", frozenset({("label", text)})): 1
     }
@@ -169,14 +171,14 @@ def test_any_label_survives_the_text(text: str) -> None:
 
 @pytest.mark.parametrize("size", [0, 0xFFFF - 6, 0xFFFF, 0x10000, 0x20000, 1 << 20])
 def test_a_text_of_the_moment_may_have_any_length(size: int) -> None:
-    """Also where it takes several blocks that are not compressed."""
+    """The text for one response can be of any length, also if it needs several uncompressed blocks."""
     now = bytes(number % 251 for number in range(size))
     assert gzip.decompress(BODY.gzip(OPENMETRICS, now)) == BODY.identity(OPENMETRICS, now)
 
 
 @FORMATS
 def test_an_empty_body_is_a_body(form: Format) -> None:
-    """A machine may have nothing to say."""
+    """A body without families is valid in every format."""
     end = b"# EOF\n" if form is OPENMETRICS else b""
     assert Body(()).identity(form) == end
     assert gzip.decompress(Body(()).gzip(form)) == end
@@ -184,7 +186,7 @@ def test_an_empty_body_is_a_body(form: Format) -> None:
 
 @FORMATS
 def test_families_are_rendered_once(form: Format) -> None:
-    """Later changes of them do not show; the text that is new at each scrape does."""
+    """Families are rendered once: later changes do not appear. The text for one response is added each time."""
     family = gauge("fixed", "before", 1)
     body = Body(iter([family]))
     first = body.identity(form, b"now 1.0\n")
@@ -196,7 +198,7 @@ def test_families_are_rendered_once(form: Format) -> None:
 
 
 def test_a_body_is_kept_while_its_parts_are_equal() -> None:
-    """Made again for others, and for the first ones again when they come back."""
+    """The body is rendered again if its key differs from that of the last call."""
     cache, made = Cache(), iter(range(9))
 
     def make() -> Body:
@@ -222,14 +224,16 @@ def test_a_body_is_kept_while_its_parts_are_equal() -> None:
     ids=["fixed", "live", "info", "counter"],
 )
 def test_a_name_that_is_there_twice_is_an_error(form: Format, fixed: list[Metric], live: list[Metric]) -> None:
-    """Prometheus would refuse the whole scrape."""
+    """Duplicate names raise ValueError, because Prometheus would reject the whole scrape."""
     with pytest.raises(ValueError, match="twice"):
         Body((*fixed, *live)).identity(form)
 
 
 def test_words_of_32_bits_are_exact() -> None:
-    """The largest register comes through the number's text unchanged."""
-    sample = sample_of({0: look(Machine({0: reader(kvm_rows(0xFFFF_FFFF, 0xFFFF_FFFE))}), Selection(), None).common})
+    """The largest 32-bit values are unchanged after rendering and parsing."""
+    sample = sample_of(
+        {0: sweep(Machine({0: reader(kvm_rows(0xFFFF_FFFF, 0xFFFF_FFFE))}), CpuSelection(), None).common}
+    )
     for form in Format:
         values = series(parsed(Body(machine_families(sample)).identity(form), form))
         registers = {

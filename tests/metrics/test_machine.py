@@ -1,4 +1,4 @@
-"""The contract: names, labels and values of everything that a sample says, and how many series that is."""
+"""kvm_exporter.metrics.machine: names, labels and values of all metrics of a sample, and the number of series."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.core import Metric
 
-from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.features import FEATURES
-from kvm_exporter.kvm.leaves import Hypervisor, Leaves
+from kvm_exporter.kvm.leaves import Leaves, SignatureLeaf
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.metrics.exposition import render
 from kvm_exporter.metrics.machine import machine_families
@@ -37,38 +37,38 @@ CATALOGUE = {
     "kvm_cpus": ("gauge", {"state"}),
     "kvm_cpus_divergent": ("gauge", set()),
 }
-"""The type and the labels of what a machine shows that has everything."""
+"""The type and the labels of each family of a machine that has every one."""
 
 FROM_LEAVES = CATALOGUE.keys() - {"kvm_cpus_online", "kvm_cpus"}
 
 
 def scrape(sample: Sample, reference: Leaves | None = None, *, per_cpu_features: bool = False) -> Scrape:
-    """The machine's families as a scraper finds them."""
+    """Return the machine's families as a scrape."""
     families = machine_families(sample, reference, per_cpu_features=per_cpu_features)
     return Scrape(render(families, Format.TEXT_0_0_4).decode())
 
 
 def number_of_series(families: Iterable[Metric]) -> int:
-    """All of them."""
+    """Return the number of series in the families."""
     return sum(len(family.samples) for family in families)
 
 
 def offered(found: Scrape) -> dict[tuple[str, ...], float]:
-    """What the machine offers, by register, bit and name."""
+    """Return kvm_feature_offered by register, bit and feature."""
     return found.values("kvm_feature_offered", *BIT_LABELS)
 
 
 def complete() -> Sample:
-    """A machine that has everything: a timing leaf, and a bit that nobody has assigned."""
+    """Return a sample of a machine with a timing leaf and an unassigned bit."""
     rows = kvm_rows(0x81007EFB, 1, timing=Registers(2_599_997, 1_000_000, 0, 0))
-    return look(Machine({0: reader(rows), 1: reader(rows)}), Selection(), None)
+    return sweep(Machine({0: reader(rows), 1: reader(rows)}), CpuSelection(), None)
 
 
 COMPLETE = tuple(machine_families(complete(), per_cpu_features=True))
 
 
 def test_every_metric_has_its_type_and_labels() -> None:
-    """Names, kinds and labels are what rules and dashboards rely on."""
+    """Every family has exactly the type and the labels of the catalogue, which rules and dashboards rely on."""
     families = {family.name: (family.type, set(family.samples[0].labels)) for family in COMPLETE}
     assert families == CATALOGUE
     for family in COMPLETE:
@@ -77,7 +77,7 @@ def test_every_metric_has_its_type_and_labels() -> None:
 
 @pytest.mark.parametrize("family", COMPLETE, ids=lambda family: str(family.name))
 def test_help_says_where_the_value_comes_from(family: Metric) -> None:
-    """The leaf and the register of what CPUID says, else the file; in one line."""
+    """HELP is one line and names the leaf and the register, or the file."""
     assert family.documentation.isprintable()
     if family.name in FROM_LEAVES:
         assert "CPUID leaf" in family.documentation or "CPUID leaves" in family.documentation
@@ -87,7 +87,7 @@ def test_help_says_where_the_value_comes_from(family: Metric) -> None:
 
 
 def test_help_of_the_features_says_how_late_a_change_may_show() -> None:
-    """A live migration has no event."""
+    """HELP says how late a live migration, which causes no event, is detected."""
     [family] = [family for family in COMPLETE if family.name == "kvm_feature_offered"]
     assert "maximum age and a scrape interval" in family.documentation
 
@@ -96,7 +96,7 @@ def test_help_of_the_features_says_how_late_a_change_may_show() -> None:
     ("leaves", "expected"), [(ALL, 1), (guest(0), 1), (NO_KVM, 0), (Leaves(hypervisor_bit=False), 0)]
 )
 def test_presence_is_the_signature(leaves: Leaves, expected: int) -> None:
-    """KVM without a feature is there; without its signature it is not, and that is no error."""
+    """KVM is present if its signature is, even without a feature; absence is no error."""
     assert scrape(sample_of({0: leaves})).value("kvm_present") == expected
 
 
@@ -105,24 +105,27 @@ def test_presence_is_the_signature(leaves: Leaves, expected: int) -> None:
     [
         ((), set()),
         (
-            (Hypervisor(0x4000_0000, b"Microsoft Hv", 0x4000_0005), Hypervisor(0x4000_0100, b"KVMKVMKVM\0\0\0", 0)),
+            (
+                SignatureLeaf(0x4000_0000, b"Microsoft Hv", 0x4000_0005),
+                SignatureLeaf(0x4000_0100, b"KVMKVMKVM\0\0\0", 0),
+            ),
             {("Microsoft Hv", "0x40000000", "0x40000005"), ("KVMKVMKVM", "0x40000100", "0x00000000")},
         ),
         (
-            (Hypervisor(0x4000_FF00, b' "\\\n\0\xff~\x7f lr\0', 0x4000_FF00),),
+            (SignatureLeaf(0x4000_FF00, b' "\\\n\0\xff~\x7f lr\0', 0x4000_FF00),),
             {(' "\\x5c\\x0a\\x00\\xff~\\x7f lr', "0x4000ff00", "0x4000ff00")},
         ),
     ],
     ids=["none", "two", "odd bytes"],
 )
-def test_every_signature_is_shown(hypervisors: tuple[Hypervisor, ...], expected: set[tuple[str, ...]]) -> None:
-    r"""With its base and its highest leaf as hexadecimal; what is not printable, and a backslash, as ``\xNN``."""
+def test_every_signature_is_shown(hypervisors: tuple[SignatureLeaf, ...], expected: set[tuple[str, ...]]) -> None:
+    r"""Base and highest leaf are hexadecimal; in the signature a backslash and non-printable bytes are ``\xNN``."""
     found = scrape(sample_of({0: Leaves(hypervisor_bit=True, hypervisors=hypervisors)}))
     assert found.values("kvm_signature_info", "signature", "base", "max_leaf") == dict.fromkeys(expected, 1)
 
 
 def test_each_assigned_bit_is_a_gauge() -> None:
-    """1 where it is set, 0 where it is not, the hint included."""
+    """Each assigned bit is 1 or 0, hints included."""
     expected = {
         ("eax", "0", "clocksource"): 1,
         ("eax", "1", "nop_io_delay"): 1,
@@ -148,7 +151,7 @@ def test_each_assigned_bit_is_a_gauge() -> None:
 
 
 def test_an_unassigned_bit_is_a_gauge_while_it_is_set() -> None:
-    """By number; where only a CPU that differs has it, it is not offered by the machine."""
+    """A set unassigned bit is named by its number; it is 0 if only a divergent CPU has it."""
     found = scrape(sample_of({0: guest(0x80040000), 1: guest(0x80040000), 2: guest(0x80000000, 0x20)}))
     assert {key: value for key, value in offered(found).items() if "_bit_" in key[2] and key[1] != "24"} == {
         ("eax", "18", "eax_bit_18"): 1,
@@ -165,14 +168,14 @@ def test_an_unassigned_bit_is_a_gauge_while_it_is_set() -> None:
 
 @pytest.mark.parametrize("name", ["kvm_feature_offered", "kvm_feature_offered_cpus"])
 def test_the_signature_is_a_label_of_each_feature(name: str) -> None:
-    """It decides what the bits mean; without the NULs at its end."""
+    """Each feature has the label signature, without trailing NULs, because it determines the meaning of the bits."""
     assert {signature for (signature, _, _) in scrape(complete()).values(name, "signature", "register", "bit")} == {
         "KVMKVMKVM"
     }
 
 
 def test_cpus_are_counted_for_each_feature() -> None:
-    """Those sampled and retained; the machine offers what most of the sampled do."""
+    """Sampled and retained CPUs are counted per feature; the offered value is that of the common leaves."""
     found = scrape(
         sample_of({0: DEFAULT, 1: ALL, 2: ALL, 3: NO_KVM}, retained={4: ALL}, failed={5: "held"}, skipped=[6])
     )
@@ -183,7 +186,7 @@ def test_cpus_are_counted_for_each_feature() -> None:
 
 
 def test_a_signature_without_a_feature_leaf_offers_nothing() -> None:
-    """All features are there, as 0; the CPU has no register to show."""
+    """Without a feature leaf all features are 0, and the CPU has no register series."""
     found = scrape(sample_of({0: guest(0xFFFF_FFFF, max_leaf=1)}), per_cpu_features=True)
     assert offered(found) == {(feature.register, str(feature.bit), feature.name): 0 for feature in FEATURES}
     assert not found.names & {"kvm_cpu_register", "kvm_cpu_feature_offered"}
@@ -191,21 +194,21 @@ def test_a_signature_without_a_feature_leaf_offers_nothing() -> None:
 
 @pytest.mark.parametrize("leaves", [NO_KVM, Leaves(hypervisor_bit=False)], ids=["hypervisor", "bare metal"])
 def test_without_kvm_there_is_no_feature(leaves: Leaves) -> None:
-    """Only that it is not there, and the CPUs."""
+    """Without KVM only presence and the CPU counts exist."""
     found = scrape(sample_of({0: leaves, 1: leaves}), per_cpu_features=True)
     assert found.names == {"kvm_present", "kvm_cpus_online", "kvm_cpus", "kvm_cpus_divergent"}
     assert "kvm_feature_offered" not in found.text
 
 
 def test_a_cpu_that_lacks_kvm_has_no_register() -> None:
-    """A 0 would say that it has the leaf."""
+    """A CPU without KVM has no register series, because a 0 would mean that the leaf exists."""
     found = scrape(sample_of({0: ALL, 1: ALL, 2: NO_KVM}), per_cpu_features=True)
     assert {cpu for (cpu, _) in found.values("kvm_cpu_register", "cpu", "register")} == {"0", "1"}
     assert {cpu for (cpu, *_) in found.values("kvm_cpu_feature_offered", "cpu", *BIT_LABELS)} == {"0", "1"}
 
 
 def test_registers_are_shown_for_every_cpu_that_is_known() -> None:
-    """Both words as numbers, under the leaf that they were read from."""
+    """Each sampled and retained CPU has EAX and EDX as numbers, with the leaf as a label."""
     found = scrape(
         sample_of({0: guest(0x0100007B, 1, base=0x4000_0100)}, retained={7: guest(0xFFFF_FFFF, base=0x4000_0100)})
     )
@@ -218,7 +221,7 @@ def test_registers_are_shown_for_every_cpu_that_is_known() -> None:
 
 
 def test_features_of_each_cpu_are_shown_only_when_asked_for() -> None:
-    """They are 19 series a CPU and more; an unassigned bit shows on the CPU that has it."""
+    """Per-CPU features, 19 or more series per CPU, exist on request only; an unassigned bit exists where it is set."""
     sample = sample_of({0: DEFAULT, 1: guest(0x0104007B)})
     assert "kvm_cpu_feature_offered" not in scrape(sample).text
     found = scrape(sample, per_cpu_features=True).values("kvm_cpu_feature_offered", "cpu", *BIT_LABELS)
@@ -243,7 +246,7 @@ def test_features_of_each_cpu_are_shown_only_when_asked_for() -> None:
     ],
 )
 def test_cpus_have_one_state_each(sample: Sample, expected: Mapping[str, int]) -> None:
-    """All four are always there, and sum to the online CPUs."""
+    """All four states always exist, and their sum is the number of online CPUs."""
     found = scrape(sample)
     assert found.values("kvm_cpus", "state") == {(state,): count for state, count in expected.items()}
     assert found.value("kvm_cpus_online") == sum(expected.values())
@@ -251,12 +254,12 @@ def test_cpus_have_one_state_each(sample: Sample, expected: Mapping[str, int]) -
 
 @pytest.mark.parametrize(("sampled", "expected"), [({0: ALL}, 0), ({0: ALL, 1: DEFAULT, 2: ALL, 3: NO_KVM}, 2)])
 def test_divergent_cpus_are_counted(sampled: Mapping[int, Leaves], expected: int) -> None:
-    """Those that differ from the most, whether they offer less or are not under KVM."""
+    """Sampled CPUs that differ from the common leaves are counted, whatever the difference."""
     assert scrape(sample_of(sampled, retained={9: DEFAULT})).value("kvm_cpus_divergent") == expected
 
 
 def test_the_fingerprint_is_that_of_the_common_leaves() -> None:
-    """One series, equal on machines that offer the same."""
+    """There is one series, and it is equal on machines with the same feature set."""
     found = scrape(sample_of({0: DEFAULT, 1: ALL, 2: ALL}))
     assert found.values("kvm_fingerprint_info", "fingerprint") == {("a56f971aee6ec7ef",): 1}
 
@@ -274,8 +277,8 @@ def test_the_fingerprint_is_that_of_the_common_leaves() -> None:
     ids=["QEMU", "zeros", "no leaf"],
 )
 def test_frequencies_are_in_hertz(timing: Registers | None, expected: Mapping[str, int]) -> None:
-    """From a leaf in kHz; without that leaf they are absent."""
-    found = scrape(look(Machine({0: reader(kvm_rows(1, timing=timing))}), Selection(), None))
+    """The frequencies are converted from kHz, and absent without the leaf."""
+    found = scrape(sweep(Machine({0: reader(kvm_rows(1, timing=timing))}), CpuSelection(), None))
     assert {name: found.value(name) for name in found.names if name.endswith("_hertz")} == expected
 
 
@@ -289,7 +292,7 @@ def test_frequencies_are_in_hertz(timing: Registers | None, expected: Mapping[st
     ids=["lost", "KVM gone", "as before"],
 )
 def test_a_bit_of_the_boot_reference_stays(now: Leaves, kept: Mapping[tuple[str, str], int]) -> None:
-    """As 0 when it is lost, an unassigned one too, and even if KVM vanishes: a series that ends alerts nobody."""
+    """A lost bit of the boot reference stays as 0, because an alert needs a series; likewise if KVM vanishes."""
     found = scrape(sample_of({0: now}), reference=guest(0x0004_0018, 0x20))
     for (register, bit), value in kept.items():
         assert found.value("kvm_feature_offered", register=register, bit=bit, signature="KVMKVMKVM") == value
@@ -300,7 +303,7 @@ def test_a_bit_of_the_boot_reference_stays(now: Leaves, kept: Mapping[tuple[str,
 
 @given(WORDS, WORDS, st.one_of(st.none(), st.builds(guest, WORDS, WORDS)), st.booleans())
 def test_a_bit_has_one_series_in_each_family(eax: int, edx: int, boot: Leaves | None, present: bool) -> None:  # noqa: FBT001
-    """Of a register and bit, and of a feature's name, whatever is offered now and was at boot."""
+    """Each register and bit, and each feature name, has one series per family, whatever the reference has."""
     sample = sample_of({0: guest(eax, edx) if present else NO_KVM, 1: guest(edx, eax)})
     for family in machine_families(sample, boot, per_cpu_features=True):
         if "feature" in CATALOGUE[family.name][1]:
@@ -314,7 +317,7 @@ def test_a_bit_has_one_series_in_each_family(eax: int, edx: int, boot: Leaves | 
     ("eax", "unassigned"), [(0x01007EFB, 0), (0x81047EFB, 2)], ids=["mainline", "two unassigned bits"]
 )
 def test_a_machine_has_47_series_and_two_a_cpu(cpus: int, eax: int, unassigned: int) -> None:
-    """And two for each unassigned bit; nineteen a CPU more where they are asked for."""
+    """The number of series is 47 plus two per CPU and two per unassigned bit; per-CPU features add 19 per CPU."""
     sample = sample_of(dict.fromkeys(range(cpus), guest(eax)))
     assert number_of_series(machine_families(sample)) == 47 + 2 * unassigned + 2 * cpus
     per_cpu = number_of_series(machine_families(sample, per_cpu_features=True))

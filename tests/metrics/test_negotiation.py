@@ -1,4 +1,4 @@
-"""Accept and Accept-Encoding: what real clients send, what RFC 9110 says, and garbage."""
+"""kvm_exporter.metrics.negotiation: Accept and Accept-Encoding of real clients, of RFC 9110, and invalid ones."""
 
 import pytest
 from hypothesis import given
@@ -31,7 +31,7 @@ TEXT_1_ONLY = "text/plain;version=1.0.0;escaping=underscores;q=0.5,*/*;q=0.1"
 @pytest.mark.parametrize(
     ("accept", "content_type"),
     [
-        # What clients send.
+        # Headers of real clients.
         (PROMETHEUS_2_42, OPENMETRICS),
         (PROMETHEUS_2_42_NATIVE_HISTOGRAMS, OPENMETRICS),
         (PROMETHEUS_3_5, f"{OPENMETRICS}; escaping=allow-utf-8"),
@@ -48,7 +48,7 @@ TEXT_1_ONLY = "text/plain;version=1.0.0;escaping=underscores;q=0.5,*/*;q=0.1"
         ('Application/OpenMetrics-Text; Version="1.0.0"', OPENMETRICS),
         ("application/*", OPENMETRICS),
         ("text/*", TEXT_0),
-        # Versions and types that we do not have.
+        # Versions and types that the exporter does not have.
         ("application/openmetrics-text;version=0.0.1", TEXT_0),
         ("application/openmetrics-text;version=2.0.0", TEXT_0),
         ("text/plain;version=0.0.5", TEXT_0),
@@ -72,12 +72,12 @@ TEXT_1_ONLY = "text/plain;version=1.0.0;escaping=underscores;q=0.5,*/*;q=0.1"
         ("text/plain;q=0,*/*;q=0.5", OPENMETRICS),
         ("text/*;q=0,*/*;q=0.5", OPENMETRICS),
         ("*/*;q=0", TEXT_0),
-        # The most specific range that matches a format says its weight.
+        # The weight of a format is that of the most specific range that matches it.
         ("text/*;q=0.9,text/plain;version=0.0.4;q=0.1,application/openmetrics-text;q=0.5", TEXT_1),
         ("text/plain;version=1.0.0;q=0.1,text/plain;q=0.2,*/*;q=0.9", OPENMETRICS),
         ("*/*,application/*;q=0.5", TEXT_0),
         ("*/*;q=0.5,application/*;q=0.6", OPENMETRICS),
-        # Of equal weights the more specific range, then the first, then text 0.0.4.
+        # Equal weights: the more specific range wins, then the first one, then text 0.0.4.
         ("*/*,application/openmetrics-text", OPENMETRICS),
         ("text/plain,application/openmetrics-text;version=1.0.0", OPENMETRICS),
         ("text/plain;version=0.0.4,application/openmetrics-text;version=1.0.0", TEXT_0),
@@ -85,13 +85,13 @@ TEXT_1_ONLY = "text/plain;version=1.0.0;escaping=underscores;q=0.5,*/*;q=0.1"
         ("text/plain;version=1.0.0,text/plain;version=0.0.4", TEXT_1),
         ("text/*,application/*", TEXT_0),
         ("application/*,text/*", OPENMETRICS),
-        # Escaping schemes: kept where there is such a parameter, and it is one.
+        # Escaping schemes: kept if the format has this parameter and the scheme is known.
         ("text/plain;version=0.0.4;escaping=values", TEXT_0),
         ("text/plain;version=1.0.0;escaping=dots", f"{TEXT_1}; escaping=dots"),
         ("application/openmetrics-text;version=1.0.0;escaping=values", f"{OPENMETRICS}; escaping=values"),
         ("application/openmetrics-text;version=1.0.0;escaping=../../etc", OPENMETRICS),
         ("text/plain;version=1.0.0;escaping=dots\r\nSet-Cookie: a=b", TEXT_1),
-        # Garbage.
+        # Invalid headers.
         (",,;;==,", TEXT_0),
         (";q=1,application/openmetrics-text", OPENMETRICS),
         ("application/openmetrics-text;q=high,text/plain;version=1.0.0;q=0.1", TEXT_1),
@@ -109,7 +109,7 @@ TEXT_1_ONLY = "text/plain;version=1.0.0;escaping=underscores;q=0.5,*/*;q=0.1"
     ],
 )
 def test_the_format_that_the_client_likes_best_is_chosen(accept: str, content_type: str) -> None:
-    """Text 0.0.4 where it names none that there is: never an error."""
+    """The format with the highest weight is chosen, or text 0.0.4 if none is acceptable; there is never an error."""
     assert choose_format(accept).content_type == content_type
 
 
@@ -141,7 +141,7 @@ def test_the_format_that_the_client_likes_best_is_chosen(accept: str, content_ty
     ],
 )
 def test_gzip_is_sent_to_who_takes_it(accept_encoding: str, *, expected: bool) -> None:
-    """Named or by a wildcard, not forbidden by a weight of 0, and liked at least as much as no coding."""
+    """Compression is chosen if gzip or a wildcard is named with a weight above 0 and not below identity's."""
     assert choose_gzip(accept_encoding) is expected
 
 
@@ -157,7 +157,7 @@ GARBAGE = st.one_of(
 
 @given(GARBAGE)
 def test_any_accept_header_has_an_answer(accept: str) -> None:
-    """Whatever a client sends, it gets one of the formats, and nothing of its own comes back in the header."""
+    """Any header gives one of the formats, and no text of the header is copied into the content type."""
     choice = choose_format(accept)
     assert choice.format in Format
     assert choice.escaping in {"", "allow-utf-8", "underscores", "dots", "values"}
@@ -165,11 +165,11 @@ def test_any_accept_header_has_an_answer(accept: str) -> None:
 
 @given(GARBAGE)
 def test_any_accept_encoding_header_has_an_answer(accept_encoding: str) -> None:
-    """Only who writes gzip or a wildcard gets it."""
+    """Compression is chosen only if the header contains gzip or a wildcard."""
     gzip = choose_gzip(accept_encoding)
     assert not gzip or "gzip" in accept_encoding.lower() or "*" in accept_encoding
 
 
 def test_each_format_has_its_content_type() -> None:
-    """As the Prometheus documentation writes them."""
+    """The content types are those of Prometheus' documentation."""
     assert [Choice(form).content_type for form in Format] == [TEXT_0, TEXT_1, OPENMETRICS]

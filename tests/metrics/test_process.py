@@ -1,4 +1,4 @@
-"""The process metrics as text: those of prometheus_client, with the values of the moment."""
+"""kvm_exporter.metrics.process: the process metrics of prometheus_client as text with current values."""
 
 import errno
 import mmap
@@ -20,20 +20,20 @@ FORMATS = pytest.mark.parametrize("form", Format, ids=lambda form: form.name)
 
 
 def without_values(text: bytes) -> list[bytes]:
-    """Comments as they are, and series without their values."""
+    """Return comments unchanged, and series without their values."""
     return [line if line.startswith(b"#") else line.rpartition(b" ")[0] for line in text.splitlines()]
 
 
 @FORMATS
 def test_the_text_is_prometheus_clients(form: Format) -> None:
-    """To the byte, apart from the values."""
+    """The text equals that of prometheus_client to the byte, apart from the values."""
     expected = render(ProcessCollector(registry=None).collect(), form)
     assert sorted(without_values(ProcessMetrics().text(form))) == sorted(without_values(expected))
     assert without_values(expected)
 
 
 def test_the_values_are_prometheus_clients() -> None:
-    """As near as two looks at a process that runs can be."""
+    """The values equal those of prometheus_client within what can change between two reads."""
     metrics = ProcessMetrics()
     mine, theirs = (
         Scrape(text.decode())
@@ -49,18 +49,18 @@ def test_the_values_are_prometheus_clients() -> None:
 
 
 def now(metrics: ProcessMetrics, name: str) -> float:
-    """A value."""
+    """Return the current value of a metric."""
     return Scrape(metrics.text(Format.TEXT_0_0_4).decode()).value(name)
 
 
 def test_the_values_are_those_of_the_moment() -> None:
-    """Descriptors that were opened, time that was used, and memory that was taken since show."""
+    """Descriptors, CPU time and memory that are used later show in the values."""
     metrics = ProcessMetrics()
     names = ("process_open_fds", "process_cpu_seconds_total", "process_resident_memory_bytes")
     before = [now(metrics, name) for name in names]
     opened = [os.open("/", os.O_RDONLY) for _ in range(7)]
     with mmap.mmap(-1, 16 << 20) as taken:
-        # Written to, so that it is there; and not malloc's, which may have as much left over.
+        # Pages count once they are written. mmap is used because malloc could reuse free memory.
         while now(metrics, names[1]) < before[1] + 0.01:
             taken[:] = bytes([1]) * len(taken)
         after = [now(metrics, name) for name in names]
@@ -73,7 +73,7 @@ def test_the_values_are_those_of_the_moment() -> None:
 
 @contextmanager
 def no_descriptor_left() -> Iterator[None]:
-    """Whatever is to be opened here fails."""
+    """Use up all file descriptors, so that opening any file fails."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
@@ -90,7 +90,7 @@ def no_descriptor_left() -> Iterator[None]:
 
 
 def test_they_are_there_when_no_descriptor_is_left() -> None:
-    """That is when they are wanted."""
+    """The metrics are available without a free descriptor, when they are needed most."""
     metrics = ProcessMetrics()
     with no_descriptor_left():
         scrape = Scrape(metrics.text(Format.TEXT_0_0_4).decode())
@@ -98,17 +98,17 @@ def test_they_are_there_when_no_descriptor_is_left() -> None:
 
 
 class OldKernel:
-    """What os does before Linux 6.2, where the directory of descriptors has no size."""
+    """The module os before Linux 6.2, where the directory of descriptors has the size 0."""
 
     def __init__(self, *, full: bool = False) -> None:
         self._full = full
 
     def fstat(self, _: int) -> os.stat_result:
-        """Of size 0."""
+        """Return a result with the size 0."""
         return os.stat_result([0] * 10)
 
     def listdir(self, descriptor: int) -> list[str]:
-        """Needs a descriptor itself."""
+        """List the descriptors, which needs a descriptor itself."""
         if self._full:
             raise OSError(errno.EMFILE, "Too many open files")
         return os.listdir(descriptor)
@@ -118,7 +118,7 @@ class OldKernel:
 
 
 def test_descriptors_are_counted_on_old_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By listing them; when there is none left for that, all that there may be are open."""
+    """On an old kernel descriptors are counted by listing them; if that fails, the limit is reported."""
     metrics = ProcessMetrics()
     sized = now(metrics, "process_open_fds")
     monkeypatch.setattr(process_metrics, "os", OldKernel())
@@ -129,7 +129,7 @@ def test_descriptors_are_counted_on_old_kernels(monkeypatch: pytest.MonkeyPatch)
 
 @FORMATS
 def test_where_prometheus_client_finds_none_there_are_none(form: Format, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with ProcSubset=pid, which hides when the machine was booted."""
+    """If prometheus_client has no process metrics, as with ProcSubset=pid, the text is empty."""
     monkeypatch.setattr(
         process_metrics, "ProcessCollector", lambda registry: ProcessCollector(proc="/", registry=registry)
     )

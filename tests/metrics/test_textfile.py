@@ -1,10 +1,10 @@
-"""The gauges for node_exporter: what is in the file, and what is not."""
+"""kvm_exporter.metrics.exporter: the gauges in the file for node_exporter's textfile collector."""
 
 import subprocess
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from kvm_exporter.collector.boot import Reference
+from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.features import feature_named
@@ -15,7 +15,7 @@ from tests.support.tools import monitoring_program
 
 OBSERVATION = Observation(
     sample=sample_of({0: guest(0x0100007B), 1: guest(0x0100007B)}),
-    reference=Reference(guest(0x01047EFB), 1704067100.0),
+    reference=BootReference(guest(0x01047EFB), 1704067100.0),
     in_use={feature_named("steal_time"): True},
     kvmclock_is_current=False,
     host=Registers(0x01007AFB, 0, 0, 0),
@@ -24,7 +24,7 @@ OBSERVATION = Observation(
 
 
 def test_all_gauges_are_in_the_file() -> None:
-    """Those of the machine, of what else was seen of it, and of the sample."""
+    """The file has all gauges of the machine, of the observation, and of the sample."""
     assert Scrape(textfile_body(OBSERVATION).decode()).names == {
         "kvm_present",
         "kvm_signature_info",
@@ -52,13 +52,13 @@ def test_all_gauges_are_in_the_file() -> None:
 
 
 def test_nothing_is_counted() -> None:
-    """The process that counts is gone when the file is read."""
+    """The file has no counters, because the process that would count has exited."""
     families = list(text_string_to_metric_families(textfile_body(OBSERVATION).decode()))
     assert {family.type for family in families} == {"gauge"}
 
 
 def test_a_bit_that_was_lost_since_the_boot_is_in_the_file() -> None:
-    """As 0, although nobody has assigned it, beside the series that says that it was lost."""
+    """A lost unassigned bit is 0, and kvm_boot_feature_changed is -1 for it."""
     found = Scrape(textfile_body(OBSERVATION).decode())
     assert found.value("kvm_feature_offered", feature="eax_bit_18") == 0
     assert found.value("kvm_boot_feature_changed", feature="eax_bit_18") == -1
@@ -66,14 +66,14 @@ def test_a_bit_that_was_lost_since_the_boot_is_in_the_file() -> None:
 
 
 def test_a_sample_alone_is_enough() -> None:
-    """Where there is neither a reference nor evidence nor a host."""
+    """An observation without reference, evidence and host is written."""
     found = Scrape(textfile_body(Observation(sample_of({0: guest(0x0100007B)}))).decode())
     assert found.value("kvm_present") == 1
     assert not [name for name in found.names if name.startswith(("kvm_boot", "kvm_host"))]
 
 
 def test_promtool_has_nothing_to_say() -> None:
-    """Names, units, types and help are as they should be."""
+    """The program promtool accepts names, units, types and help."""
     promtool = [monitoring_program("bookworm", "promtool"), "check", "metrics"]
     result = subprocess.run(promtool, input=textfile_body(OBSERVATION), capture_output=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")

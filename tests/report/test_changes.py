@@ -1,4 +1,4 @@
-"""What the log says of changes: words, level and fields; and the catalog that explains them."""
+"""kvm_exporter.report.changes: message, level and fields of logged changes, and the journal's message catalog."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ import pytest
 
 from kvm_exporter.app.log import JsonFormatter, LogfmtFormatter
 from kvm_exporter.app.systemd import journal_fields
-from kvm_exporter.collector.boot import Reference
+from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.kvm.leaves import Leaves
 from kvm_exporter.kvm.sample import Sample
@@ -25,7 +25,7 @@ from tests.support.tools import program
 CATALOG = UNITS / "prometheus-kvm-exporter.catalog"
 
 ALL = guest(0x01007EFB)
-#: Without steal time and the stable clock, and with an unassigned bit.
+#: The features of mainline without steal_time and clocksource_stable_bit, plus an unassigned bit.
 LESS = guest(0x0004_7EDB)
 STOLEN = guest(0x01007EDB)
 MOVED = guest(0x01007EFB, base=0x4000_0100)
@@ -44,18 +44,18 @@ def _everything(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def fields(record: logging.LogRecord) -> Any:  # noqa: ANN401 - as the log has them
-    """The fields of a record."""
+    """Return the fields of a log record."""
     return record.__dict__["fields"]
 
 
 def change(earlier: Sample, later: Sample) -> None:
-    """One observation after another."""
+    """Announce one observation after another."""
     announce(Observation(earlier), Observation(later))
 
 
 def start(reference: Leaves | None, now: Sample) -> None:
-    """The first observation of an exporter that finds a reference."""
-    announce(None, Observation(now, Reference(reference, 1704067100.0) if reference is not None else None))
+    """Announce the first observation of an exporter that has this reference."""
+    announce(None, Observation(now, BootReference(reference, 1704067100.0) if reference is not None else None))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def start(reference: Leaves | None, now: Sample) -> None:
 def test_a_change_is_told(
     caplog: pytest.LogCaptureFixture, before: Leaves, after: Leaves, level: str, words: str
 ) -> None:
-    """A warning where a running kernel misses something; between samples with the CPUs, since the boot without."""
+    """A change that a running kernel misses is a warning; the CPUs are named for changes between samples only."""
     change(sample_of({0: before, 1: before}), sample_of({0: after, 1: after}))
     start(before, sample_of({0: after}))
     assert [(record.levelname, record.message) for record in caplog.records] == [
@@ -99,7 +99,7 @@ def test_a_change_is_told(
 
 
 def test_cpus_that_cannot_be_read_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Those with the same reason together, from the start on; and when they can be read again."""
+    """CPUs that cannot be read are logged once per reason, and again when they can be read."""
     failing = sample_of({0: ALL}, failed={3: "held", 1: "offline", 2: "held"})
     start(None, failing)
     change(failing, failing)
@@ -123,21 +123,21 @@ def test_cpus_that_cannot_be_read_are_named_once(caplog: pytest.LogCaptureFixtur
     ids=["same", "a CPU came", "a CPU fails on", "a CPU that failed left", "another highest leaf"],
 )
 def test_nothing_is_said_of_what_is_no_change(caplog: pytest.LogCaptureFixture, earlier: Sample, later: Sample) -> None:
-    """An unchanged offer, or CPUs that come and go."""
+    """Unchanged leaves and CPUs that come or go are not logged."""
     change(earlier, later)
     assert caplog.messages == []
 
 
 def test_nothing_is_said_of_a_start_like_the_boot(caplog: pytest.LogCaptureFixture) -> None:
-    """Nor where there is no reference; divergent CPUs are no drift."""
+    """A start with the leaves of the reference, or without a reference, is not logged; divergent CPUs are no drift."""
     start(ALL, sample_of({0: ALL, 1: ALL, 2: STOLEN}))
     start(None, sample_of({0: STOLEN}))
     assert caplog.messages == []
 
 
 def test_after_the_start_a_change_is_held_against_the_sample_before(caplog: pytest.LogCaptureFixture) -> None:
-    """The boot reference is no longer asked: drift is told once."""
-    reference = Reference(ALL, 1704067100.0)
+    """After the start a sample is compared with the sample before, so that drift since boot is logged once."""
+    reference = BootReference(ALL, 1704067100.0)
     before = Observation(sample_of({0: STOLEN}), reference)
     announce(before, Observation(sample_of({0: STOLEN}), reference))
     assert caplog.messages == []
@@ -146,7 +146,7 @@ def test_after_the_start_a_change_is_held_against_the_sample_before(caplog: pyte
 
 
 def test_each_way_of_changing_is_told_with_its_cpus(caplog: pytest.LogCaptureFixture) -> None:
-    """One line each, with a level of its own."""
+    """Each kind of change is one record with its own CPUs and level."""
     change(
         sample_of({0: ALL, 1: ALL, 2: ALL, 5: ALL, 7: STOLEN, 8: ALL}),
         sample_of({0: STOLEN, 1: STOLEN, 2: NO_KVM, 5: STOLEN, 7: ALL, 8: ALL}),
@@ -161,7 +161,7 @@ def test_each_way_of_changing_is_told_with_its_cpus(caplog: pytest.LogCaptureFix
 
 
 def test_another_majority_is_a_change_on_no_cpu(caplog: pytest.LogCaptureFixture) -> None:
-    """CPUs left, and those that stayed offer what they did."""
+    """A change of the common leaves without a changed CPU is logged without CPUs."""
     change(sample_of({0: STOLEN, 1: ALL, 2: ALL}), sample_of({0: STOLEN}))
     [record] = caplog.records
     assert (record.levelname, record.message) == ("WARNING", f"{CHANGED}: lost {STEAL}")
@@ -169,7 +169,7 @@ def test_another_majority_is_a_change_on_no_cpu(caplog: pytest.LogCaptureFixture
 
 
 def test_the_fields_of_a_change(caplog: pytest.LogCaptureFixture) -> None:
-    """What a program needs to know: each feature and CPU by itself, and both states as the first such CPU has them."""
+    """Features and CPUs are separate values; before and after are summaries of the first changed CPU."""
     change(sample_of({0: ALL, 1: STOLEN, 2: STOLEN, 3: ALL}), sample_of({0: ALL, 1: LESS, 2: LESS, 3: ALL}))
     [record] = caplog.records
     assert fields(record) == {
@@ -184,7 +184,7 @@ def test_the_fields_of_a_change(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_the_fields_of_drift_since_the_boot(caplog: pytest.LogCaptureFixture) -> None:
-    """The same, under another name and without CPUs."""
+    """Drift since boot has the same fields except the CPUs, and its own message ID."""
     start(ALL, sample_of({0: NO_KVM, 1: NO_KVM, 2: ALL}))
     [record] = caplog.records
     assert fields(record) == {
@@ -200,14 +200,14 @@ def test_the_fields_of_drift_since_the_boot(caplog: pytest.LogCaptureFixture) ->
 
 @pytest.fixture
 def record(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
-    """Two features lost and one gained on two CPUs."""
+    """A record of a change: two features lost and one gained on two CPUs."""
     change(sample_of({0: ALL, 1: ALL}), sample_of({0: LESS, 1: LESS}))
     [found] = caplog.records
     return found
 
 
 def test_in_the_journal_fields_repeat(record: logging.LogRecord) -> None:
-    """``journalctl KVM_FEATURE=steal_time`` and ``KVM_CPU=1`` find it, whatever else changed."""
+    """In the journal a field repeats for each feature and CPU, so that a match on one of them finds the record."""
     lost, gained = f"{STEAL}, clocksource_stable_bit (eax bit 24)", "eax_bit_18 (eax bit 18)"
     assert list(journal_fields(record)) == [
         f"MESSAGE={CHANGED} on CPU 0-1: lost {lost}; gained {gained}",
@@ -228,7 +228,7 @@ def test_in_the_journal_fields_repeat(record: logging.LogRecord) -> None:
 
 
 def test_as_json_they_are_joined(record: logging.LogRecord) -> None:
-    """One object a line, every value a text."""
+    """In JSON the values are joined by commas; each record is one line and each value a string."""
     found = json.loads(JsonFormatter().format(record))
     assert found["level"] == "warn"
     assert (found["kvm_feature"], found["kvm_cpu"]) == ("steal_time,clocksource_stable_bit,eax_bit_18", "0,1")
@@ -236,7 +236,7 @@ def test_as_json_they_are_joined(record: logging.LogRecord) -> None:
 
 
 def test_as_text_they_are_quoted(record: logging.LogRecord) -> None:
-    """One line, key by key."""
+    """In logfmt values with spaces are quoted, and the record is one line."""
     line = LogfmtFormatter().format(record)
     assert f' kvm_before="{summary(ALL)}" ' in line
     assert line.endswith(" kvm_cpu=0,1")
@@ -245,7 +245,7 @@ def test_as_text_they_are_quoted(record: logging.LogRecord) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A system with our catalog alone, which journalctl has accepted."""
+    """A root directory with only our catalog, compiled by journalctl."""
     folder = tmp_path / "usr/lib/systemd/catalog"
     folder.mkdir(parents=True)
     shutil.copy(CATALOG, folder)
@@ -254,13 +254,13 @@ def root(tmp_path: Path) -> Path:
 
 
 def journalctl(root: Path, *arguments: str) -> str:
-    """All that it says."""
+    """Run journalctl in a root directory, and return its output."""
     command = [program("journalctl"), f"--root={root}", "--no-pager", *arguments]
     return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
 
 
 def test_every_message_is_in_the_catalog(root: Path) -> None:
-    """As journalctl itself reads it: both of ours, and nothing else."""
+    """The catalog has exactly the message IDs of the exporter, as journalctl lists them."""
     assert dict(line.split(" ", 1) for line in journalctl(root, "--list-catalog").splitlines()) == {
         CHANGE_ID: "kvm-exporter: What the hypervisor offers this machine changed",
         BOOT_DRIFT_ID: "kvm-exporter: What the hypervisor offers is not what it was when this boot began",
@@ -271,7 +271,7 @@ def test_every_message_is_in_the_catalog(root: Path) -> None:
 def test_the_catalog_shows_only_fields_that_there_are(
     root: Path, caplog: pytest.LogCaptureFixture, message_id: str
 ) -> None:
-    """Before, after, lost and gained stand in the text; a name without a field would stand there bare."""
+    """The catalog's text refers only to fields that the record has."""
     change(sample_of({0: ALL}), sample_of({0: LESS}))
     start(ALL, sample_of({0: LESS}))
     [found] = [record for record in caplog.records if fields(record)["message_id"] == message_id]

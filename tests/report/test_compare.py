@@ -1,4 +1,4 @@
-"""``compare`` and ``check`` on recorded machines, and on some that differ in one way: what they print, how they exit.
+"""``compare`` and ``check`` on recorded and made-up machines: their output and their exit codes.
 
 UPDATE_GOLDEN=1 make test PYTEST_FLAGS=tests/report/test_compare.py writes the texts and fails where one has changed:
 read the difference with git diff before it is committed.
@@ -37,12 +37,12 @@ MACHINES: dict[str, dict[int, Rows]] = {
     "one-cpu-less": {0: kvm(), 1: kvm(MAINLINE & ~STEAL), 2: kvm()},
     "most-cpus-less": {0: kvm(), 1: kvm(MAINLINE & ~STEAL), 2: kvm(MAINLINE & ~STEAL)},
 }
-"""Machines that were never recorded."""
+"""Machines that are made up for this test."""
 
 
 @pytest.fixture
 def find(tmp_path: Path) -> Callable[[str], str]:
-    """The path of a machine's dump, which is recorded or made up."""
+    """Return a function that gives the path of a dump, and writes it if the machine is made up."""
 
     def path(name: str) -> str:
         if name not in MACHINES:
@@ -55,7 +55,7 @@ def find(tmp_path: Path) -> Callable[[str], str]:
 
 
 def hold_against(golden: Path, actual: str) -> None:
-    """Compare with the committed text, to the last byte; or write it anew."""
+    """Compare a text with the committed one to the byte, or write it with UPDATE_GOLDEN."""
     before = golden.read_text(encoding="utf-8") if golden.exists() else ""
     if UPDATE and actual != before:
         golden.parent.mkdir(exist_ok=True)
@@ -87,12 +87,12 @@ PAIRS = {
     ("qemu-tcg", "vmware"): 1,
     ("bare-metal-intel-i5-10600k", "kvm-hidden-intel"): 1,
 }
-"""From one machine to another, with the exit code."""
+"""The exit code for each pair of source and target."""
 
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_compare(find: Callable[[str], str], capsys: pytest.CaptureFixture[str], source: str, target: str) -> None:
-    """What both are, each feature that a guest would lose or gain, and whether it may move."""
+    """The output has both summaries, each feature that a guest would lose or gain, and the verdict."""
     code = main(["compare", find(source), find(target)])
     output = capsys.readouterr()
     assert (code, output.err) == (PAIRS[source, target], "")
@@ -119,14 +119,14 @@ CHECKS = {
     ("no-features", "no-hypervisor"): 0,
     ("no-features", "most-cpus-less"): 1,
 }
-"""A baseline and a machine, with the exit code."""
+"""The exit code for each pair of baseline and machine."""
 
 
 @pytest.mark.parametrize(("baseline", "machine"), CHECKS)
 def test_check(
     find: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str], baseline: str, machine: str
 ) -> None:
-    """A line for each difference, or one that there is none."""
+    """The output has one line per violation, or one line that says that there is none."""
     path = tmp_path / "baseline.yml"
     path.write_text(BASELINES[baseline])
     code = main(["check", "--baseline", str(path), "--dump", find(machine)])
@@ -136,7 +136,7 @@ def test_check(
 
 
 def test_every_golden_text_has_its_test() -> None:
-    """None is left over."""
+    """There is no golden text without a test."""
     expected = {f"{source}-to-{target}.txt" for source, target in PAIRS}
     expected |= {f"check-{baseline}-on-{machine}.txt" for baseline, machine in CHECKS}
     assert {path.name for path in GOLDEN.iterdir()} == expected
@@ -185,7 +185,7 @@ def test_a_bad_dump_is_bad_input(
     spoil: Callable[[Path], str],
     place: str,
 ) -> None:
-    """Exit code 2, nothing on stdout, and one line that names the file, its line, and what to do."""
+    """A dump that cannot be used ends in exit code 2, an empty stdout, and one line with file, line and remedy."""
     bad, baseline = tmp_path / "bad.txt", tmp_path / "baseline.yml"
     baseline.write_text(BASELINES["nothing"])
     message = spoil(bad)
@@ -210,7 +210,7 @@ def test_a_bad_dump_is_bad_input(
 def test_a_bad_baseline_is_bad_input(
     find: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, message: str
 ) -> None:
-    """The same of the other file."""
+    """A baseline that cannot be used ends in exit code 2 and one line likewise."""
     path = tmp_path / "baseline.yml"
     if text is not None:
         path.write_text(text)
@@ -219,7 +219,7 @@ def test_a_bad_baseline_is_bad_input(
 
 
 def test_a_dump_that_may_not_be_read_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever owns it."""
+    """A dump without read permission ends in exit code 2."""
     path = tmp_path / "dump.txt"
     path.touch(0)
     with unprivileged():
@@ -239,7 +239,7 @@ def test_a_dump_that_may_not_be_read_is_bad_input(tmp_path: Path, capsys: pytest
     ],
 )
 def test_missing_words_are_bad_input(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
-    """Exit code 2, and one line."""
+    """Missing or superfluous arguments end in exit code 2 and one line."""
     with pytest.raises(SystemExit) as error:
         main(words)
     assert error.value.code == 2
@@ -248,7 +248,7 @@ def test_missing_words_are_bad_input(capsys: pytest.CaptureFixture[str], words: 
 
 @pytest.mark.parametrize(("words", "code"), [(["compare", "-", "{all}"], 1), (["compare", "{all}", "-"], 0)])
 def test_a_dump_may_come_on_standard_input(find: Callable[[str], str], words: list[str], code: int) -> None:
-    """As from kvm-exporter dump on another machine, through ssh."""
+    """A dump can be read from stdin, as from kvm-exporter dump over ssh."""
     command = [sys.executable, "-m", "kvm_exporter", *(word.format(all=find("all")) for word in words)]
     more = Path(find("with-unassigned-bit")).read_bytes()
     result = subprocess.run(command, input=more, capture_output=True, check=False, timeout=60)

@@ -1,4 +1,4 @@
-"""Every recorded dump, decoded and rendered, compared as whole text with what is committed.
+"""Every recorded dump is decoded and rendered, and the whole text is compared with the committed one.
 
 UPDATE_GOLDEN=1 make test PYTEST_FLAGS=tests/report/test_golden.py writes the texts and fails where one has changed:
 read the difference with git diff before it is committed.
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kvm_exporter.collector.observer import Observation
-from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.dump import parse_dump
 from kvm_exporter.metrics.exposition import render
 from kvm_exporter.metrics.machine import machine_families
@@ -27,23 +27,23 @@ UPDATE = os.environ.get("UPDATE_GOLDEN") == "1"
 
 
 def decoded(dump: Path) -> Observation:
-    """What kvm-exporter decode makes of a dump."""
-    return Observation(look(parse_dump(dump.read_bytes()), Selection(), None))
+    """Return the observation that kvm-exporter decode makes of a dump."""
+    return Observation(sweep(parse_dump(dump.read_bytes()), CpuSelection(), None))
 
 
 def exposition(observation: Observation) -> str:
-    """The families of the machine as text."""
+    """Return the machine's families as text."""
     return render(machine_families(observation.sample), Format.TEXT_0_0_4).decode()
 
 
 OUTPUTS: dict[str, Callable[[Observation], str]] = {".prom": exposition, ".txt": table, ".json": as_json}
-"""By the ending of the golden file."""
+"""The renderer for each suffix of a golden file."""
 
 
 @pytest.mark.parametrize("suffix", OUTPUTS)
 @pytest.mark.parametrize("dump", DUMPS, ids=lambda dump: dump.stem)
 def test_a_dump_is_rendered_as_before(dump: Path, suffix: str) -> None:
-    """Metrics, the table and JSON, to the last byte."""
+    """Metrics, table and JSON equal the committed texts to the byte."""
     golden = GOLDEN / f"{dump.stem}{suffix}"
     actual = OUTPUTS[suffix](decoded(dump))
     before = golden.read_text(encoding="utf-8") if golden.exists() else ""
@@ -54,21 +54,21 @@ def test_a_dump_is_rendered_as_before(dump: Path, suffix: str) -> None:
 
 
 def test_every_golden_file_has_its_dump() -> None:
-    """None is left over from a dump that is gone."""
+    """There is no golden file without a dump."""
     expected = {f"{dump.stem}{suffix}" for dump in DUMPS for suffix in OUTPUTS}
     assert {path.name for path in GOLDEN.iterdir() if path.is_file()} == expected
 
 
 @pytest.mark.parametrize("dump", DUMPS, ids=lambda dump: dump.stem)
 def test_promtool_has_nothing_to_say(dump: Path) -> None:
-    """Prometheus' own check of names, types, units and help finds no fault with the text."""
+    """The program promtool accepts names, types, units and help of every dump's metrics."""
     promtool = [monitoring_program("bookworm", "promtool"), "check", "metrics"]
     result = subprocess.run(promtool, input=exposition(decoded(dump)).encode(), capture_output=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
 
 
 def test_every_dump_is_described() -> None:
-    """The list beside the dumps says what each is and where it comes from."""
+    """README.md beside the dumps describes every dump."""
     readme = (DUMPS[0].parent / "README.md").read_text(encoding="utf-8")
     described = [line.split("|")[1].strip() for line in readme.splitlines() if line.startswith("| ") and ".txt" in line]
     assert sorted(described) == [dump.name for dump in DUMPS]

@@ -1,4 +1,4 @@
-"""The landing page: what it says of a machine in any state, that what it was told stays text, and its colours."""
+"""kvm_exporter.report.page: the landing page of machines in any state, escaping of foreign text, colour contrast."""
 
 import base64
 import hashlib
@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm_exporter.collector.boot import Reference
+from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.cpuid.registers import BASES, Registers
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.features import FEATURES, feature_at, feature_named
-from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Kvm, Leaves, Timing
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.report.page import HEADERS, STYLE, landing_page
 from lab.exporter import exporter
@@ -26,7 +26,7 @@ from tests.support.rooms.palettes import DARK, LIGHT
 
 ALL, DEFAULT, OLD = guest(0x01007EFB), guest(0x0100007B), guest(0x0100000B)
 BARE = Leaves(hypervisor_bit=False)
-OTHER = Leaves(hypervisor_bit=True, hypervisors=(Hypervisor(0x40000000, b"VMwareVMware", 0x40000010),))
+OTHER = Leaves(hypervisor_bit=True, hypervisors=(SignatureLeaf(0x40000000, b"VMwareVMware", 0x40000010),))
 LINKS = {"Metrics": "/metrics", "Health": "/-/healthy"}
 TAGS = frozenset(
     (
@@ -35,21 +35,21 @@ TAGS = frozenset(
         *("table", "caption", "thead", "tbody", "tr", "th", "td"),
     )
 )
-"""All that a page is made of: no script, no form, nothing that loads."""
+"""All elements of a page: no scripts, no forms, nothing that is loaded."""
 
 
 def observed(sample: Sample, boot: Leaves | None = None) -> Observation:
-    """An observation, with a boot reference or without."""
-    return Observation(sample, Reference(boot, 1704060000.0) if boot is not None else None)
+    """Return an observation, with or without a boot reference."""
+    return Observation(sample, BootReference(boot, 1704060000.0) if boot is not None else None)
 
 
 def page_of(observation: Observation | None, baseline: Baseline | None = None, *, success: bool = True) -> Outline:
-    """The page, two minutes and a bit after the sample."""
+    """Return the page as loaded 125 s after the sample."""
     return Outline(landing_page(observation, LINKS, baseline, success=success, age=125.0))
 
 
 def rows_of(page: Outline) -> dict[str, dict[str, str]]:
-    """The table's cells by the feature's name and the column's class."""
+    """Return the cells of the feature table by feature and by the column's class."""
     found: dict[str, dict[str, str]] = {}
     cells: dict[str, str] = {}
     for tag, attributes, text in page.elements:
@@ -151,7 +151,7 @@ HELD = "another task holds it"
 def test_the_headline_says_how_the_machine_is(
     observation: Observation | None, level: str, headline: str, details: list[str]
 ) -> None:
-    """The page's title, its level and its headline; under it, what exactly."""
+    """Title, level and headline match the state, and the details follow."""
     page = page_of(observation)
     assert page.texts("title") == [f"{headline} - kvm-exporter"]
     assert page.texts("h1") == [f"{level} {headline}"]
@@ -160,14 +160,14 @@ def test_the_headline_says_how_the_machine_is(
 
 
 def test_a_failed_attempt_comes_first() -> None:
-    """What is shown is the last good sample, and the page says so, whatever else there is to say."""
+    """A failed attempt is named first in the headline; the page shows the last good sample and says so."""
     page = page_of(LOST, success=False)
     assert page.texts("h1") == ["WARNING Last attempt to sample failed; 2 features lost since boot"]
     assert "This is the last sample that succeeded; the log says why there is no newer one." in page.texts("li")
 
 
 def test_a_baseline_is_compared() -> None:
-    """Each feature that is not as declared is named; a baseline that is met is not mentioned."""
+    """Each feature that violates the baseline is listed; a baseline that is met is not mentioned."""
     baseline = Baseline(required=(feature_named("pv_unhalt"), FEATURES[0]), forbidden=(feature_named("steal_time"),))
     page = page_of(observed(sample_of({0: DEFAULT})), baseline)
     assert page.texts("h1") == ["WARNING 2 features not as the baseline declares"]
@@ -179,7 +179,7 @@ def test_a_baseline_is_compared() -> None:
 
 
 def test_every_reason_of_many_failures_is_there() -> None:
-    """Below the table: they would push it away."""
+    """Every reason is listed, in a section below the table so that it does not displace the table."""
     failed = dict.fromkeys(range(300), "no")
     page = page_of(observed(sample_of({300: ALL}, failed=failed)))
     assert page.texts("li")[-300:] == [f"CPU {cpu} failed: {why}" for cpu, why in failed.items()]
@@ -187,11 +187,11 @@ def test_every_reason_of_many_failures_is_there() -> None:
 
 
 def test_a_row_says_all_that_is_known_of_a_bit() -> None:
-    """Place, offer, CPUs, boot reference, use, host and meaning; columns of which nothing is known are not there."""
+    """A row has all that is known of a bit; columns without any known value are left out."""
     sample = sample_of({0: DEFAULT, 1: OLD, 2: DEFAULT}, anywhere=OLD, retained={3: ALL})
     everything = Observation(
         sample,
-        Reference(guest(0x010002FB), 0.0),
+        BootReference(guest(0x010002FB), 0.0),
         in_use={feature_named("steal_time"): True, feature_named("pv_unhalt"): False},
         host=Registers(0x01007EFB, 0, 0, 0),
         collectors={"guest": Collected(success=True, duration=0.0)},
@@ -214,7 +214,7 @@ def test_a_row_says_all_that_is_known_of_a_bit() -> None:
 
 
 def test_what_is_out_of_order_is_marked() -> None:
-    """The rows, and in them the cells, of bits that were lost, gained, or are not the same on all CPUs."""
+    """Rows and cells of bits that were lost, were gained or differ between CPUs are marked."""
     page = page_of(observed(sample_of({0: DEFAULT, 1: OLD, 2: DEFAULT}), guest(0x010002FA)))
     assert {text.split("eax")[0] for text in page.texts("tr", "warning")} == {
         *("async_pf", "steal_time", "pv_eoi", "pv_unhalt", "pv_tlb_flush")
@@ -225,12 +225,13 @@ def test_what_is_out_of_order_is_marked() -> None:
 
 
 def test_the_machine_is_described() -> None:
-    """All signatures, fingerprint, words, CPUs, frequencies, clocksource, and the two times."""
+    """The page has all signatures, the fingerprint, registers, CPUs, frequencies, clocksource, and both times."""
     kvm = Kvm(0x40000100, 0x0100007B, 1, timing=Timing(2_599_997, 1_000_000))
-    found = (Hypervisor(0x40000000, b"Microsoft Hv", 0x40000005), Hypervisor(0x40000100, KVM_SIGNATURE, 0x40000110))
+    hyper_v = SignatureLeaf(0x40000000, b"Microsoft Hv", 0x40000005)
+    found = (hyper_v, SignatureLeaf(0x40000100, KVM_SIGNATURE, 0x40000110))
     leaves = Leaves(hypervisor_bit=True, hypervisors=found, kvm=kvm)
     sample = sample_of({0: leaves}, retained={1: leaves}, skipped=[2])
-    page = page_of(Observation(sample, Reference(leaves, 1704060000.9), kvmclock_is_current=True))
+    page = page_of(Observation(sample, BootReference(leaves, 1704060000.9), kvmclock_is_current=True))
     terms = [(text, "") if tag == "dt" else ("", text) for tag, _, text in page.elements if tag in {"dt", "dd"}]
     assert [term or value for term, value in terms] == [
         *("Signature", "Microsoft Hv at 0x40000000", "highest leaf 0x40000005"),
@@ -246,7 +247,7 @@ def test_the_machine_is_described() -> None:
 
 
 def test_where_there_is_no_feature_leaf_the_page_says_so() -> None:
-    """The signature with a highest leaf below the features is KVM that offers nothing."""
+    """Without a feature leaf the page says so, and no feature is offered."""
     page = page_of(observed(sample_of({0: guest(0x0B, max_leaf=0x40000000)})))
     assert "none: the highest leaf is below it" in page.texts("dd")
     assert {cells["offered"] for cells in rows_of(page).values()} == {"no"}
@@ -265,14 +266,14 @@ def test_where_there_is_no_feature_leaf_the_page_says_so() -> None:
     ],
 )
 def test_the_age_is_in_words(age: float, words: str) -> None:
-    """In the largest unit that it fills, rounded down; a clock that went back is no age."""
+    """The age is given in the largest unit that is at least 1, rounded down; a negative age is less than a second."""
     assert f", {words} before this page was loaded.</p>" in landing_page(observed(TWO), LINKS, age=age)
 
 
 def test_what_came_from_elsewhere_is_text() -> None:
-    """Signatures, reasons and paths with markup and quotes in them arrive as they are, and close nothing."""
+    """Signatures, reasons and paths that contain markup are escaped and close no element."""
     tricks = [b"<script>'\"&x", b'"><img src=x', b"</dd></dl>&l"]
-    hypervisors = tuple(Hypervisor(0x40000000 + 0x100 * n, trick, 0x40000000) for n, trick in enumerate(tricks))
+    hypervisors = tuple(SignatureLeaf(0x40000000 + 0x100 * n, trick, 0x40000000) for n, trick in enumerate(tricks))
     sample = sample_of({0: Leaves(hypervisor_bit=True, hypervisors=hypervisors)}, failed={7: "</ul><b id='x'>\" &lt;"})
     page = Outline(landing_page(observed(sample, ALL), {"Metrics": '/"><script>', "<i>": "/"}))
     assert page.tags.keys() <= TAGS
@@ -284,7 +285,7 @@ def test_what_came_from_elsewhere_is_text() -> None:
 
 
 WORDS = st.integers(0, 2**32 - 1)
-HYPERVISORS = st.builds(Hypervisor, st.sampled_from(BASES), st.binary(min_size=12, max_size=12), WORDS)
+HYPERVISORS = st.builds(SignatureLeaf, st.sampled_from(BASES), st.binary(min_size=12, max_size=12), WORDS)
 KVMS = st.builds(
     Kvm,
     st.sampled_from(BASES),
@@ -308,7 +309,7 @@ SECONDS = st.floats(allow_nan=False, allow_infinity=False)
 
 @st.composite
 def observations(draw: st.DrawFn) -> Observation:
-    """Anything that could be seen, likely or not."""
+    """Strategy: any observation, likely or not."""
     cpus: dict[str, dict[int, object]] = {"sampled": {}, "retained": {}, "failed": {}, "skipped": {}}
     for cpu, (state, value) in draw(CPUS).items():
         cpus[state][cpu] = value
@@ -321,7 +322,7 @@ def observations(draw: st.DrawFn) -> Observation:
     )
     return Observation(
         sample,
-        draw(st.none() | st.builds(Reference, LEAVES, SECONDS)),
+        draw(st.none() | st.builds(BootReference, LEAVES, SECONDS)),
         in_use=draw(st.dictionaries(st.sampled_from(FEATURES), st.booleans())),
         kvmclock_is_current=draw(st.none() | st.booleans()),
         host=draw(st.none() | st.builds(Registers, WORDS, WORDS, WORDS, WORDS)),
@@ -330,7 +331,7 @@ def observations(draw: st.DrawFn) -> Observation:
 
 
 def names_to_show(observation: Observation) -> set[str]:
-    """The features that have metrics: under KVM all that are assigned or set somewhere, and what was set at boot."""
+    """Return the features that need a row: assigned or set ones under KVM, and those set at boot."""
     sample = observation.sample
     boot = observation.reference.leaves.kvm if observation.reference is not None else None
     words = [boot] if boot is not None else []
@@ -343,7 +344,7 @@ def names_to_show(observation: Observation) -> set[str]:
 
 @given(observations(), SECONDS, st.booleans())
 def test_any_observation_is_a_page(observation: Observation, age: float, success: bool) -> None:  # noqa: FBT001
-    """It is well-formed, of known elements alone, with its headings in order, every feature's row and every reason."""
+    """Any page is well-formed and has only known elements, ordered headings, a row per feature, and every reason."""
     page = Outline(landing_page(observation, LINKS, success=success, age=age))
     assert page.declaration == "DOCTYPE html"
     assert page.tags.keys() <= TAGS
@@ -359,7 +360,7 @@ def test_any_observation_is_a_page(observation: Observation, age: float, success
 
 
 def test_the_policy_allows_the_style_alone() -> None:
-    """The hash is that of the style in the page, and nothing else may be loaded, sent or framed."""
+    """The policy allows only the page's own style, by its hash; nothing else may be loaded, sent or framed."""
     [style] = page_of(observed(TWO)).texts("style")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert dict(HEADERS) == {
@@ -373,7 +374,7 @@ def test_the_policy_allows_the_style_alone() -> None:
 
 
 def test_the_baseline_is_the_file_as_it_is_now(tmp_path: Path) -> None:
-    """A person who has just edited it sees what it says."""
+    """A reload of the page shows an edited baseline."""
     file = tmp_path / "baseline.yml"
     file.write_text("features: {required: [edx_bit_31]}")
     with exporter(f"--baseline.file={file}") as running:
@@ -386,14 +387,14 @@ def test_the_baseline_is_the_file_as_it_is_now(tmp_path: Path) -> None:
 
 
 def luminance(colour: str) -> float:
-    """How bright a colour is, from 0 to 1: WCAG 2.2's relative luminance."""
+    """Return the relative luminance of a colour, from 0 to 1: WCAG 2.2."""
     channels = (int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5))
     red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def contrast(one: str, other: str) -> float:
-    """WCAG 2.2's contrast ratio, from 1 to 21."""
+    """Return the contrast ratio of two colours, from 1 to 21: WCAG 2.2."""
     dark, light = sorted((luminance(one), luminance(other)))
     return (light + 0.05) / (dark + 0.05)
 
@@ -403,7 +404,7 @@ TONES = ("ok", "note", "warning", "critical")
 
 @pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
 def test_everything_can_be_read(palette: Mapping[str, str]) -> None:
-    """Each ink stands out from each ground that it may be on by 4.5 to 1, as WCAG's level AA wants."""
+    """Every text colour has a contrast of at least 4.5 on every background that it can be on: WCAG level AA."""
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     grounds = ("ground", "sheet", *(f"{tone}-tint" for tone in TONES))
     for ground in grounds:
@@ -412,7 +413,7 @@ def test_everything_can_be_read(palette: Mapping[str, str]) -> None:
 
 
 def test_the_style_has_no_colour_of_its_own() -> None:
-    """Every colour is one of the palettes', and both have the same names, each of them used."""
+    """Every colour is in a palette, and both palettes have the same names, all of them used."""
     assert set(re.findall(r"#[0-9a-f]{3,8}\b", STYLE)) == {*LIGHT.values(), *DARK.values()}
     names = set(re.findall(r"var\(--([a-z-]+)\)", STYLE))
     assert names - {"tone", "tint"} == LIGHT.keys() == DARK.keys()

@@ -1,22 +1,22 @@
-"""What people read in the terminal, and what their scripts read."""
+"""kvm_exporter.report.table: the table in the terminal, comparisons, and the JSON for scripts."""
 
 import json
 
 import pytest
 
 from kvm_exporter.collector.observer import Collected, Observation
-from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.drift import Difference, difference
 from kvm_exporter.kvm.features import feature_named
-from kvm_exporter.kvm.leaves import Hypervisor, Leaves
+from kvm_exporter.kvm.leaves import Leaves, SignatureLeaf
 from kvm_exporter.kvm.words import describe, divergence, summary
 from kvm_exporter.report.table import as_json, comparison, table
 from lab.readers import BASE, Machine, guest, kvm_rows, reader, sample_of
 
 DEFAULT, ALL, OLD = guest(0x0100007B), guest(0x01007EFB), guest(0x0100000B)
 BARE_METAL, HIDDEN = Leaves(hypervisor_bit=False), Leaves(hypervisor_bit=True)
-HYPERV = Hypervisor(BASE, b"Microsoft Hv", BASE + 5)
+HYPERV = SignatureLeaf(BASE, b"Microsoft Hv", BASE + 5)
 BESIDE_HYPERV = guest(0x01007EFB, base=0x4000_0100)
 TWO_NAMES = Leaves(hypervisor_bit=True, hypervisors=(HYPERV, *BESIDE_HYPERV.hypervisors), kvm=BESIDE_HYPERV.kvm)
 
@@ -35,7 +35,7 @@ TWO_NAMES = Leaves(hypervisor_bit=True, hypervisors=(HYPERV, *BESIDE_HYPERV.hype
             "no KVM: the hypervisor says 'Microsoft Hv' at 0x40000000",
         ),
         (
-            Leaves(hypervisor_bit=True, hypervisors=(HYPERV, Hypervisor(0x4000_0100, b"XenVMMXenVMM", 0))),
+            Leaves(hypervisor_bit=True, hypervisors=(HYPERV, SignatureLeaf(0x4000_0100, b"XenVMMXenVMM", 0))),
             "no KVM: the hypervisor says 'Microsoft Hv' at 0x40000000, 'XenVMMXenVMM' at 0x40000100",
         ),
         (HIDDEN, "no KVM: a hypervisor is present, but shows no signature"),
@@ -43,7 +43,7 @@ TWO_NAMES = Leaves(hypervisor_bit=True, hypervisors=(HYPERV, *BESIDE_HYPERV.hype
     ],
 )
 def test_a_summary_is_one_line_that_says_what_was_found(leaves: Leaves, expected: str) -> None:
-    """KVM with its words, another hypervisor by its name, or what little there is."""
+    """The summary names KVM with its registers, another hypervisor by its signature, or the absence of both."""
     assert summary(leaves) == expected
 
 
@@ -64,11 +64,11 @@ LACKING = (
     "lacks pv_unhalt (eax bit 7), pv_tlb_flush (eax bit 9), async_pf_vmexit (eax bit 10), pv_send_ipi (eax bit 11), "
     "poll_control (eax bit 12), pv_sched_yield (eax bit 13), async_pf_int (eax bit 14)"
 )
-"""What QEMU's default words lack beside everything that KVM offers."""
+"""The features that QEMU's default lacks, compared with those of mainline KVM."""
 
 
 def test_the_table_of_a_machine() -> None:
-    """Every bit with what most CPUs are offered, on how many, used and supported; then CPUs that differ or failed."""
+    """The table has each bit with its value, CPUs, use and host; divergent and failed CPUs follow."""
     lines = table(LIVE).splitlines()
     assert lines[:5] == [
         "KVM at 0x40000000, features EAX 0x01007efb, EDX 0x00000000, fingerprint a56f971aee6ec7ef",
@@ -105,16 +105,16 @@ def test_the_table_of_a_machine() -> None:
 
 
 def test_the_table_of_a_dump_says_nothing_of_kernel_and_host() -> None:
-    """Nobody asked them: there are no such columns."""
+    """The table of a dump has no columns for the kernel and the host, because these are unknown."""
     lines = table(Observation(sample_of({0: ALL}))).splitlines()
     assert lines[3] == "BIT     FEATURE                 OFFERED   CPUS  MEANING"
     assert lines[4] == "eax 0   clocksource             yes          1  kvmclock at the old MSRs 0x11 and 0x12"
 
 
 def test_the_table_shows_frequencies_where_there_are_any() -> None:
-    """In MHz, as data sheets do."""
+    """Frequencies are given in MHz."""
     rows = kvm_rows(0x0100007B, timing=Registers(2_599_997, 1_000_000, 0, 0))
-    lines = table(Observation(look(Machine({0: reader(rows)}), Selection(), None))).splitlines()
+    lines = table(Observation(sweep(Machine({0: reader(rows)}), CpuSelection(), None))).splitlines()
     assert lines[1:3] == [
         "  signature KVMKVMKVM at 0x40000000, highest leaf 0x40000010",
         "  TSC 2600 MHz, APIC bus 1000 MHz",
@@ -135,7 +135,7 @@ def test_the_table_shows_frequencies_where_there_are_any() -> None:
     ],
 )
 def test_without_kvm_the_table_has_no_features(leaves: Leaves, head: list[str]) -> None:
-    """Only what was found, and the CPUs."""
+    """Without KVM the table has only what was found, and the CPUs."""
     assert table(Observation(sample_of({0: leaves}))).splitlines() == [*head, "", "CPUs: 1 online, 1 sampled"]
 
 
@@ -156,19 +156,19 @@ NOTHING = (
     ],
 )
 def test_a_cpu_that_differs_is_described(other: Leaves, expected: str) -> None:
-    """What it lacks, what it has beyond the others, and by which name the hypervisor goes there."""
+    """The description lists what a CPU lacks, what it has beyond the others, and a different signature."""
     assert divergence(sample_of({0: OLD, 1: OLD, 2: other}), 2) == expected
 
 
 def test_a_cpu_whose_only_difference_is_a_name_is_described() -> None:
-    """KVM offers the same there; the other signature is what it lacks."""
+    """A CPU that differs by a signature alone is described by its signatures."""
     assert divergence(sample_of({0: TWO_NAMES, 1: BESIDE_HYPERV}), 1) == (
         "KVMKVMKVM at 0x40000100 instead of Microsoft Hv at 0x40000000 and KVMKVMKVM at 0x40000100"
     )
 
 
 def test_a_difference_in_words() -> None:
-    """With the verbs of whoever tells it; frequencies alone are none."""
+    """A difference is described in words; a difference of frequencies alone has none."""
     change = difference(ALL, guest(0x0100007B, 1))
     assert describe(change, ALL, DEFAULT).startswith("lost pv_unhalt (eax bit 7), ")
     assert describe(change, ALL, DEFAULT).endswith("; gained hints_realtime (edx bit 0)")
@@ -192,7 +192,7 @@ def test_a_difference_in_words() -> None:
     ],
 )
 def test_a_comparison_ends_in_a_verdict(source: Leaves, target: Leaves, expected: list[str]) -> None:
-    """From where, to where, what changes, and whether a guest may go."""
+    """A comparison has both summaries, the changes, and the verdict."""
     assert comparison(sample_of({0: source}), sample_of({0: target})).splitlines() == [
         f"from: {summary(source)}",
         f"to:   {summary(target)}",
@@ -201,7 +201,7 @@ def test_a_comparison_ends_in_a_verdict(source: Leaves, target: Leaves, expected
 
 
 def test_json_has_what_the_table_has() -> None:
-    """As values: a feature that nobody can judge is null."""
+    """JSON has the values of the table; an unknown value is null."""
     value = json.loads(as_json(LIVE))
     features = {feature.pop("name"): feature for feature in value.pop("features")}
     assert value == {
@@ -259,14 +259,14 @@ def test_json_has_what_the_table_has() -> None:
 
 
 def test_json_has_frequencies_where_there_are_any() -> None:
-    """In kHz, as they were read."""
+    """Frequencies are in kHz, as they were read."""
     rows = kvm_rows(0x0100007B, timing=Registers(2_599_997, 1_000_000, 0, 0))
-    value = json.loads(as_json(Observation(look(Machine({0: reader(rows)}), Selection(), None))))
+    value = json.loads(as_json(Observation(sweep(Machine({0: reader(rows)}), CpuSelection(), None))))
     assert (value["tsc_khz"], value["bus_khz"]) == (2_599_997, 1_000_000)
 
 
 def test_json_without_kvm() -> None:
-    """The same keys, with nothing in them."""
+    """Without KVM the keys are the same, and their values are null or empty."""
     value = json.loads(as_json(Observation(sample_of({0: BARE_METAL}))))
     assert value == {
         "kvm": False,

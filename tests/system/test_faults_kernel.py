@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kvm_exporter.collector.observer import Observation
-from kvm_exporter.collector.sweep import Selection, look
+from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.dump import Dump, format_dump, parse_dump
 from kvm_exporter.metrics.exposition import render
 from kvm_exporter.metrics.machine import machine_families
@@ -145,7 +145,7 @@ def test_4096_cpus(hole: range) -> None:
     odd = {ids[-1], min(ids, key=lambda cpu: abs(cpu - 1024))}
     words = {cpu: LESS if cpu in odd else EAX for cpu in ids}
     dump = Dump({cpu: {(leaf, 0): row for leaf, row in kvm_rows(word).items()} for cpu, word in words.items()})
-    sample = look(parse_dump(format_dump(dump).encode()), Selection(), None)
+    sample = sweep(parse_dump(format_dump(dump).encode()), CpuSelection(), None)
     assert sample.divergent == tuple(sorted(odd))
     scrape = Scrape(render(machine_families(sample), Format.TEXT_0_0_4).decode())
     registers = scrape.values("kvm_cpu_register", "cpu", "register")

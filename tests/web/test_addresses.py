@@ -1,4 +1,4 @@
-"""Where to listen: what is an address, and what is none."""
+"""kvm_exporter.web.addresses: the addresses to listen on, and the errors of invalid ones."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ from kvm_exporter.web.addresses import Address, TcpAddress, UnixAddress, VsockAd
     ],
 )
 def test_addresses(text: str, address: Address) -> None:
-    """A host and a port, a path, or a port of vsock; written again it is what was read."""
+    """An address is a host and a port, a path, or a port of vsock; formatting it returns the same text."""
     assert parse_address(text) == address
     assert str(address) == text
 
@@ -60,7 +60,7 @@ HINT = "give host:port or :port, such as 127.0.0.1:10401"
     ],
 )
 def test_what_is_no_address(text: str, message: str) -> None:
-    """The message names it and says how to write one."""
+    """The error names the address and says how to write one."""
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         parse_address(text)
     assert str(caught.value) == message

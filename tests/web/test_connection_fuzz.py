@@ -1,4 +1,4 @@
-"""Whatever peers send, in whatever pieces, is answered or ends the connection, and the next peer is served."""
+"""Any bytes in any pieces are answered or end the connection, and the next connection is served."""
 
 import asyncio
 import re
@@ -14,7 +14,7 @@ from tests.support.rooms.loop import in_loop
 from tests.support.rooms.wire import GET, Peer, Reply, serving
 
 SHORT = Deadlines(header=0.05, idle=0.05, write=0.05, linger=0.05)
-"""Of a server whose peers are done at once."""
+"""Short deadlines, for peers that send everything immediately."""
 
 STATUSES = {200, 400, 413, 414, 431, 501, 505}
 
@@ -69,7 +69,7 @@ REQUESTS = st.builds(
     ENDS,
     BODIES,
 )
-"""From well written to hopeless."""
+"""Strategy: requests from valid to malformed."""
 
 GOOD = st.builds(
     lambda method, target, lines: method + b" " + target + b" HTTP/1.1\r\nHost: a\r\n" + b"".join(lines) + b"\r\n",
@@ -81,7 +81,7 @@ GOOD = st.builds(
 STREAMS = st.one_of(
     st.binary(max_size=2000),
     st.lists(st.one_of(GOOD, REQUESTS), max_size=5).map(b"".join),
-    # A good one with some bytes changed.
+    # Valid requests with some bytes changed.
     st.builds(
         lambda good, place, new: good[: place % len(good)] + new + good[place % len(good) + len(new) :],
         st.lists(GOOD, min_size=1, max_size=3).map(b"".join),
@@ -92,13 +92,13 @@ STREAMS = st.one_of(
 
 
 async def echo(request: Request) -> Response:
-    """Answer with what was asked for, after a turn of the event loop."""
+    """Answer with the method and the path, after a turn of the event loop."""
     await asyncio.sleep(0)
     return text_response(HTTPStatus.OK, f"{request.method} {request.path}")
 
 
 async def converse(peer: Peer, stream: bytes, cuts: list[int]) -> bytes:
-    """What comes back for a stream that is sent in pieces."""
+    """Send a stream in pieces, and return everything that is received."""
     receiving = asyncio.create_task(peer.rest())
     try:
         for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
@@ -111,7 +111,7 @@ async def converse(peer: Peer, stream: bytes, cuts: list[int]) -> bytes:
 
 
 def answers(received: bytes) -> list[Reply]:
-    """All that were received, to the last byte. Those to HEAD have no body, which shows in what comes behind."""
+    """Parse all responses to the last byte. A response to HEAD has no body, which shows in the bytes that follow."""
     found = []
     while received:
         match = HEAD.match(received)
@@ -130,7 +130,7 @@ def answers(received: bytes) -> list[Reply]:
 @example(stream=b"", places=[])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_in_any_pieces(caplog: pytest.LogCaptureFixture, stream: bytes, places: list[int]) -> None:
-    """Answers of ours come back and then the end; what is refused is the last; nothing is logged; others are served."""
+    """Only our responses arrive, a refusal is the last, nothing is logged, and the next connection is served."""
     caplog.clear()
     cuts = sorted(place % (len(stream) + 1) for place in places)
 

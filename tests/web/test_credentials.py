@@ -1,4 +1,4 @@
-"""Basic authentication: who is let in, what it costs, and that a flood of wrong passwords holds up nobody."""
+"""kvm_exporter.web.credentials: valid and invalid logins, the number of hashes, and a flood of wrong passwords."""
 
 import asyncio
 import base64
@@ -20,13 +20,13 @@ PATIENCE_SECONDS = 10
 
 
 def basic(user: str | bytes, password: str | bytes) -> str:
-    """The header of a login."""
+    """Return the header of basic authentication."""
     parts = (part.encode() if isinstance(part, str) else part for part in (user, password))
     return "Basic " + base64.b64encode(b":".join(parts)).decode()
 
 
 def hashed(password: str | bytes, cost: int = 4) -> bytes:
-    """A bcrypt hash."""
+    """Return a bcrypt hash of a password."""
     return bcrypt.hashpw(password.encode() if isinstance(password, str) else password, bcrypt.gensalt(cost))
 
 
@@ -36,7 +36,7 @@ RIGHT, WRONG, STRANGER = basic("alice", "wonder"), basic("alice", "wander"), bas
 
 
 class Bcrypt:
-    """bcrypt with a record of what it was asked, and a door that it stops at."""
+    """A substitute of bcrypt.checkpw() that notes its calls and can block them."""
 
     def __init__(self) -> None:
         self.costs: list[int] = []
@@ -46,7 +46,7 @@ class Bcrypt:
         self._checkpw = bcrypt.checkpw
 
     def checkpw(self, password: bytes, hashed: bytes) -> bool:
-        """Whether it is the hash's."""
+        """Check a password after the door is open."""
         self.costs.append(int(hashed[4:6]))
         self.threads.add(threading.current_thread())
         assert self.door.wait(PATIENCE_SECONDS)
@@ -55,7 +55,7 @@ class Bcrypt:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bcrypt]:
-    """What bcrypt is asked in the test."""
+    """The substitute of bcrypt, for the time of a test."""
     record = Bcrypt()
     monkeypatch.setattr(bcrypt, "checkpw", record.checkpw)
     yield record
@@ -64,7 +64,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bcrypt]:
 
 @in_loop
 async def test_users_are_let_in_with_their_passwords() -> None:
-    """And nobody else is, nor they with another."""
+    """Users with the right password are accepted; any other user or password is rejected."""
     verifier = Credentials(USERS)
     assert await verifier.verify(RIGHT)
     assert await verifier.verify(basic("böb", "geheim"))
@@ -85,7 +85,7 @@ async def test_a_hash_that_go_knows(version: str) -> None:
 
 @in_loop
 async def test_a_stranger_costs_as_much_as_a_wrong_password(asked: Bcrypt) -> None:
-    """One hash each, as slow as the slowest user's."""
+    """An unknown user costs one hash with the highest cost of any user, as a wrong password does."""
     verifier = Credentials(USERS)
     assert not await verifier.verify(basic("böb", "wrong"))
     assert asked.costs == [5]
@@ -95,7 +95,7 @@ async def test_a_stranger_costs_as_much_as_a_wrong_password(asked: Bcrypt) -> No
 
 @in_loop
 async def test_a_stranger_never_has_the_right_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even if the hash that nobody is meant to know the password of had one."""
+    """An unknown user is rejected even if the password matches the hash that stands in for a user's."""
     monkeypatch.setattr(bcrypt, "checkpw", lambda *_: True)
     verifier = Credentials(USERS)
     for _ in range(2):
@@ -105,7 +105,7 @@ async def test_a_stranger_never_has_the_right_password(monkeypatch: pytest.Monke
 
 @in_loop
 async def test_each_login_is_hashed_once(asked: Bcrypt) -> None:
-    """Right or wrong, the second time it is known."""
+    """A login is hashed once; later its result is remembered, right or wrong."""
     verifier = Credentials(USERS)
     for header, let_in in ((RIGHT, True), (WRONG, False), (STRANGER, False)) * 3:
         assert await verifier.verify(header) is let_in
@@ -114,7 +114,7 @@ async def test_each_login_is_hashed_once(asked: Bcrypt) -> None:
 
 @in_loop
 async def test_the_same_login_at_once_is_hashed_once(asked: Bcrypt) -> None:
-    """Scrapers that start together wait for one hash; one that leaves does not take it along."""
+    """Concurrent requests with the same login share one hash; cancelling one of them does not cancel it."""
     verifier = Credentials(USERS)
     asked.door.clear()
     waiting = [asyncio.create_task(verifier.verify(RIGHT)) for _ in range(3 * MAX_WAITING)]
@@ -128,7 +128,7 @@ async def test_the_same_login_at_once_is_hashed_once(asked: Bcrypt) -> None:
 
 @in_loop
 async def test_what_is_remembered_has_a_bound(asked: Bcrypt, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest wrong login goes first, a right one never: it is the only one of its user."""
+    """The number of wrong logins that are remembered is limited, oldest first out; the right login of a user stays."""
     monkeypatch.setattr(credentials, "MAX_WRONG", 4)
     verifier = Credentials(USERS)
     assert await verifier.verify(RIGHT)
@@ -145,7 +145,7 @@ async def test_what_is_remembered_has_a_bound(asked: Bcrypt, monkeypatch: pytest
 
 @in_loop
 async def test_a_flood_holds_up_nobody_who_is_known(asked: Bcrypt) -> None:
-    """While wrong passwords wait, a known one is let in and one more wrong one is refused, both at once."""
+    """While wrong logins wait, a remembered login is accepted and another new one rejected, both without waiting."""
     verifier = Credentials(USERS)
     assert await verifier.verify(RIGHT)
     asked.door.clear()
@@ -163,7 +163,7 @@ async def test_a_flood_holds_up_nobody_who_is_known(asked: Bcrypt) -> None:
 
 @in_loop
 async def test_hashing_has_one_thread_of_its_own(asked: Bcrypt) -> None:
-    """One at a time, not on the event loop's, and nobody waits for it at the exit."""
+    """Hashes are computed one at a time in a daemon thread, which is not the thread of the event loop."""
     verifier = Credentials(USERS)
     await asyncio.gather(*(verifier.verify(basic("alice", f"wrong {number}")) for number in range(MAX_WAITING)))
     [thread] = asked.threads
@@ -173,7 +173,7 @@ async def test_hashing_has_one_thread_of_its_own(asked: Bcrypt) -> None:
 
 @in_loop
 async def test_where_there_is_no_thread_to_hash_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is let in, whoever asks is told that something is wrong, and the next one tries again."""
+    """If no thread can be started, verify() raises an error, and the next call tries again."""
     checked = Credentials(USERS)
     with monkeypatch.context() as patched:
         patched.setattr(threading, "_start_new_thread", out_of_threads)
@@ -185,13 +185,13 @@ async def test_where_there_is_no_thread_to_hash_in(monkeypatch: pytest.MonkeyPat
 
 
 def out_of_threads(*_: object) -> None:
-    """What the kernel's refusal looks like to threading."""
+    """Raise the error that threading raises when the kernel refuses a thread."""
     raise RuntimeError("can't start new thread")
 
 
 @in_loop
 async def test_72_bytes_of_a_password_count() -> None:
-    """As in Go, whose bcrypt looks at no more, whatever the version of Python's does with longer ones."""
+    """Only the first 72 bytes of a password count, as in Go, whatever Python's bcrypt does with longer ones."""
     verifier = Credentials({"alice": hashed("a" * 72), "bob": hashed("b" * 71)})
     assert await verifier.verify(basic("alice", "a" * 72))
     assert await verifier.verify(basic("alice", "a" * 72 + "b" * 1000))
@@ -203,14 +203,14 @@ async def test_72_bytes_of_a_password_count() -> None:
 
 @in_loop
 async def test_a_password_with_nul_is_refused(asked: Bcrypt) -> None:
-    """Versions of bcrypt differ in what they make of it."""
+    """A password with NUL is rejected without a hash, because versions of bcrypt treat it differently."""
     assert not await Credentials({"alice": hashed("")}).verify(basic("alice", "\0"))
     assert asked.costs == []
 
 
 @in_loop
 async def test_other_users_from_now_on(asked: Bcrypt) -> None:
-    """A password that was changed, or whose user is gone, is right no more; the others need no new hash."""
+    """After a change of the users, changed and removed logins are rejected; unchanged ones are not hashed again."""
     verifier = Credentials(USERS)
     for header in (RIGHT, basic("böb", "geheim")):
         assert await verifier.verify(header)
@@ -228,14 +228,14 @@ async def test_other_users_from_now_on(asked: Bcrypt) -> None:
 
 @in_loop
 async def test_a_hash_that_is_none_has_no_password() -> None:
-    """And is the end of nothing."""
+    """An invalid hash matches no password, and raises no exception."""
     verifier = Credentials({"alice": b"$2b$04$" + b"!" * 53})
     for number in range(2):
         assert not await verifier.verify(basic("alice", str(number)))
 
 
 def test_what_is_remembered_is_no_password() -> None:
-    """Nor does the digest of the same login look the same twice."""
+    """No password is kept, and two instances keep different digests of the same login."""
 
     async def remembered() -> str:
         verifier = Credentials(USERS)
@@ -250,7 +250,7 @@ def test_what_is_remembered_is_no_password() -> None:
 
 
 def test_a_hash_may_outlive_its_event_loop(asked: Bcrypt) -> None:
-    """Its result has nowhere to go, and nothing is raised in the thread."""
+    """A hash that ends after its event loop raises nothing in the thread."""
     asked.door.clear()
 
     async def leave() -> None:
@@ -266,7 +266,7 @@ def test_a_hash_may_outlive_its_event_loop(asked: Bcrypt) -> None:
 
 
 def living(asked: Bcrypt) -> set[threading.Thread]:
-    """The thread that stands at the door."""
+    """Wait until a thread computes a hash, and return the threads that do."""
     for _ in range(1000):
         if asked.threads:
             break
@@ -275,7 +275,7 @@ def living(asked: Bcrypt) -> set[threading.Thread]:
 
 
 def test_bcrypt_is_not_loaded_for_nobody() -> None:
-    """Without users, it costs neither memory nor time."""
+    """Without users bcrypt is not imported, which saves memory and time."""
     program = (
         "import sys; from kvm_exporter.web.credentials import Credentials; nobody = Credentials({}); "
         "assert 'bcrypt' not in sys.modules; nobody.use({'a': b'$2b$04$' + b'.' * 53}); assert 'bcrypt' in sys.modules"
@@ -324,7 +324,7 @@ def test_bcrypt_is_not_loaded_for_nobody() -> None:
     ],
 )
 def test_headers_and_their_logins(header: str, login: Login | None) -> None:
-    """Source: RFC 7617 section 2."""
+    """A header is parsed as RFC 7617 section 2 says; an invalid one gives None."""
     assert parse_basic(header) == login
 
 
@@ -334,7 +334,7 @@ def test_headers_and_their_logins(header: str, login: Login | None) -> None:
     | st.binary().map(lambda data: "Basic " + base64.b64encode(data).decode())
 )
 def test_any_header_is_a_login_or_none(header: str) -> None:
-    """Nothing is ever raised, and what comes out can be hashed."""
+    """Any header is parsed to a login that can be hashed, or to None; no exception is raised."""
     login = parse_basic(header)
     assert login is None or (len(login.password) <= 72 and b"\0" not in login.password and b":" not in login.user)
 
@@ -344,11 +344,11 @@ def test_any_header_is_a_login_or_none(header: str) -> None:
     st.binary(max_size=72).filter(lambda password: b"\0" not in password),
 )
 def test_a_login_comes_out_as_it_went_in(user: bytes, password: bytes) -> None:
-    """Bytes are bytes, whatever the charset."""
+    """The bytes of user and password are returned unchanged, whatever their encoding."""
     assert parse_basic(basic(user, password)) == Login(user, password)
 
 
 @given(st.text())
 def test_any_header_is_answered(header: str) -> None:
-    """With yes or no."""
+    """Without users any header is rejected."""
     assert asyncio.run(Credentials({}).verify(header)) is False

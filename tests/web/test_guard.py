@@ -1,4 +1,4 @@
-"""What stands between peers and the site: in which order it refuses, what it adds, and that it follows its file."""
+"""kvm_exporter.web.guard: the order of rate limit and password, added headers, and reloads of the file."""
 
 from http import HTTPStatus
 from pathlib import Path
@@ -19,14 +19,14 @@ WRONG = {"authorization": basic("prometheus", "wrong")["Authorization"]}
 
 
 async def site(request: Request) -> Response:
-    """A page with headers of its own, and nothing else."""
+    """Answer / with a page that has its own headers, and any other path with 404."""
     if request.path == "/":
         return Response(HTTPStatus.OK, b"page", list(HEADERS))
     return text_response(HTTPStatus.NOT_FOUND, "Nothing here.")
 
 
 class Guarded:
-    """A site behind a guard, and its file."""
+    """A site behind a guard, and the guard's file."""
 
     def __init__(self, path: Path, text: str) -> None:
         self._path = path
@@ -40,23 +40,23 @@ class Guarded:
         new.replace(self._path)
 
     async def ask(self, path: str = "/", headers: dict[str, str] | None = None) -> Response:
-        """An answer."""
+        """Return the response to a request."""
         return await self._guard.handle(Request("GET", path, headers or {}))
 
     async def statuses(self, *headers: dict[str, str]) -> list[int]:
-        """Those of one request after the other."""
+        """Return the status of each of several requests."""
         return [(await self.ask(headers=one)).status for one in headers]
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the configuration is."""
+    """The path of the configuration."""
     return tmp_path / "web.yml"
 
 
 @in_loop
 async def test_without_a_password_nothing_is_shown(path: Path) -> None:
-    """401 asks for one, whatever is asked for, and says how."""
+    """Without a valid login every path gets 401 with WWW-Authenticate."""
     guarded = Guarded(path, USERS)
     for place in ("/", "/nowhere"):
         for headers in ({}, WRONG):
@@ -69,7 +69,7 @@ async def test_without_a_password_nothing_is_shown(path: Path) -> None:
 
 @in_loop
 async def test_the_rate_limit_comes_before_the_password(path: Path) -> None:
-    """Who guesses uses it up, and is told so before another guess is looked at."""
+    """A request counts for the rate limit before its password is verified, so that guessing is limited."""
     guarded = Guarded(path, USERS + ONCE)
     assert await guarded.statuses(WRONG, WRONG, RIGHT, {}) == [401, 429, 429, 429]
 
@@ -77,7 +77,7 @@ async def test_the_rate_limit_comes_before_the_password(path: Path) -> None:
 @pytest.mark.parametrize(("place", "headers", "status"), [("/nowhere", RIGHT, 404), ("/", WRONG, 401), ("/", {}, 401)])
 @in_loop
 async def test_headers_are_added_to_every_answer(path: Path, place: str, headers: dict[str, str], status: int) -> None:
-    """Also to those that refuse."""
+    """Configured headers are added to every response, including refusals."""
     response = await Guarded(path, USERS + ADDED).ask(place, headers)
     assert response.status == status
     assert {("X-Frame-Options", "deny"), ("Content-Security-Policy", "default-src 'none'")} <= set(response.headers)
@@ -85,7 +85,7 @@ async def test_headers_are_added_to_every_answer(path: Path, place: str, headers
 
 @in_loop
 async def test_headers_are_added_where_there_were_too_many_requests(path: Path) -> None:
-    """The rate limit's refusal has them as well."""
+    """Configured headers are added to the response 429."""
     guarded = Guarded(path, ADDED + ONCE)
     await guarded.ask()
     response = await guarded.ask()
@@ -95,7 +95,7 @@ async def test_headers_are_added_where_there_were_too_many_requests(path: Path) 
 
 @in_loop
 async def test_the_page_keeps_its_own_headers(path: Path) -> None:
-    """Its policy is what it needs; another would break it, and two of one name would both hold."""
+    """A header of the page is not replaced or repeated: a second policy would apply as well and break the page."""
     response = await Guarded(path, ADDED).ask("/")
     names = [name.lower() for name, _ in response.headers]
     assert len(names) == len(set(names))
@@ -104,7 +104,7 @@ async def test_the_page_keeps_its_own_headers(path: Path) -> None:
 
 @in_loop
 async def test_changes_are_followed(path: Path) -> None:
-    """Users, headers and limit are those of the file as it is at each request."""
+    """Each request uses the users, headers and rate limit of the file as it is then."""
     guarded = Guarded(path, "{}")
     assert await guarded.statuses({}, WRONG) == [200, 200]
     guarded.write(USERS)
@@ -120,7 +120,7 @@ async def test_changes_are_followed(path: Path) -> None:
 
 @in_loop
 async def test_a_limit_that_stays_keeps_its_count(path: Path) -> None:
-    """Another change gives nobody a fresh bucket."""
+    """A change that keeps the rate limit does not refill the bucket."""
     guarded = Guarded(path, ONCE)
     assert await guarded.statuses({}) == [200]
     guarded.write(ONCE + ADDED)
@@ -129,7 +129,7 @@ async def test_a_limit_that_stays_keeps_its_count(path: Path) -> None:
 
 @in_loop
 async def test_a_broken_file_opens_nothing(path: Path) -> None:
-    """The last good one holds."""
+    """An invalid file leaves the previous configuration in force."""
     guarded = Guarded(path, USERS)
     for broken in ("", "nonsense", "basic_auth_users: 5"):
         guarded.write(broken)

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as bytes: what is a request, what is refused, and that no bytes whatever do harm."""
+"""kvm_exporter.web.http: requests, refusals and responses of HTTP/1.1 as bytes, and any other bytes."""
 
 from http import HTTPStatus
 
@@ -13,11 +13,11 @@ HEAD_END = b"\r\n\r\n"
 AGAIN = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
 
 Outcome = Request | int
-"""A request that was answered, or the status that ended the connection."""
+"""A request that was answered, or the status of the response that ended the connection."""
 
 
 def converse(*pieces: bytes) -> list[Outcome]:
-    """Receive bytes piece by piece, answering every request: what the connection makes of them."""
+    """Receive bytes piece by piece and answer every request; returns the outcomes in order."""
     http = Http1()
     outcomes: list[Outcome] = []
     for piece in pieces:
@@ -57,7 +57,7 @@ def converse(*pieces: bytes) -> list[Outcome]:
     ],
 )
 def test_requests(header: bytes, request_: Request) -> None:
-    """The method, the path without host and query, and the headers by lower-case name, repeated ones joined."""
+    """A request has a method, a path without host and query, and headers in lower case, repeated ones joined."""
     assert converse(header + HEAD_END) == [request_]
 
 
@@ -81,19 +81,19 @@ def test_requests(header: bytes, request_: Request) -> None:
     ],
 )
 def test_what_is_no_request_is_refused(data: bytes, status: int) -> None:
-    """With the status that RFC 9110 has for it, and nothing that follows is looked at."""
+    """An invalid request gets the status of RFC 9110, and the bytes after it are not parsed."""
     assert converse(data + b"GET / HTTP/1.0\r\n\r\n") == [status]
 
 
 def long_header(size: int) -> bytes:
-    """The header of a request, so many bytes long with its end."""
+    """Return a header section of exactly ``size`` bytes, including its end."""
     start = b"GET / HTTP/1.1\r\nHost: a\r\nX: "
     return start + b"x" * (size - len(start) - len(HEAD_END)) + HEAD_END
 
 
 @pytest.mark.parametrize("piece", [MAX_HEADER_BYTES, 1000])
 def test_a_header_has_a_limit(piece: int) -> None:
-    """16 KiB arrive, however they are split; more is refused, ended or not."""
+    """A header section of 16 KiB is accepted in any pieces; a longer one is refused, complete or not."""
 
     def split(data: bytes) -> list[bytes]:
         return [data[start : start + piece] for start in range(0, len(data), piece)]
@@ -116,14 +116,14 @@ def test_a_header_has_a_limit(piece: int) -> None:
     ],
 )
 def test_what_is_missing(data: bytes, state: Pending) -> None:
-    """Nothing of a request, or some of it: that decides which deadline holds."""
+    """The state tells whether a part of a request has arrived, which selects the deadline."""
     http = Http1()
     http.receive(data) if data else None
     assert http.take() is state
 
 
 def test_the_end_of_what_the_peer_sends() -> None:
-    """Between requests it is a farewell, within one a mistake."""
+    """The end of the peer's stream closes the connection between requests, and is an error within one."""
     http = Http1()
     http.receive(b"")
     assert http.take() is Pending.CLOSED
@@ -136,7 +136,7 @@ def test_the_end_of_what_the_peer_sends() -> None:
 
 
 def test_responses() -> None:
-    """A status line, a date, what the response says, its length; and to HEAD the same without the body."""
+    """A response has a status line, a date, its headers and its length; the response to HEAD has no body."""
     replies = {}
     for method in (b"GET", b"HEAD"):
         http = Http1()
@@ -166,7 +166,7 @@ def test_responses() -> None:
     ],
 )
 def test_which_connections_go_on(header: bytes, *, last: bool, goes_on: bool) -> None:
-    """One that does not is told so."""
+    """A connection that is not kept open has the header Connection: close in its last response."""
     http = Http1()
     http.receive(header + HEAD_END)
     assert isinstance(http.take(), Request)
@@ -176,7 +176,7 @@ def test_which_connections_go_on(header: bytes, *, last: bool, goes_on: bool) ->
 
 
 def test_a_request_that_comes_again_is_answered_again() -> None:
-    """What a scraper repeats is known; what differs in a byte, is split or has company is not taken for it."""
+    """A request with the bytes of the last one is not parsed again; one that differs, is split or pipelined is."""
     other = AGAIN.replace(b"/a", b"/b")
     close = AGAIN.replace(b"Host: a", b"Host: a\r\nConnection: close")
     split = (AGAIN[:5], AGAIN[5:], AGAIN, AGAIN[:-1], b"\n")
@@ -186,7 +186,7 @@ def test_a_request_that_comes_again_is_answered_again() -> None:
 
 
 def test_a_peer_that_repeats_itself_may_end() -> None:
-    """Its end counts also when it comes while a request that was known is being answered."""
+    """The end of the stream is noticed even if it arrives while a repeated request is answered."""
     http = Http1()
     for _ in range(3):
         http.receive(AGAIN)
@@ -202,7 +202,7 @@ def test_a_peer_that_repeats_itself_may_end() -> None:
 
 
 def test_nothing_is_sent_after_the_last() -> None:
-    """A connection that has ended stays so."""
+    """After the last response nothing is sent."""
     http = Http1()
     http.receive(b"GET / HTTP/1.0\r\n\r\n")
     http.take()
@@ -235,7 +235,7 @@ STREAMS = st.lists(FRAGMENTS | st.binary(max_size=20), max_size=8).map(b"".join)
 
 @st.composite
 def split_streams(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
-    """A stream of bytes, and the same in pieces."""
+    """Strategy: a stream of bytes, and the same stream in pieces."""
     stream = draw(STREAMS)
     cuts = sorted(draw(st.sets(st.integers(1, max(len(stream) - 1, 1)), max_size=len(stream))))
     ends = [*cuts, len(stream)]
@@ -246,13 +246,13 @@ def split_streams(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
 @given(split_streams())
 @example((b"", [b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", b"0\r\n\r\n"]))
 def test_how_bytes_are_split_does_not_matter(split: tuple[bytes, list[bytes]]) -> None:
-    """Any bytes, in any pieces: nothing is raised, and the same requests and refusals come of them."""
+    """Any bytes in any pieces give the same requests and refusals, and raise no exception."""
     stream, pieces = split
     assert converse(*pieces) == converse(stream or b"".join(pieces))
 
 
 @given(split_streams())
 def test_the_end_may_come_at_any_time(split: tuple[bytes, list[bytes]]) -> None:
-    """However far it got, a peer that sends no more gets its answers, and nothing is raised."""
+    """The stream may end anywhere: earlier requests are answered, and no exception is raised."""
     _, pieces = split
     converse(*pieces, b"")

@@ -1,4 +1,4 @@
-"""Sockets that listen: bound here or handed over, and what is said where that cannot be."""
+"""kvm_exporter.web.listeners: sockets that are bound here or passed by systemd, and the errors if that fails."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ needs_ipv6 = pytest.mark.skipif(
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port of the loopback that somebody listens on."""
+    """A port of the loopback that another socket listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield int(listener.getsockname()[1])
 
@@ -36,7 +36,7 @@ def taken() -> Iterator[int]:
     ],
 )
 def test_listening(host: str, families: list[int]) -> None:
-    """One socket for each address of the host, which listens and does not block."""
+    """Each address of the host has a socket, which listens and is non-blocking."""
     listeners = listen([TcpAddress(host, 0)])
     try:
         assert [listener.family for listener in listeners] == families
@@ -54,7 +54,7 @@ def test_listening(host: str, families: list[int]) -> None:
     ids=["all", "one"],
 )
 def test_both_families_by_one_socket(host: str, reaches: dict[str, bool]) -> None:
-    """An empty host takes IPv4 and IPv6, an IPv6 host that alone."""
+    """An empty host accepts IPv4 and IPv6, and an IPv6 host accepts IPv6 only."""
     listeners = listen([TcpAddress(host, 0)])
     try:
         port = listeners[0].getsockname()[1]
@@ -64,7 +64,7 @@ def test_both_families_by_one_socket(host: str, reaches: dict[str, bool]) -> Non
 
 
 def connects(host: str, port: int) -> bool:
-    """Whether somebody listens there."""
+    """Return whether a connection to the port succeeds."""
     try:
         socket.create_connection((host, port)).close()
     except ConnectionRefusedError:
@@ -73,7 +73,7 @@ def connects(host: str, port: int) -> bool:
 
 
 def resolver(*found: tuple[int, str]) -> Callable[..., list[tuple[object, ...]]]:
-    """A name service that knows one name."""
+    """Return a substitute of getaddrinfo() that returns these addresses for any name."""
 
     def resolve(_: str, port: int, **__: object) -> list[tuple[object, ...]]:
         return [(family, socket.SOCK_STREAM, 0, "", (host, port)) for family, host in found]
@@ -83,7 +83,7 @@ def resolver(*found: tuple[int, str]) -> Callable[..., list[tuple[object, ...]]]
 
 @needs_ipv6
 def test_a_name_listens_on_all_that_it_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host's name may have addresses of both families, and name services may repeat themselves."""
+    """A name listens on each of its addresses once, even if the name service repeats them."""
     both = (socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1")
     monkeypatch.setattr(socket, "getaddrinfo", resolver(*both, *both))
     listeners = listen([TcpAddress("name", 0)])
@@ -92,7 +92,7 @@ def test_a_name_listens_on_all_that_it_stands_for(monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_address_in_use(taken: int) -> None:
-    """The message says so, and what can be done."""
+    """The error says that the address is in use, and what to do."""
     with pytest.raises(ListenError) as caught:
         listen([TcpAddress("127.0.0.1", taken)])
     assert str(caught.value) == (
@@ -116,14 +116,14 @@ def test_an_address_in_use(taken: int) -> None:
     ],
 )
 def test_an_address_that_is_not_ours(address: TcpAddress, message: str) -> None:
-    """The message names the address and the reason."""
+    """The error names the address and the reason."""
     with pytest.raises(ListenError) as caught:
         listen([address])
     assert str(caught.value) == message
 
 
 def test_a_name_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message names it, and says what the name service says."""
+    """The error has the name and the name service's reason."""
 
     def resolve(*_: object, **__: object) -> list[object]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -136,7 +136,7 @@ def test_a_name_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_addresses_or_none(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If one of a name's addresses cannot be had, the others are given back."""
+    """If one address of a name cannot be bound, the sockets of the others are closed."""
     found = (socket.AF_INET, "127.0.0.2"), (socket.AF_INET, "127.0.0.1")
     with monkeypatch.context() as patched:
         patched.setattr(socket, "getaddrinfo", resolver(*found))
@@ -146,7 +146,7 @@ def test_all_addresses_or_none(taken: int, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_without_ipv6_all_addresses_are_those_of_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine whose kernel knows no IPv6 listens all the same."""
+    """On a kernel without IPv6 an empty host listens on all IPv4 addresses."""
     real = socket.socket
 
     def refuse(family: int = -1, kind: int = -1) -> socket.socket:
@@ -164,7 +164,7 @@ def test_without_ipv6_all_addresses_are_those_of_ipv4(monkeypatch: pytest.Monkey
 
 
 def test_a_socket_in_the_file_system(tmp_path: Path) -> None:
-    """It is there while somebody listens, and taken away with the listener."""
+    """The socket file exists while the listener is open, and is removed when it is closed."""
     path = tmp_path / "kvm.sock"
     listeners = listen([UnixAddress(path)])
     assert [address_of(listener) for listener in listeners] == [UnixAddress(path)]
@@ -174,7 +174,7 @@ def test_a_socket_in_the_file_system(tmp_path: Path) -> None:
 
 
 def test_a_socket_that_was_left_is_replaced(tmp_path: Path) -> None:
-    """A process that was killed leaves its socket; nobody listens on it."""
+    """A socket file that a killed process has left is replaced."""
     path = tmp_path / "kvm.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -187,7 +187,7 @@ def test_a_socket_that_was_left_is_replaced(tmp_path: Path) -> None:
 
 
 def test_a_socket_that_is_listened_on_is_left_alone(tmp_path: Path) -> None:
-    """Two do not share one."""
+    """A socket file that another process listens on is an error, and stays."""
     path = tmp_path / "kvm.sock"
     listeners = listen([UnixAddress(path)])
     with pytest.raises(ListenError) as caught:
@@ -210,7 +210,7 @@ def test_a_socket_that_is_listened_on_is_left_alone(tmp_path: Path) -> None:
     ids=["file", "no folder", "too long"],
 )
 def test_where_no_socket_can_be(tmp_path: Path, name: str, reason: str) -> None:
-    """The message names the path, and what is there stays."""
+    """The error names the path, and an existing file stays."""
     (tmp_path / "file").write_text("precious")
     path = tmp_path / name
     with pytest.raises(ListenError) as caught:
@@ -219,11 +219,11 @@ def test_where_no_socket_can_be(tmp_path: Path, name: str, reason: str) -> None:
     assert (tmp_path / "file").read_text() == "precious"
 
 
-# Sockets that were handed over.
+# Sockets passed by systemd.
 
 
 def test_sockets_that_were_handed_over() -> None:
-    """They listen already; from now on they do not block."""
+    """Passed sockets are listening already, and become non-blocking."""
     with socket.create_server(("127.0.0.1", 0)) as bound:
         adopted = adopt([os.dup(bound.fileno())])
         assert [address_of(listener) for listener in adopted] == [address_of(bound)]
@@ -232,7 +232,7 @@ def test_sockets_that_were_handed_over() -> None:
 
 
 def test_a_name_that_was_handed_over_stays(tmp_path: Path) -> None:
-    """It is the service manager's, who still listens there, and hands the socket to the next process."""
+    """The file of a passed socket is not removed: the service manager still listens on it for the next process."""
     path = tmp_path / "kvm.sock"
     with socket.socket(socket.AF_UNIX) as bound, socket.socket(socket.AF_UNIX) as peer:
         bound.bind(str(path))
@@ -243,7 +243,7 @@ def test_a_name_that_was_handed_over_stays(tmp_path: Path) -> None:
 
 
 def test_nothing_was_handed_over() -> None:
-    """The message says what to do."""
+    """Without a passed socket the error says what to do."""
     with pytest.raises(ListenError) as caught:
         adopt([])
     expected = "no socket was handed over; start the .socket unit, or leave --web.systemd-socket out"
@@ -251,7 +251,7 @@ def test_nothing_was_handed_over() -> None:
 
 
 def test_a_descriptor_that_is_no_socket() -> None:
-    """The message names it."""
+    """The error names a passed descriptor that is not a socket."""
     read, write = os.pipe()
     try:
         with pytest.raises(ListenError) as caught:
@@ -264,7 +264,7 @@ def test_a_descriptor_that_is_no_socket() -> None:
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=["not listening", "datagrams"])
 def test_a_socket_that_takes_no_connections(kind: socket.SocketKind) -> None:
-    """Such as one of Accept=yes, or of ListenDatagram=."""
+    """A socket that does not listen, as with Accept=yes or ListenDatagram=, is an error."""
     with socket.socket(socket.AF_INET, kind) as given:
         descriptor = os.dup(given.fileno())
         with pytest.raises(ListenError) as caught:

@@ -1,4 +1,4 @@
-"""The token bucket: what Go's does, at times that a test chooses."""
+"""The token bucket of kvm_exporter.web.guard, compared with Go's, on a simulated clock; and durations."""
 
 from collections import deque
 
@@ -14,13 +14,13 @@ SECOND = 10**9
 
 
 class Clock:
-    """A clock that a test turns, in nanoseconds."""
+    """A simulated clock, in nanoseconds."""
 
     def __init__(self) -> None:
         self.now = 7 * SECOND
 
     def __call__(self) -> int:
-        """The time."""
+        """Return the time."""
         return self.now
 
 
@@ -73,13 +73,13 @@ def test_durations_are_go_s(text: str, expected: int) -> None:
     ],
 )
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    """With what to write instead."""
+    """The error gives an example of a duration."""
     with pytest.raises(ValueError, match="write one such as 60s, 1m30s or 500ms"):
         nanoseconds(text)
 
 
 def test_a_burst_and_then_one_each_interval() -> None:
-    """Source: Go's x/time/rate, TestLimiterBurst: full at first, and a refusal costs nothing."""
+    """The bucket starts full, and a refusal takes no token. Source: Go's x/time/rate, TestLimiterBurst."""
     clock = Clock()
     bucket = TokenBucket(RateLimit(SECOND, 3), clock)
     assert [bucket.allow() for _ in range(5)] == [True, True, True, False, False]
@@ -92,7 +92,7 @@ def test_a_burst_and_then_one_each_interval() -> None:
 
 
 def test_no_more_gathers_than_a_burst() -> None:
-    """However long nobody asks."""
+    """The number of tokens never exceeds the burst, however long the pause is."""
     clock = Clock()
     bucket = TokenBucket(RateLimit(SECOND, 2), clock)
     clock.now += 10**6 * SECOND
@@ -100,7 +100,7 @@ def test_no_more_gathers_than_a_burst() -> None:
 
 
 def test_the_real_clock_runs() -> None:
-    """A token of a microsecond is back before the test can ask again for the hundredth time."""
+    """With the real clock a token of a microsecond is refilled during the test, and one of an hour is not."""
     bucket = TokenBucket(RateLimit(1000, 1))
     assert sum(bucket.allow() for _ in range(100_000)) > 1
     hourly = TokenBucket(RateLimit(3600 * SECOND, 1))
@@ -109,7 +109,7 @@ def test_the_real_clock_runs() -> None:
 
 @given(st.integers(1, 1000), st.integers(1, 20), st.lists(st.integers(0, 2000), max_size=100))
 def test_it_is_a_bucket_with_tokens(interval: int, burst: int, pauses: list[int]) -> None:
-    """Like one that counts them in fractions, as Go's does, but without rounding: in units of a token / interval."""
+    """The bucket equals an exact model that counts in units of a token / interval, as Go's does without rounding."""
     clock = Clock()
     bucket = TokenBucket(RateLimit(interval, burst), clock)
     tokens = burst * interval
@@ -122,5 +122,5 @@ def test_it_is_a_bucket_with_tokens(interval: int, burst: int, pauses: list[int]
         if allowed:
             tokens -= interval
             answered.append(clock.now)
-            # In no interval more than a burst and what comes in.
+            # Within an interval at most a burst and one refilled token are taken.
             assert len([time for time in answered if time > clock.now - interval]) <= burst + 1

@@ -1,4 +1,4 @@
-"""The server: bursts, a shortage of descriptors, and an end that lets running answers end."""
+"""kvm_exporter.web.server: bursts of connections, a shortage of descriptors, and a graceful stop."""
 
 import asyncio
 import logging
@@ -22,16 +22,16 @@ from tests.support.tools import program
 
 SHORT = 0.1
 GRACE = 20.0
-"""Seconds that no test waits for."""
+"""A timeout in seconds that no test reaches."""
 
 
 async def yes(_: Request) -> Response:
-    """Answer."""
+    """Answer 200."""
     return text_response(HTTPStatus.OK, "yes")
 
 
 class Held:
-    """Answers when it is told to, and says when it has been asked."""
+    """A handler that signals a request, and answers when the test allows it."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -39,7 +39,7 @@ class Held:
         self.cancelled = asyncio.Event()
 
     async def __call__(self, request: Request) -> Response:
-        """Wait to be told."""
+        """Signal the request, and wait."""
         self.asked.set()
         try:
             await self.go.wait()
@@ -51,7 +51,7 @@ class Held:
 
 @in_loop
 async def test_a_burst_is_answered() -> None:
-    """More connections at once than are accepted in one turn of the event loop are all answered."""
+    """More connections than one turn of the event loop accepts are all answered."""
     async with serving(yes) as served:
 
         async def ask() -> int:
@@ -63,12 +63,12 @@ async def test_a_burst_is_answered() -> None:
     assert statuses == [200] * 5 * ACCEPT_BATCH
 
 
-# More connections than there may be.
+# More connections than the limit.
 
 
 @in_loop
 async def test_silent_connections_make_room_the_oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is refused because of them, and whoever has been answered stays."""
+    """At the limit the oldest connection without a request is closed; new and earlier answered ones are served."""
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
     async with serving(yes) as served, AsyncExitStack() as stack:
         served_one, *silent = [await stack.enter_async_context(served.peer()) for _ in range(4)]
@@ -85,7 +85,7 @@ async def test_silent_connections_make_room_the_oldest_first(monkeypatch: pytest
 
 @in_loop
 async def test_idle_connections_make_room_before_busy_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where all have been answered, the oldest that waits for nothing goes."""
+    """If all connections have been answered, the oldest idle one is closed, and a busy one stays."""
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
     held = Held()
 
@@ -108,13 +108,13 @@ async def test_idle_connections_make_room_before_busy_ones(monkeypatch: pytest.M
 
 
 def open_descriptors() -> int:
-    """How many this process has."""
+    """Return the number of open descriptors of this process."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @in_loop
 async def test_a_burst_of_silent_connections_is_no_burst_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even those that are being made when they have to go leave nothing open."""
+    """Connections that are closed while they are being set up leave no descriptor open."""
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
     async with serving(yes) as served:
         before = open_descriptors()
@@ -127,12 +127,12 @@ async def test_a_burst_of_silent_connections_is_no_burst_of_descriptors(monkeypa
             connection.close()
 
 
-# The end.
+# Stopping.
 
 
 @in_loop
 async def test_a_running_answer_ends() -> None:
-    """What was asked before the end is answered, whole, and told that it is the last; then the server is gone."""
+    """A request before the stop gets a whole response with Connection: close; then the server stops."""
     held = Held()
     async with serving(held) as served, served.peer() as peer:
         await peer.send(GET + GET)
@@ -148,7 +148,7 @@ async def test_a_running_answer_ends() -> None:
 
 @in_loop
 async def test_an_answer_on_its_way_arrives() -> None:
-    """One that is being written when the end begins is written to its end, and the connection with it."""
+    """A response that is being sent when the stop begins is sent to its end, and the connection is closed."""
     body = b"x" * (16 << 20)
 
     async def large(_: Request) -> Response:
@@ -166,12 +166,12 @@ async def test_an_answer_on_its_way_arrives() -> None:
 
 @in_loop
 async def test_who_has_connected_is_answered() -> None:
-    """A request that was sent before the end began is answered although nobody had looked: no scrape is lost."""
+    """A request that was sent before the stop is answered even if its connection was not accepted yet."""
     async with serving(yes) as served:
         asked = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(3)]
         for connection in asked:
             connection.sendall(GET)
-        # The event loop has had no turn: they are not even accepted.
+        # The event loop has had no turn, so the connections are not accepted yet.
         await served.server.stop(GRACE)
         for connection in asked:
             with connection:
@@ -183,7 +183,7 @@ async def test_who_has_connected_is_answered() -> None:
 
 @in_loop
 async def test_connections_without_a_request_end_soon() -> None:
-    """New ones, half a header, and those that are idle do not hold up the end."""
+    """New connections, incomplete requests and idle connections do not delay the stop."""
     async with serving(yes) as served, served.peer() as new, served.peer() as half, served.peer() as idle:
         await half.send(b"GET / HT")
         await idle.send(GET)
@@ -197,7 +197,7 @@ async def test_connections_without_a_request_end_soon() -> None:
 
 @in_loop
 async def test_nobody_is_accepted_any_more() -> None:
-    """From the end's begin on, connecting fails at once."""
+    """After the stop begins, new connections are refused."""
     held = Held()
     async with serving(held) as served, served.peer() as peer:
         await peer.send(GET)
@@ -213,7 +213,7 @@ async def test_nobody_is_accepted_any_more() -> None:
 @pytest.mark.parametrize("turns", range(6))
 @in_loop
 async def test_a_connection_that_is_just_being_made_is_ended(turns: int) -> None:
-    """However many turns of the event loop it had, the end does not wait for its request."""
+    """A connection that is being set up does not delay the stop, however many turns of the event loop it had."""
     async with serving(yes) as served:
         with socket.create_connection(("127.0.0.1", served.port)) as connection:
             for _ in range(turns):
@@ -227,15 +227,15 @@ async def test_a_connection_that_is_just_being_made_is_ended(turns: int) -> None
 
 @in_loop
 async def test_a_peer_that_leaves_before_it_is_accepted_is_passed_over() -> None:
-    """The kernel says so in place of a connection: accept(2); the next one is accepted."""
+    """A connection that ends before accept(2) returns ECONNABORTED, and the next one is accepted."""
 
     class Listener(socket.socket):
-        """Says first that a peer has left."""
+        """A socket whose first accept() fails because the peer has left."""
 
         left = False
 
         def accept(self) -> tuple[socket.socket, object]:
-            """Accept, but the first."""
+            """Fail at the first call, then accept."""
             if not self.left:
                 self.left = True
                 raise ConnectionAbortedError
@@ -256,7 +256,7 @@ async def test_a_peer_that_leaves_before_it_is_accepted_is_passed_over() -> None
 
 @in_loop
 async def test_what_takes_longer_than_the_grace_is_cut(caplog: pytest.LogCaptureFixture) -> None:
-    """The end does not wait for ever, and says whom it did not wait for."""
+    """After the grace period open connections are cancelled and closed, and their number is logged."""
     held = Held()
     async with serving(held) as served, served.peer() as peer:
         await peer.send(GET)
@@ -274,7 +274,7 @@ async def test_what_takes_longer_than_the_grace_is_cut(caplog: pytest.LogCapture
 # A shortage of descriptors.
 
 TAKEN, LIMIT = 100, 150
-"""Descriptors that the process has from its birth, and may have: fewer are left than connections are allowed."""
+"""Descriptors in use at the start, and their limit: fewer are left than connections are allowed."""
 
 CONNECTIONS = 80
 
@@ -285,7 +285,7 @@ TAKE = f'for ((n = 10; n < {10 + TAKEN}; n++)); do eval "exec $n</dev/null"; don
 
 @pytest.fixture
 def short_of_descriptors() -> Iterator[Exporter]:
-    """An exporter that may have few more files and connections open."""
+    """An exporter that can open few more files and connections."""
     with exporter(under=[program("prlimit"), f"--nofile={LIMIT}:{LIMIT}", "bash", "-c", TAKE, "-"]) as running:
         yield running
 
@@ -296,12 +296,12 @@ def ask(connection: socket.socket) -> None:
 
 
 def answered(connection: socket.socket) -> bool:
-    """Whether an answer comes."""
+    """Return whether a response arrives."""
     return connection.recv(1 << 16).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 def test_connections_wait_for_descriptors(short_of_descriptors: Exporter) -> None:
-    """Those that there are go on, the others wait in the kernel and are answered as soon as some have ended."""
+    """Open connections are served; further ones wait in the kernel and are answered as soon as descriptors are free."""
     running = short_of_descriptors
     with ExitStack() as stack:
         connections = [
@@ -328,6 +328,6 @@ def test_connections_wait_for_descriptors(short_of_descriptors: Exporter) -> Non
 
 
 def cpu_seconds(running: Exporter) -> float:
-    """The processor time that it has used."""
+    """Return the CPU time that the exporter has used, in seconds."""
     used, *_ = Path(f"/proc/{running.process.pid}/schedstat").read_text(encoding="ascii").split()
     return int(used) / 1e9

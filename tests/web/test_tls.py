@@ -1,4 +1,4 @@
-"""TLS as it is spoken: handshakes in memory between our context and clients of OpenSSL, with certificates made here."""
+"""kvm_exporter.web.tls: handshakes in memory between our context and OpenSSL clients, with certificates made here."""
 
 import errno
 import os
@@ -38,12 +38,12 @@ NUMBERS = {
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": 0xCCA8,
     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": 0xCCA9,
 }
-"""Source: IANA, TLS Cipher Suites; Go's names are IANA's."""
+"""Source: IANA, TLS Cipher Suites; Go uses IANA's names."""
 
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Two authorities, one below the first, servers of both kinds of keys, and clients."""
+    """Two authorities, one intermediate, servers with both kinds of keys, and clients."""
     made = Certificates(tmp_path_factory.mktemp("certificates"))
     made.make("ca")
     made.make("between", signer="ca")
@@ -59,13 +59,13 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture
 def served(certificates: Certificates) -> TlsConfig:
-    """The simplest configuration."""
+    """A configuration with a certificate and a key only."""
     return TlsConfig(Pem("cert_file", certificates / "server.crt"), Pem("key_file", certificates / "server.key"))
 
 
 @pytest.fixture
 def verified(certificates: Certificates, served: TlsConfig) -> TlsConfig:
-    """One that asks clients for certificates."""
+    """A configuration that requires client certificates."""
     return replace(served, client_ca=Pem("client_ca_file", certificates / "ca.crt"), client_auth=ClientAuth.VERIFIED)
 
 
@@ -80,7 +80,7 @@ def client(certificates: Certificates) -> ssl.SSLContext:
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[ssl.SSLObject, ssl.SSLObject]:
-    """Both ends of a connection. Raises ssl.SSLError as the end does that refuses first."""
+    """Return both ends of a connection after the handshake. Raises the ssl.SSLError of the end that refuses first."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = (
         client.wrap_bio(to_client, to_server, server_hostname="localhost"),
@@ -102,7 +102,7 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[ssl.SSLOb
 
 @pytest.mark.parametrize("version", ["TLS12", "TLS13"])
 def test_both_versions_of_today_are_spoken(served: TlsConfig, client: ssl.SSLContext, version: str) -> None:
-    """And HTTP/1.1 is agreed on, whatever else the client would like."""
+    """TLS 1.2 and 1.3 are spoken, and ALPN selects HTTP/1.1 even if the client prefers HTTP/2."""
     client.set_alpn_protocols(["h2", "http/1.1"])
     client.maximum_version = ssl.TLSVersion[VERSIONS[version].replace(".", "_")]
     end, other = handshake(server_context(served), client)
@@ -111,7 +111,7 @@ def test_both_versions_of_today_are_spoken(served: TlsConfig, client: ssl.SSLCon
 
 
 def test_a_client_that_knows_only_http_2_is_told_nothing(served: TlsConfig, client: ssl.SSLContext) -> None:
-    """It may still find out that HTTP/1.1 is what it gets."""
+    """For a client that offers HTTP/2 only, ALPN selects nothing, so that it may still use HTTP/1.1."""
     client.set_alpn_protocols(["h2"])
     assert handshake(server_context(served), client)[1].selected_alpn_protocol() is None
 
@@ -131,7 +131,7 @@ def test_a_client_that_knows_only_http_2_is_told_nothing(served: TlsConfig, clie
 def test_no_other_versions_are_spoken(
     served: TlsConfig, client: ssl.SSLContext, lowest: str, highest: str, spoken: set[str]
 ) -> None:
-    """Those between the lowest and the highest are, each of them."""
+    """Exactly the versions from the lowest to the highest are spoken."""
     context = server_context(replace(served, min_version=lowest, max_version=highest))
     found = set()
     for version, name in VERSIONS.items():
@@ -146,7 +146,7 @@ def test_no_other_versions_are_spoken(
 
 
 def test_the_names_of_suites_are_go_s() -> None:
-    """The same number, under both names."""
+    """Each suite of Go has the number of the OpenSSL suite that it is mapped to."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers("ALL:@SECLEVEL=0")
     numbers = {suite["name"]: suite["id"] & 0xFFFF for suite in context.get_ciphers()}
@@ -154,7 +154,7 @@ def test_the_names_of_suites_are_go_s() -> None:
 
 
 def test_without_a_choice_the_suites_are_go_s_own(served: TlsConfig) -> None:
-    """Those with forward secrecy, and the three of TLS 1.3."""
+    """The default suites are those of Go with forward secrecy, and the three of TLS 1.3."""
     offered = [suite["name"] for suite in server_context(served).get_ciphers()]
     assert [name for name in offered if not name.startswith("TLS_")] == list(DEFAULT_SUITES.values())
     assert sorted(name for name in offered if name.startswith("TLS_")) == [
@@ -166,7 +166,7 @@ def test_without_a_choice_the_suites_are_go_s_own(served: TlsConfig) -> None:
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_suite_that_is_chosen_is_used(certificates: Certificates, client: ssl.SSLContext, suite: str) -> None:
-    """It alone, by clients that would rather have another."""
+    """A configured suite is the only one, even if the client prefers others."""
     name = "server" if "ECDSA" in suite else "rsa"
     tls = TlsConfig(
         Pem("cert_file", certificates / f"{name}.crt"),
@@ -180,7 +180,7 @@ def test_a_suite_that_is_chosen_is_used(certificates: Certificates, client: ssl.
 
 
 def test_a_client_without_that_suite_is_refused(served: TlsConfig, client: ssl.SSLContext) -> None:
-    """No other is used instead."""
+    """A client without the configured suite is refused."""
     tls = replace(served, cipher_suites=("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",), max_version="TLS12")
     client.set_ciphers("ECDHE-ECDSA-AES256-GCM-SHA384")
     with pytest.raises(ssl.SSLError, match="NO_SHARED_CIPHER"):
@@ -189,7 +189,7 @@ def test_a_client_without_that_suite_is_refused(served: TlsConfig, client: ssl.S
 
 @pytest.mark.parametrize(("by_server", "chosen"), [(True, "AES256"), (False, "AES128")])
 def test_who_chooses_the_suite(served: TlsConfig, client: ssl.SSLContext, *, by_server: bool, chosen: str) -> None:
-    """The server by its order, or the client by its own."""
+    """The suite is chosen by the server's order or by the client's, as configured."""
     tls = replace(
         served,
         cipher_suites=("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"),
@@ -204,7 +204,7 @@ def test_who_chooses_the_suite(served: TlsConfig, client: ssl.SSLContext, *, by_
 
 @pytest.mark.parametrize("curve", CURVES)
 def test_the_curve_that_is_chosen_is_the_only_one(served: TlsConfig, client: ssl.SSLContext, curve: str) -> None:
-    """A client with another cannot agree; in TLS 1.3, too."""
+    """A configured curve is the only one, in TLS 1.3 as well."""
     context = server_context(replace(served, curve=curve))
     client.set_ecdh_curve(CURVES[curve])
     handshake(context, client)
@@ -214,14 +214,14 @@ def test_the_curve_that_is_chosen_is_the_only_one(served: TlsConfig, client: ssl
 
 
 def test_without_a_choice_every_curve_will_do(served: TlsConfig, client: ssl.SSLContext) -> None:
-    """OpenSSL has all of Go's."""
+    """By default every curve of Go is accepted."""
     for curve in CURVES.values():
         client.set_ecdh_curve(curve)
         handshake(server_context(served), client)
 
 
 def test_nothing_is_renegotiated(served: TlsConfig) -> None:
-    """As in Go: a client cannot make a connection cost more than one handshake."""
+    """Renegotiation is disabled, as in Go, so that a connection costs one handshake at most."""
     assert server_context(served).options & ssl.OP_NO_RENEGOTIATION
 
 
@@ -251,7 +251,7 @@ def test_clients_are_let_in_by_their_certificates(
     version: ssl.TLSVersion,
     case: tuple[ClientAuth, str, str | None, bool],
 ) -> None:
-    """Those of a trusted authority, even if it is below another; nobody else's."""
+    """Clients with a certificate of a trusted authority, also an intermediate one, are accepted; others are refused."""
     auth, authority, has, let_in = case
     tls = replace(verified, client_auth=auth, client_ca=Pem("client_ca_file", certificates / f"{authority}.crt"))
     client.maximum_version = version
@@ -285,7 +285,7 @@ def test_clients_are_let_in_by_their_certificates(
 def test_names_in_a_client_s_certificate(
     certificates: Certificates, verified: TlsConfig, client: ssl.SSLContext, sans: Sequence[str], *, allowed: bool
 ) -> None:
-    """Any one of them, of any kind, as Go writes it; the common name is none."""
+    """A client is accepted if any of its alternative names matches as Go writes it; the common name does not count."""
     client.load_cert_chain(certificates / "client.crt", certificates / "client.key")
     peer = handshake(server_context(verified), client)[0].getpeercert()
     assert peer is not None
@@ -303,18 +303,18 @@ def test_names_in_a_client_s_certificate(
     ],
 )
 def test_names_of_strange_kinds(names: tuple[object, ...], sans: set[str], *, allowed: bool) -> None:
-    """What Go does not look at, nobody looks at."""
+    """Kinds of names that Go ignores are ignored."""
     assert allowed_client({"subjectAltName": names}, sans) is allowed
     assert allowed_client({}, sans) is False
 
 
 def open_files() -> int:
-    """How many descriptors this process has."""
+    """Return the number of open descriptors of this process."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_a_key_written_into_the_configuration(certificates: Certificates, client: ssl.SSLContext) -> None:
-    """It is used like one in a file, and nothing of it stays behind."""
+    """An inline key works like one in a file, and leaves no descriptor open."""
     before = open_files()
     tls = TlsConfig(
         Pem("cert", (certificates / "server.crt").read_bytes()),
@@ -328,7 +328,7 @@ def test_a_key_written_into_the_configuration(certificates: Certificates, client
 
 
 def test_comments_and_windows_line_ends_do_no_harm(certificates: Certificates, client: ssl.SSLContext) -> None:
-    """Programs that issue certificates write both."""
+    """Comments and CR LF in PEM files, which some issuers write, are accepted."""
     cert, key = (
         b"# \xc3\xbc\r\n" + (certificates / f"server.{kind}").read_bytes().replace(b"\n", b"\r\n")
         for kind in ("crt", "key")
@@ -369,7 +369,7 @@ def test_comments_and_windows_line_ends_do_no_harm(certificates: Certificates, c
     ],
 )
 def test_what_cannot_be_served_is_named(certificates: Certificates, cert: str, key: str, message: str) -> None:
-    """By the key of the configuration and the file; a key with a passphrase asks nobody."""
+    """The error names the key of the configuration and the file; an encrypted key does not prompt for a passphrase."""
     (certificates / "empty").write_bytes(b" \n")
     (certificates / "huge").write_bytes(b"x" * (1 << 20) + b"x")
     (certificates / "cut.crt").write_bytes((certificates / "server.crt").read_bytes()[:200])
@@ -393,7 +393,7 @@ def test_what_cannot_be_served_is_named(certificates: Certificates, cert: str, k
 
 
 def test_a_file_that_may_not_be_read_is_named(certificates: Certificates, tmp_path: Path) -> None:
-    """The usual fate of a key that belongs to root."""
+    """A file without read permission, such as a key of root, is named in the error."""
     key = tmp_path / "a.key"
     key.write_bytes((certificates / "server.key").read_bytes())
     key.chmod(0)
@@ -404,7 +404,7 @@ def test_a_file_that_may_not_be_read_is_named(certificates: Certificates, tmp_pa
 
 @pytest.mark.parametrize("content", ["junk", "", "revoked"])
 def test_an_authority_that_is_none_is_named(certificates: Certificates, served: TlsConfig, content: str) -> None:
-    """A list of revoked certificates alone lets in nobody, and is none either."""
+    """A file without certificates, or with a revocation list only, is an error."""
     if content == "revoked":
         (certificates / "ca.cnf").write_text(
             "[ca]\ndefault_ca=x\n[x]\ndatabase=index\ndefault_md=sha256\ndefault_crl_days=2\n"
@@ -420,7 +420,7 @@ def test_an_authority_that_is_none_is_named(certificates: Certificates, served: 
 
 
 def test_what_this_openssl_does_not_have_is_named(served: TlsConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its name in the configuration: none is left out silently."""
+    """The error uses the configuration's name; an unsupported setting is never ignored."""
     here = f"{ssl.OPENSSL_VERSION} here"
     suites = {"ONE": "ECDHE-ECDSA-AES128-GCM-SHA256", "TWO": "NO-SUCH"}
     monkeypatch.setattr("kvm_exporter.web.tls.SUITES", suites)
@@ -455,12 +455,12 @@ def test_what_this_openssl_does_not_have_is_named(served: TlsConfig, monkeypatch
 
 
 def refuse(_: str) -> int:
-    """What a system call filter makes of memfd_create()."""
+    """Fail as memfd_create() does under a system call filter."""
     raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 def test_where_no_file_can_be_made_in_memory(served: TlsConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system call filter may forbid it."""
+    """If a system call filter forbids memfd_create(), the error says what is needed."""
     monkeypatch.setattr(os, "memfd_create", refuse)
     with pytest.raises(
         InputError, match="keys cannot be handed to OpenSSL: Operation not permitted; it needs /proc and memfd_create"
@@ -469,7 +469,7 @@ def test_where_no_file_can_be_made_in_memory(served: TlsConfig, monkeypatch: pyt
 
 
 def test_files_of_a_service(served: TlsConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service has a runtime directory in memory instead; nothing is left there."""
+    """With a runtime directory the keys are passed in files there, and these are removed."""
     monkeypatch.setattr(os, "memfd_create", refuse)
     server_context(served, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The web configuration's file and those that it names: what changes is served, what breaks is not."""
+"""kvm_exporter.web.guard: the web configuration's file and the files it names, valid changes and invalid ones."""
 
 import logging
 import os
@@ -34,7 +34,7 @@ def issued(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture
 def install(issued: Certificates, tmp_path: Path) -> Callable[[str], None]:
-    """Puts a certificate and its key where the configuration expects them."""
+    """A function that installs a certificate and its key where the configuration expects them."""
 
     def copy(name: str) -> None:
         for kind in ("crt", "key"):
@@ -45,14 +45,14 @@ def install(issued: Certificates, tmp_path: Path) -> Callable[[str], None]:
 
 
 def put(path: Path, content: str | bytes) -> None:
-    """Replace a file, as deployments do."""
+    """Replace a file by a rename, as deployments do."""
     temporary = path.with_name("temporary")
     temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     temporary.replace(path)
 
 
 def served_name(file: Reloaded[Web]) -> object:
-    """Whose certificate a client is shown."""
+    """Return the certificate that a client receives, in DER."""
     assert file.value.context is not None
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
@@ -68,12 +68,12 @@ def served_name(file: Reloaded[Web]) -> object:
 
 
 def der(path: Path) -> bytes:
-    """A certificate as it goes over the wire."""
+    """Return a certificate in DER."""
     return ssl.PEM_cert_to_DER_cert(path.read_text())
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
-    """What was logged since the last time."""
+    """Return the records that were logged since the last call."""
     found = [(record.levelname, record.getMessage()) for record in caplog.records]
     caplog.clear()
     return found
@@ -81,13 +81,13 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def path(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Path:
-    """Where the configuration is."""
+    """The path of the configuration."""
     caplog.set_level(logging.INFO)
     return tmp_path / "web.yml"
 
 
 def test_a_configuration_is_there_from_the_start(path: Path, install: Callable[[str], None]) -> None:
-    """Relative paths are relative to its folder, wherever the exporter was started."""
+    """Relative paths in the configuration are relative to its folder, not to the working directory."""
     install("old")
     put(path, TLS + "rate_limit: {interval: 1s, burst: 2}\n")
     before = time.time()
@@ -99,7 +99,7 @@ def test_a_configuration_is_there_from_the_start(path: Path, install: Callable[[
 
 
 def test_an_empty_file_is_plain_http_for_everybody(path: Path) -> None:
-    """As in the toolkit."""
+    """An empty file means plain HTTP without passwords, as in the toolkit."""
     put(path, "")
     file = watch_web_config(path, None)
     assert (file.value.config, file.value.context) == (WebConfig(), None)
@@ -108,7 +108,7 @@ def test_an_empty_file_is_plain_http_for_everybody(path: Path) -> None:
 def test_a_path_relative_to_where_the_exporter_runs(
     path: Path, install: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The usual way to try something out."""
+    """The configuration's own path can be relative to the working directory."""
     install("old")
     put(path, TLS)
     monkeypatch.chdir(path.parent)
@@ -141,7 +141,7 @@ def test_a_path_relative_to_where_the_exporter_runs(
     ],
 )
 def test_what_is_broken_from_the_start(path: Path, content: bytes | None, message: str) -> None:
-    """The message names the file, and what to do."""
+    """The error names the file and the remedy."""
     if content is not None:
         put(path, content)
     with pytest.raises(InputError) as caught:
@@ -152,7 +152,7 @@ def test_what_is_broken_from_the_start(path: Path, content: bytes | None, messag
 def test_nothing_is_read_while_nothing_changes(
     path: Path, install: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A look at a file costs little, a handshake's context much."""
+    """While no file changes, nothing is loaded again, because a TLS context is expensive to make."""
     install("old")
     put(path, TLS)
     file = watch_web_config(path, None)
@@ -166,7 +166,7 @@ def test_nothing_is_read_while_nothing_changes(
 
 
 def test_a_change_is_noticed(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """All of it at once."""
+    """A changed configuration replaces the previous one as a whole."""
     put(path, f"basic_auth_users: {{alice: {HASH}}}\n")
     file = watch_web_config(path, None)
     put(path, "http_server_config: {http2: false}\n")
@@ -180,7 +180,7 @@ def test_a_change_is_noticed(path: Path, caplog: pytest.LogCaptureFixture) -> No
 def test_a_new_certificate_is_served(
     path: Path, install: Callable[[str], None], issued: Certificates, *, through_link: bool
 ) -> None:
-    """Although the configuration stays the same; a link whose target is another one is a change."""
+    """A changed certificate is loaded although the configuration is the same; a link to another target is a change."""
     install("old")
     if through_link:
         for kind in ("crt", "key"):
@@ -203,7 +203,7 @@ def test_a_new_certificate_is_served(
 def test_a_broken_change_leaves_everything_as_it_was(
     path: Path, install: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged once, shows, and is over when it is repaired; the same for a second one."""
+    """An invalid change keeps the previous configuration and is logged once; its repair is logged as well."""
     install("old")
     put(path, f"{TLS}basic_auth_users: {{alice: {HASH}}}\n")
     file = watch_web_config(path, None)
@@ -236,7 +236,7 @@ def test_a_broken_change_leaves_everything_as_it_was(
 
 
 def test_a_file_that_is_being_written_lets_in_nobody_else(path: Path) -> None:
-    """An empty file is a configuration at the start, but later it is more likely to be half a change."""
+    """A file that becomes empty is invalid, because it is probably being written; at the start it is valid."""
     put(path, f"basic_auth_users: {{alice: {HASH}}}\n")
     file = watch_web_config(path, None)
     path.write_text("")
@@ -252,7 +252,7 @@ def test_a_file_that_is_being_written_lets_in_nobody_else(path: Path) -> None:
 def test_a_certificate_without_its_key_yet(
     path: Path, install: Callable[[str], None], issued: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Between the first file that is replaced and the second, the old pair is served."""
+    """Until both the certificate and the key are replaced, the previous pair is served."""
     install("old")
     put(path, TLS)
     file = watch_web_config(path, None)
@@ -269,7 +269,7 @@ def test_a_certificate_without_its_key_yet(
 
 
 def test_a_file_that_was_missing_is_noticed_when_it_comes(path: Path, install: Callable[[str], None]) -> None:
-    """The configuration names it, but it is written later."""
+    """A certificate file that is missing after a reload is loaded when it appears."""
     put(path, "")
     file = watch_web_config(path, None)
     path.with_name("tls.key").unlink()
@@ -283,7 +283,7 @@ def test_a_file_that_was_missing_is_noticed_when_it_comes(path: Path, install: C
 
 
 def test_reading_again_on_demand(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Somebody who sends a signal wants to see that something happens."""
+    """reload() loads the files and logs it even if nothing has changed, as SIGHUP requires."""
     put(path, "")
     file = watch_web_config(path, None)
     before = file.timestamp

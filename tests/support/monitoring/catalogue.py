@@ -4,9 +4,9 @@ from functools import cache
 
 from prometheus_client import PlatformCollector, ProcessCollector
 
-from kvm_exporter.collector.boot import ReferenceKeeper
+from kvm_exporter.collector.boot import BootReferenceKeeper
 from kvm_exporter.collector.observer import Collected, Observation
-from kvm_exporter.collector.sampler import Record
+from kvm_exporter.collector.sampler import Tally
 from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.metrics.exporter import (
@@ -26,7 +26,7 @@ from lab.readers import BASE, guest, sample_of
 def rendered() -> frozenset[str]:
     """The names of the series that the exporter has, of each kind, and of its families."""
     sample = sample_of({0: guest(0x01007EFB, max_leaf=BASE + 0x10)})
-    reference = ReferenceKeeper(None, "").reference(sample)
+    reference = BootReferenceKeeper(None, "").reference(sample)
     host = Registers(0x01007EFB, 0, 0, 0)
     families = [
         *machine_families(sample, per_cpu_features=True),
@@ -34,7 +34,7 @@ def rendered() -> frozenset[str]:
         *expected_families(Baseline()),
         *sample_families(sample, success=True),
         *settings_families(60),
-        *counter_families(Record()),
+        *counter_families(Tally()),
         *collector_families({"guest": Collected(success=True, duration=0)}),
         *web_config_families(Reload(successful=True, timestamp=0)),
         *build_families(),

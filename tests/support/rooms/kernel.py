@@ -1,4 +1,4 @@
-"""What a guest's kernel shows in /proc and /sys, as files under a root of a test's own."""
+"""The files that a guest's kernel shows in /proc and /sys, written under a test's own root."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,14 +45,14 @@ processor\t: 1
 flags\t\t: fpu
 """,
 }
-"""A guest that uses what KVM offers it; the words behind ``--`` are for init."""
+"""The files of a guest that uses the features of KVM; the words after ``--`` are arguments of init."""
 
 Content = str | bytes | None
-"""Of a file; none where there is no file."""
+"""The content of a file; None if the file does not exist."""
 
 
 def kernel(root: Path, changes: Mapping[str, Content] | None = None) -> Path:
-    """The files of that guest under a root, some of them with another content; returns the root."""
+    """Write the files of that guest below a root, with some contents replaced; returns the root."""
     for name, content in {**KVM_GUEST, **(changes or {})}.items():
         if content is not None:
             path = root / name

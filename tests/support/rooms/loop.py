@@ -1,4 +1,4 @@
-"""Tests that are coroutines."""
+"""A decorator for tests that are coroutines."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -11,7 +11,7 @@ MOST_SECONDS = 30
 
 
 def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Run the test in an event loop of its own, and not for ever."""
+    """Run the test in a new event loop, and cancel it after MOST_SECONDS."""
 
     @wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:

@@ -1,20 +1,20 @@
-"""An HTML page as a test sees it: every tag closed, in order, and what is in which."""
+"""An HTML parser for tests: checks that all tags are closed in order, and collects the elements with their text."""
 
 from collections import Counter
 from html.parser import HTMLParser
 
 VOID = frozenset({"meta", "link", "br", "hr", "img", "input"})
-"""Elements without an end: the HTML standard, section 13.1.2."""
+"""Elements without an end tag: the HTML standard, section 13.1.2."""
 
 
 class Outline(HTMLParser):
-    """What a page is made of. Fails if a tag is not closed or closes another, or an attribute or id is there twice."""
+    """The elements of a page. Fails if a tag is left open or misnested, or if an attribute or an id is duplicated."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        #: The elements, in the order in which they end: tag, attributes, and the text within.
+        #: The elements in the order of their end tags: tag, attributes, and the text inside.
         self.elements: list[tuple[str, dict[str, str], str]] = []
-        #: How often each tag is opened.
+        #: The number of start tags, by tag.
         self.tags: Counter[str] = Counter()
         self.declaration = ""
         self._open: list[tuple[str, dict[str, str], list[str]]] = []
@@ -25,7 +25,7 @@ class Outline(HTMLParser):
         assert len(set(ids)) == len(ids), ids
 
     def texts(self, tag: str, of_class: str = "") -> list[str]:
-        """The text in each of the elements of a tag, or only in those of a class."""
+        """Return the text of each element with this tag, or only of those with this class."""
         return [
             text
             for found, attributes, text in self.elements
@@ -33,7 +33,7 @@ class Outline(HTMLParser):
         ]
 
     def handle_decl(self, decl: str) -> None:
-        """Note the document's type."""
+        """Keep the document type declaration."""
         self.declaration = decl
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -52,6 +52,6 @@ class Outline(HTMLParser):
         self.elements.append((tag, attributes, "".join(texts)))
 
     def handle_data(self, data: str) -> None:
-        """Text belongs to everything that is open."""
+        """Add the text to every open element."""
         for _, _, texts in self._open:
             texts.append(data)

@@ -1,16 +1,16 @@
-"""A moment without root's privileges, so that the kernel refuses what it refuses everybody else."""
+"""Run a block without root's privileges, so that the kernel applies permissions to it."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 NOBODY = 65534
-"""The user that owns nothing."""
+"""The user ID of nobody, who owns no file."""
 
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """In this block, root is nobody and others are who they are. Source: seteuid(2), capabilities(7)."""
+    """Set the effective user to nobody if it is root; any other user stays. Source: seteuid(2), capabilities(7)."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(NOBODY)

@@ -1,4 +1,4 @@
-"""Our server and its peers on one event loop: real sockets on the loopback, bytes as a test writes them."""
+"""Our HTTP server and its clients in one event loop, over real sockets on the loopback; tests write the raw bytes."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back: header names in lower case."""
+    """A response; the names of its headers are in lower case."""
 
     version: str
     status: int
@@ -26,23 +26,23 @@ class Reply:
 
 
 class Peer:
-    """One connection to a server."""
+    """The client's end of one connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
 
     async def send(self, data: bytes) -> None:
-        """Send bytes, and wait until the kernel has them."""
+        """Send bytes, and wait until they are handed to the kernel."""
         self._writer.write(data)
         await self._writer.drain()
 
     def send_no_more(self) -> None:
-        """Close our half."""
+        """Shut down the client's sending side."""
         self._writer.write_eof()
 
     async def reply(self, *, to_head: bool = False) -> Reply:
-        """The next reply, whole. Raises asyncio.IncompleteReadError if the connection ends before it does."""
+        """Read one whole response. Raises asyncio.IncompleteReadError if the connection ends too early."""
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
         version, status, _ = first.split(" ", 2)
@@ -52,11 +52,11 @@ class Peer:
         return Reply(version, int(status), headers, body)
 
     async def read(self, size: int) -> bytes:
-        """Some of what comes next, so many bytes at most."""
+        """Read at most ``size`` bytes."""
         return await self._reader.read(size)
 
     async def rest(self) -> bytes:
-        """All that comes until the server closes or cuts the connection."""
+        """Read everything until the server closes or resets the connection."""
         received = b""
         try:
             while data := await self._reader.read(1 << 16):
@@ -66,7 +66,7 @@ class Peer:
         return received
 
     async def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._writer.close()
         try:
             await self._writer.wait_closed()
@@ -75,28 +75,28 @@ class Peer:
 
 
 class WatchedServer(Server):
-    """Says when a connection is over."""
+    """A Server that sets an event when a connection has closed."""
 
     def __init__(self, answer: Handler, deadlines: Deadlines | None) -> None:
         super().__init__(answer, deadlines)
         self.one_closed = asyncio.Event()
 
     def closed(self, connection: Connection) -> None:
-        """A connection is over."""
+        """Note that a connection has closed."""
         super().closed(connection)
         self.one_closed.set()
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A server and where it listens."""
+    """A running server and its port."""
 
     server: WatchedServer
     port: int
 
     @asynccontextmanager
     async def peer(self) -> AsyncIterator[Peer]:
-        """A connection to it."""
+        """Open a connection to the server; it is closed at the end of the block."""
         peer = Peer(*await asyncio.open_connection("127.0.0.1", self.port))
         try:
             yield peer
@@ -108,7 +108,7 @@ class Serving:
 async def serving(
     answer: Handler, deadlines: Deadlines | None = None, *, send_buffer: int | None = None
 ) -> AsyncIterator[Serving]:
-    """A server on a free port of the loopback; it is stopped at the end. The kernel keeps so much unsent for it."""
+    """Run a server on a free port of the loopback, and stop it at the end; ``send_buffer`` sets SO_SNDBUF in bytes."""
     listeners = listen([TcpAddress("127.0.0.1", 0)])
     if send_buffer is not None:
         listeners[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)

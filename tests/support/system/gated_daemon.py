@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from kvm_exporter.app import daemon, log
 from kvm_exporter.collector.observer import Observer
 from kvm_exporter.collector.sampler import Limits
-from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.collector.sweep import CpuSelection
 from kvm_exporter.web.addresses import TcpAddress
 from lab.live import LiveMachine
 from lab.readers import kvm_rows, reader
@@ -46,7 +46,7 @@ def main() -> None:
         max_requests=int(max_requests),
     )
     machine = GatedMachine(gate)
-    asyncio.run(daemon.serve(options, machine, Observer(machine, Selection(), None, host=False).observe))
+    asyncio.run(daemon.serve(options, machine, Observer(machine, CpuSelection(), None, host=False).observe))
 
 
 if __name__ == "__main__":

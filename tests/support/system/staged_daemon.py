@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvm_exporter.app import daemon, log
-from kvm_exporter.collector.boot import ReferenceKeeper
+from kvm_exporter.collector.boot import BootReferenceKeeper
 from kvm_exporter.collector.observer import Observer
 from kvm_exporter.collector.sampler import Limits
-from kvm_exporter.collector.sweep import Selection
+from kvm_exporter.collector.sweep import CpuSelection
 from kvm_exporter.cpuid.registers import Reader
 from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.leaves import Leaves, find_hypervisors, read_leaves
@@ -79,10 +79,10 @@ def main() -> None:
     name, root = sys.argv[1:]
     log.configure("info", None)
     scene = SCENES[name]
-    keeper = ReferenceKeeper(None, "")
+    keeper = BootReferenceKeeper(None, "")
     keeper.reference(sample_of({0: leaves(scene.boot)}))
     machine = StagedMachine(scene)
-    observer = Observer(machine, Selection(), keeper, host=False, root=Path(root))
+    observer = Observer(machine, CpuSelection(), keeper, host=False, root=Path(root))
     options = daemon.Options(addresses=[TcpAddress("127.0.0.1", 0)], limits=Limits(max_age=0.001))
     asyncio.run(daemon.serve(options, machine, observer.observe))
 
