@@ -51,22 +51,13 @@ _BCRYPT = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class HttpConfig:
-    """How to speak HTTP."""
-
-    #: Whether HTTP/2 is welcome. HTTP/1.1 is served either way.
-    http2: bool = True
-    #: Added to every response.
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class WebConfig:
     """All of it."""
 
     #: None: plain HTTP.
     tls: TlsConfig | None = None
-    http: HttpConfig = HttpConfig()
+    #: Names and values, added to every response.
+    headers: tuple[tuple[str, str], ...] = ()
     #: The bcrypt hash of each user's password; nobody in it: everybody may ask.
     users: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     #: None: as often as they like.
@@ -85,18 +76,19 @@ def parse_web_config(content: bytes, folder: Path) -> WebConfig:
     )
     return WebConfig(
         parse_tls_section(values.get("tls_server_config"), folder),
-        _http(values.get("http_server_config")),
+        _headers(values.get("http_server_config")),
         _users(values.get("basic_auth_users")),
         _rate_limit(values.get("rate_limit")),
     )
 
 
-def _http(node: Node | None) -> HttpConfig:
+def _headers(node: Node | None) -> tuple[tuple[str, str], ...]:
     values = section(node, ("http2", "headers"), "http_server_config")
-    http2 = "http2" not in values or flag(values["http2"], "http2")
+    if "http2" in values:
+        flag(values["http2"], "http2")  # valid either way: HTTP/1.1 is what is served
     headers = section(values.get("headers"), HEADERS, "headers")
     pairs = [(header, _header(header, value)) for header, value in headers.items()]
-    return HttpConfig(http2, tuple((header, value) for header, value in pairs if value))
+    return tuple((header, value) for header, value in pairs if value)
 
 
 def _header(header: str, node: Node) -> str:

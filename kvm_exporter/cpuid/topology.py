@@ -3,7 +3,9 @@
 Source: the kernel's Documentation/ABI/testing/sysfs-devices-system-cpu and Documentation/admin-guide/cputopology.rst.
 """
 
+import errno
 import os
+import weakref
 from pathlib import Path
 
 from kvm_exporter.cpuid.cpulist import parse_cpu_list
@@ -21,28 +23,24 @@ class Topology:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._folder = root / _CPUS
-        self._online_file = _KeptFile(self._folder / "online")
-        self._isolated_files = [_KeptFile(self._folder / name) for name in ("isolated", "nohz_full")]
+        self._path = self._folder / "online"
         self._known: tuple[bytes, tuple[int, ...]] = b"", ()
-        self._known_isolated: tuple[list[bytes], frozenset[int]] = [], frozenset()
+        self._isolated: frozenset[int] = frozenset()
         try:
-            self._online_file.open()
+            self._descriptor = os.open(self._path, os.O_RDONLY)
         except OSError as error:
-            raise ReadError(f"{self._online_file.path}: {error.strerror}; is /sys mounted?") from error
-
-    def close(self) -> None:
-        """Give the descriptors back."""
-        for file in (self._online_file, *self._isolated_files):
-            file.close()
+            raise ReadError(f"{self._path}: {error.strerror}; is /sys mounted?") from error
+        weakref.finalize(self, os.close, self._descriptor)
 
     def online(self) -> tuple[int, ...]:
         """The numbers of the online CPUs, ascending; the same object until they change.
 
-        Raises ReadError if the file cannot be read, says none, or says nonsense.
+        One pread(2) on a kept descriptor, because each scrape asks. Raises ReadError if the file cannot be read or
+        parsed.
         """
         known_text, cpus = self._known
         try:
-            text = self._online_file.read()
+            text = os.pread(self._descriptor, _PAGE_BYTES, 0)
             if text != known_text or _is_cut(text):
                 found = _parse(text)
                 if found and _is_cut(text):
@@ -50,19 +48,24 @@ class Topology:
                 cpus = cpus if found == cpus else found
                 self._known = text, cpus
         except OSError as error:
-            raise ReadError(f"{error.filename or self._online_file.path}: {error.strerror}") from error
+            raise ReadError(f"{error.filename or self._path}: {error.strerror}") from error
         except ValueError as error:
-            raise ReadError(f"{self._online_file.path}: {error}") from error
+            raise ReadError(f"{self._path}: {error}") from error
         if not cpus:
-            raise ReadError(f"{self._online_file.path}: names no CPU")
+            raise ReadError(f"{self._path}: names no CPU")
         return cpus
 
     def isolated(self) -> frozenset[int]:
-        """CPUs that are kept free of other work: ``isolated`` and ``nohz_full``, where the files exist."""
-        texts = [_read(file) for file in self._isolated_files]
-        if texts != self._known_isolated[0]:
-            self._known_isolated = texts, frozenset(cpu for text in texts for cpu in _lenient(text))
-        return self._known_isolated[1]
+        """CPUs that are kept free of other work: ``isolated`` and ``nohz_full``, where the files exist.
+
+        A list that cannot be read or parsed counts as empty; with no descriptor left, the last result is returned.
+        """
+        try:
+            texts = [_first_page(self._folder / name) for name in ("isolated", "nohz_full")]
+        except OSError:
+            return self._isolated
+        self._isolated = frozenset(cpu for text in texts for cpu in _lenient(text))
+        return self._isolated
 
     def _online_one_by_one(self) -> tuple[int, ...]:
         """The same from a folder for each CPU. Raises OSError."""
@@ -77,35 +80,14 @@ class Topology:
             return True  # it cannot be taken offline
 
 
-class _KeptFile:
-    """A file whose descriptor is kept: a pread on it is fresh each time, and costs one system call."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor = -1
-
-    def open(self) -> None:
-        """Unless it is open already. Raises OSError."""
-        if self._descriptor < 0:
-            self._descriptor = os.open(self.path, os.O_RDONLY)
-
-    def close(self) -> None:
-        """Give the descriptor back."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def read(self) -> bytes:
-        """Its first page. Raises OSError."""
-        self.open()
-        return os.pread(self._descriptor, _PAGE_BYTES, 0)
-
-
-def _read(file: _KeptFile) -> bytes:
-    """Nothing, where it cannot be read."""
+def _first_page(path: Path) -> bytes:
+    """The start of a file; empty if it cannot be read. Raises OSError if no descriptor is left."""
     try:
-        return file.read()
-    except OSError:
+        with path.open("rb", buffering=0) as file:
+            return file.read(_PAGE_BYTES)
+    except OSError as error:
+        if error.errno in {errno.EMFILE, errno.ENFILE}:
+            raise
         return b""
 
 

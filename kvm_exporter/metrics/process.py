@@ -8,7 +8,6 @@ Documentation/filesystems/proc.rst, and process_collector.py for what the values
 import os
 import resource
 import time
-from functools import lru_cache
 
 from prometheus_client import PlatformCollector, ProcessCollector
 from prometheus_client.core import Metric
@@ -75,9 +74,7 @@ class ProcessMetrics:
             return most  # there is none left to list them with
 
 
-@lru_cache(32)
 def _text(value: float) -> bytes:
-    """Most are what they were at the last scrape."""
     text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
     return text.encode()
 

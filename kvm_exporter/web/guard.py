@@ -113,7 +113,7 @@ class Guard:
         self._follow()
         response = await self._admitted(request)
         own = {name.lower() for name, _ in response.headers}
-        added = [(name, value) for name, value in self._config.http.headers if name.lower() not in own]
+        added = [(name, value) for name, value in self._config.headers if name.lower() not in own]
         return Response(response.status, response.body, [*response.headers, *added])
 
     async def _admitted(self, request: Request) -> Response:

@@ -3,12 +3,10 @@
 Source: RFC 9112 (messages), RFC 9110 (fields).
 """
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from enum import Enum, auto
-from functools import lru_cache
 from http import HTTPStatus
 
 import h11
@@ -114,7 +112,7 @@ class Http1:
         self._over = last or not self._goes_on
         lines = [
             f"HTTP/1.1 {response.status:d} {response.status.phrase}",
-            f"Date: {_date(int(time.time()))}",
+            f"Date: {formatdate(usegmt=True)}",
             *(f"{name}: {value}" for name, value in response.headers),
             f"Content-Length: {len(response.body)}",
             *(["Connection: close"] if self._over else []),
@@ -157,11 +155,6 @@ class Http1:
 
 def _parser() -> h11.Connection:
     return h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES)
-
-
-@lru_cache(1)
-def _date(second: int) -> str:
-    return formatdate(second, usegmt=True)
 
 
 def _refusal(status: HTTPStatus, why: str) -> Refusal:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvm_exporter.config.tls import CURVES, SUITES, TLS13_SUITES, ClientAuth, Pem, TlsConfig
-from kvm_exporter.config.web import HttpConfig, RateLimit, WebConfig, parse_web_config
+from kvm_exporter.config.web import RateLimit, WebConfig, parse_web_config
 from kvm_exporter.errors import InputError
 from lab.certificates import Certificates
 from tests.support.tools import monitoring_program
@@ -61,7 +61,6 @@ GOOD: dict[str, tuple[str, WebConfig]] = {
         f"{TLS}  cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]\nhttp_server_config: {{http2: off}}\n",
         WebConfig(
             tls=replace(SERVED, cipher_suites=("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",)),
-            http=HttpConfig(http2=False),
         ),
     ),
     "every suite": (
@@ -83,7 +82,7 @@ GOOD: dict[str, tuple[str, WebConfig]] = {
     },
     "no curve": (f"{TLS}  curve_preferences: []\n", WebConfig(tls=SERVED)),
     "HTTP/2 is welcome": ("http_server_config: {http2: true}\n", WebConfig()),
-    "HTTP/2 is not": ("http_server_config: {http2: false}\n", WebConfig(http=HttpConfig(http2=False))),
+    "HTTP/2 is not": ("http_server_config: {http2: false}\n", WebConfig()),
     "every header": (
         (
             "http_server_config:\n  headers:\n"
@@ -92,24 +91,22 @@ GOOD: dict[str, tuple[str, WebConfig]] = {
             "    Strict-Transport-Security: max-age=31536000; includeSubDomains\n"
         ),
         WebConfig(
-            http=HttpConfig(
-                headers=(
-                    ("Content-Security-Policy", "default-src 'self'"),
-                    ("X-Frame-Options", "deny"),
-                    ("X-Content-Type-Options", "nosniff"),
-                    ("X-XSS-Protection", "1"),
-                    ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
-                )
+            headers=(
+                ("Content-Security-Policy", "default-src 'self'"),
+                ("X-Frame-Options", "deny"),
+                ("X-Content-Type-Options", "nosniff"),
+                ("X-XSS-Protection", "1"),
+                ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
             )
         ),
     ),
     "a header that looks like a number": (
         "http_server_config: {headers: {X-XSS-Protection: 0}}\n",
-        WebConfig(http=HttpConfig(headers=(("X-XSS-Protection", "0"),))),
+        WebConfig(headers=(("X-XSS-Protection", "0"),)),
     ),
     "a blank header is none": (
         "http_server_config:\n  headers:\n    Content-Security-Policy: ''\n    X-Frame-Options: sameorigin\n",
-        WebConfig(http=HttpConfig(headers=(("X-Frame-Options", "sameorigin"),))),
+        WebConfig(headers=(("X-Frame-Options", "sameorigin"),)),
     ),
     "users": (
         (
@@ -170,7 +167,7 @@ OTHERS = {
     ),
     "an alias": (
         "http_server_config:\n  headers: {X-XSS-Protection: &x '0', Content-Security-Policy: *x}\n",
-        WebConfig(http=HttpConfig(headers=(("X-XSS-Protection", "0"), ("Content-Security-Policy", "0")))),
+        WebConfig(headers=(("X-XSS-Protection", "0"), ("Content-Security-Policy", "0"))),
     ),
 }
 """Valid configurations that are not given to the toolkit."""

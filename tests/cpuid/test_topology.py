@@ -1,8 +1,10 @@
 """kvm_exporter.cpuid.topology and cpulist: the kernel's CPU lists and their files in sysfs, under a test's own root."""
 
+import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -27,12 +29,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def topology(folder: Path, tmp_path: Path) -> Iterator[Topology]:
+def topology(folder: Path, tmp_path: Path) -> Topology:
     """The Topology of the machine under the test's root."""
     assert folder.is_dir()
-    found = Topology(tmp_path)
-    yield found
-    found.close()
+    return Topology(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,6 @@ def test_an_empty_online_file_is_an_error_from_the_start(folder: Path, tmp_path:
     topology = Topology(tmp_path)
     with pytest.raises(ReadError, match="names no CPU"):
         topology.online()
-    topology.close()
 
 
 def test_a_missing_online_file_is_an_error(tmp_path: Path) -> None:
@@ -220,7 +219,6 @@ def test_an_online_file_that_cannot_be_read_is_an_error(folder: Path, tmp_path: 
     with pytest.raises(ReadError) as caught:
         topology.online()
     assert str(caught.value) == f"{folder / 'online'}: Is a directory"
-    topology.close()
 
 
 @pytest.mark.parametrize(
@@ -253,9 +251,22 @@ def test_isolated_cpus_are_read_again_each_time(topology: Topology, folder: Path
     assert topology.isolated() == {1}
 
 
+def test_without_descriptors_the_isolated_cpus_stay(
+    topology: Topology, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shortage of descriptors does not make an isolated CPU look like any other."""
+    (folder / "isolated").write_text("1\n")
+    assert topology.isolated() == {1}
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert topology.isolated() == {1}
+
+
 def test_this_machine_has_cpus() -> None:
     """The CPUs of this machine are read from the real /sys."""
     topology = Topology()
     assert topology.online() == parse_cpu_list(Path("/sys/devices/system/cpu/online").read_text())
     assert topology.isolated() <= set(range(LARGEST))
-    topology.close()

@@ -115,7 +115,7 @@ def web_config(data: bytes) -> None:
     except InputError as error:
         _is_a_message(error, "line ", data)
         return
-    assert all(value.isascii() and value.isprintable() for _, value in config.http.headers)
+    assert all(value.isascii() and value.isprintable() for _, value in config.headers)
     assert all(re.fullmatch(rb"\$2[aby]\$[0-9]{2}\$.{53}", hashed) for hashed in config.users.values())
     if config.rate_limit is not None:
         assert config.rate_limit.interval > 0

@@ -14,7 +14,7 @@ from kvm_exporter.cpuid.dump import Dump, Rows, format_dump, parse_dump
 from kvm_exporter.cpuid.registers import BASES, Registers, Source
 from kvm_exporter.kvm.drift import Difference, agree, difference
 from kvm_exporter.kvm.features import Register, feature_at
-from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Kvm, Leaves, Timing, fingerprint
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing, fingerprint
 from kvm_exporter.kvm.sample import Sample
 from lab.tree import DUMPS
 from tests.support.guests.guests import guest
@@ -69,7 +69,7 @@ def test_every_base_is_found() -> None:
     """KVM is found at whichever of the 256 bases it is, and nowhere else."""
     for base in range(BASE, LAST_BASE + 1, 0x100):
         common = look_at({0: kvm(0x0100_007B, 1, base=base)}).common
-        assert common.hypervisors == (Hypervisor(base, KVM_SIGNATURE, base + 1),)
+        assert common.hypervisors == (SignatureLeaf(base, KVM_SIGNATURE, base + 1),)
         assert common.kvm == Kvm(base, 0x0100_007B, 1)
 
 

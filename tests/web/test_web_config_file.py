@@ -169,10 +169,10 @@ def test_a_change_is_noticed(path: Path, caplog: pytest.LogCaptureFixture) -> No
     """A changed configuration replaces the previous one as a whole."""
     put(path, f"basic_auth_users: {{alice: {HASH}}}\n")
     file = watch_web_config(path, None)
-    put(path, "http_server_config: {http2: false}\n")
+    put(path, "http_server_config: {headers: {X-Frame-Options: deny}}\n")
     file.refresh()
     assert not file.value.config.users
-    assert not file.value.config.http.http2
+    assert file.value.config.headers == (("X-Frame-Options", "deny"),)
     assert messages(caplog) == [("INFO", f"reloaded the web configuration from {path}")]
 
 
