@@ -1,4 +1,4 @@
-"""The parts of the build that pyproject.toml cannot say: the cffi extension, and the revision that is being built."""
+"""The parts of the build that pyproject.toml cannot express: the cffi extension, and the revision of the build."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ REVISION = Path("kvm_exporter/_revision.py")
 
 
 def revision() -> str:
-    """The commit that is being built: from ``KVM_EXPORTER_REVISION``, else from git, else nothing is known."""
+    """Return the commit of the build: from ``KVM_EXPORTER_REVISION``, else from git, else ``unknown``."""
     if named := os.environ.get("KVM_EXPORTER_REVISION"):
         return named
     git = ["git", "rev-parse", "--short=12", "HEAD"]
@@ -20,7 +20,7 @@ def revision() -> str:
         return "unknown"
 
 
-# An sdist carries the file, so that a wheel built from it, with no git about, still knows.
+# An sdist contains the file, so that a wheel built from it without git has the same revision.
 if Path(".git").exists() or not REVISION.exists():
     REVISION.write_text(
         f'"""Written by setup.py: the commit that this package was built from."""\n\nREVISION = "{revision()}"\n',

@@ -1,1 +1,1 @@
-"""What the exporter costs, side by side with what users would otherwise run: make bench, make soak."""
+"""Benchmarks of the exporter against programs that users would otherwise run: make bench, make soak."""

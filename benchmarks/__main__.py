@@ -1,4 +1,4 @@
-"""``python -m benchmarks [NAME…]``: measures, prints a table in Markdown, and writes build/bench.json."""
+"""``python -m benchmarks [NAME…]``: measure, print a table in Markdown, and write build/bench.json."""
 
 import argparse
 import platform
@@ -23,14 +23,14 @@ MEASUREMENTS: dict[str, Callable[[Effort], Iterator[Figure]]] = {
 
 
 def main() -> None:
-    """Measure what is asked for, or all."""
+    """Run the measurements that the command line names, by default all."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MEASUREMENTS)}; all if none is given")
-    parser.add_argument("--quick", action="store_true", help="only to see that it works: the figures say nothing")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(MEASUREMENTS)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="a short test run; the figures mean nothing")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "build" / "bench.json", help="default: %(default)s")
     options = parser.parse_args()
     if unknown := set(options.names) - MEASUREMENTS.keys():
-        parser.error(f"{', '.join(sorted(unknown))}: no such measurement; there are {', '.join(MEASUREMENTS)}")
+        parser.error(f"{', '.join(sorted(unknown))}: no such measurement; choose from {', '.join(MEASUREMENTS)}")
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
         effort = Effort(Path(folder))
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def about() -> dict[str, str]:
-    """The machine, and the versions of what was measured."""
+    """Return a description of the machine, and the versions of the programs that were measured."""
     cpuinfo = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     model = next((line.partition(":")[2].strip() for line in cpuinfo.splitlines() if line.startswith("model name")), "")
     return {
@@ -58,7 +58,7 @@ def about() -> dict[str, str]:
 
 
 def version(path: str, flag: str) -> str:
-    """The first line of what a program says of itself."""
+    """Return the first line of the output of a program's version flag."""
     result = subprocess.run([peer(path), flag], check=True, capture_output=True, text=True)
     return (result.stdout or result.stderr).splitlines()[0]
 

@@ -1,6 +1,6 @@
-"""``python bare_server.py PORT FILE``: a bare loop of asyncio and h11 that serves one file whatever is asked for.
+"""``python bare_server.py PORT FILE``: a bare server of asyncio and h11 that responds to every request with one file.
 
-What a server in Python does with these two at least: it has no deadline, no limit and no choice.
+This is the least that a server with these two libraries does: it has no deadlines, no limits and no routes.
 """
 
 import asyncio
@@ -20,22 +20,22 @@ class Bare(asyncio.Protocol):
         self._parser = h11.Connection(h11.SERVER)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The peer is there."""
+        """Keep the transport of the new connection."""
         if isinstance(transport, asyncio.WriteTransport):
             self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Answer each request that has arrived."""
+        """Respond to each request that has arrived completely."""
         self._parser.receive_data(data)
         while True:
             event = self._parser.next_event()
             if isinstance(event, h11.EndOfMessage):
-                self._answer()
+                self._respond()
                 self._parser.start_next_cycle()
             elif not isinstance(event, h11.Request):
                 return
 
-    def _answer(self) -> None:
+    def _respond(self) -> None:
         headers = [
             ("Content-Type", "text/plain; version=0.0.4; charset=utf-8"),
             ("Content-Encoding", "gzip"),
@@ -46,7 +46,7 @@ class Bare(asyncio.Protocol):
 
 
 async def serve(port: int, body: bytes) -> None:
-    """Until it is stopped."""
+    """Serve on a port of the loopback until the task is cancelled."""
     server = await asyncio.get_running_loop().create_server(lambda: Bare(body), "127.0.0.1", port)
     await server.serve_forever()
 

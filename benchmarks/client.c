@@ -1,11 +1,11 @@
 /*
- * Asks several servers on the loopback in turn, as Prometheus does: gzip, one kept connection to each.
+ * Sends requests to several servers on the loopback in turn, as Prometheus does: with gzip and persistent connections.
  *
  * Usage: client REQUESTS PID:PORT:PATH...
  *
- * Prints a line for each server: the nanoseconds of CPU that its process took for all requests, the bytes of one answer
- * on the wire, and then the nanoseconds that each answer took, from the first byte sent to the last received. In C,
- * so that what is measured is the server: a client in Python takes as long as an answer does.
+ * Prints a line for each server: the CPU time of its process for all requests in nanoseconds, the bytes of one response on
+ * the wire, and the latency of each response in nanoseconds, from the first byte sent to the last byte received. It is in C,
+ * because a client in Python takes as long as a response, and would dominate the measurement.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -47,7 +47,7 @@ static int64_t now(clockid_t clock)
     return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
 }
 
-/* The bytes of an answer, its header included; only a 200 with a Content-Length or in chunks counts. */
+/* Receives a response into answer; returns its bytes, header included. Fails unless it is a 200 with a length or chunks. */
 static size_t receive(int from)
 {
     size_t have = 0, whole = 0;
@@ -55,7 +55,7 @@ static size_t receive(int from)
     for (;;) {
         ssize_t more = recv(from, answer + have, MOST_BYTES - have, 0);
         if (more <= 0)
-            fail("client: a connection ended");
+            fail("client: a connection was closed");
         have += more;
         answer[have] = '\0';
         if (!whole && !chunked) {
@@ -63,7 +63,7 @@ static size_t receive(int from)
             if (!end)
                 continue;
             if (strncmp(answer, "HTTP/1.1 200", 12)) {
-                fprintf(stderr, "client: not answered with 200: %.200s\n", answer);
+                fprintf(stderr, "client: the response is not a 200: %.200s\n", answer);
                 exit(1);
             }
             if (length && length < end)
@@ -90,7 +90,7 @@ static void reach(struct server *server, const char *target)
     int pid, port, one = 1;
     char path[256];
     if (sscanf(target, "%d:%d:%255s", &pid, &port, path) != 3 || clock_getcpuclockid(pid, &server->clock)) {
-        fprintf(stderr, "client: %s is not PID:PORT:PATH of a process that runs\n", target);
+        fprintf(stderr, "client: %s is not PID:PORT:PATH of a running process\n", target);
         exit(2);
     }
     server->size = snprintf(server->request, sizeof server->request,
@@ -122,7 +122,7 @@ int main(int count, char **words)
     for (int i = 0; i < servers; i++) {
         reach(&server[i], words[i + 2]);
         server[i].took = calloc(requests, sizeof *server[i].took);
-        ask(&server[i], server[i].took); /* the first one, with all that it brings, does not count */
+        ask(&server[i], server[i].took); /* the first request is for warming up and does not count */
         server[i].cpu = -now(server[i].clock);
     }
     for (long n = 0; n < requests; n++)

@@ -1,4 +1,4 @@
-"""How often things are measured, and where what is built for that lies."""
+"""The number of repetitions of each measurement, and the folder of the programs to compare with."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,21 +6,22 @@ from pathlib import Path
 from lab.tree import REPOSITORY
 
 PEERS = REPOSITORY / "build" / "peers"
-"""Where scripts/benchmark-peers unpacks."""
+"""The folder that scripts/benchmark-peers unpacks to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How often."""
+    """The number of repetitions."""
 
     #: A scratch folder.
     folder: Path
-    #: Rounds of requests, each of which is one value.
+    #: The number of rounds of requests; each round gives one value.
     rounds: int = 30
+    #: The number of requests in a round.
     requests: int = 100
-    #: Blocks of sweeps.
+    #: The number of blocks of sweeps.
     blocks: int = 60
-    #: Starts of a process.
+    #: The number of starts of a process.
     starts: int = 10
     idle_seconds: float = 60
     cpus: tuple[int, ...] = (2, 64, 448, 4096)

@@ -1,4 +1,4 @@
-"""Figures: what was measured often, as a median with its quartiles, and whether that is what was aimed at. Pure."""
+"""Figures: repeated measurements as a median with quartiles, compared with a target. Pure."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,18 +8,18 @@ from statistics import quantiles
 
 @dataclass(frozen=True)
 class Figure:
-    """One quantity, measured some times."""
+    """One quantity, measured several times."""
 
     name: str
     values: Sequence[float]
     #: ``x`` for ratios.
     unit: str = "x"
-    #: At most this much is wanted; None: it is there to be known.
+    #: The maximum for the median; None for no target.
     target: float | None = None
 
     @property
     def quartiles(self) -> tuple[float, float, float]:
-        """The first, the median, the third; of a single value three times that one."""
+        """The first quartile, the median and the third quartile; a single value is all three."""
         if len(self.values) == 1:
             return self.values[0], self.values[0], self.values[0]
         first, median, third = quantiles(self.values, n=4, method="inclusive")
@@ -27,19 +27,19 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """Whether the median is within the target."""
+        """``met`` if the median is within the target, else ``missed``; empty without a target."""
         if self.target is None:
             return ""
         return "met" if self.quartiles[1] <= self.target else "missed"
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """Pair by pair: what is measured at the same time is disturbed by the same things."""
+    """Return the ratios pair by pair, because the values of a pair are measured under the same disturbances."""
     return [one / other for one, other in zip(ours, theirs, strict=True)]
 
 
 def table(figures: Iterable[Figure]) -> str:
-    """A table in Markdown, ratios first."""
+    """Return a table in Markdown, ratios first."""
     rows = ["| figure | median | quartiles | values | target | |", "|---|---:|---:|---:|---:|---|"]
     for figure in sorted(figures, key=lambda figure: figure.unit != "x"):
         first, median, third = (_number(value) for value in figure.quartiles)
@@ -51,7 +51,7 @@ def table(figures: Iterable[Figure]) -> str:
 
 
 def as_json(about: Mapping[str, str], figures: Iterable[Figure]) -> str:
-    """All of it for programs: every value, too."""
+    """Return the figures as JSON, with every value."""
     found = [
         {
             "name": figure.name,
@@ -68,6 +68,6 @@ def as_json(about: Mapping[str, str], figures: Iterable[Figure]) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits that count, and no exponent."""
+    """Return the number with three significant digits and without an exponent."""
     digits = next((digits for digits, least in ((0, 100), (1, 10), (2, 1)) if abs(value) >= least), 3)
     return f"{value:,.{digits}f}" if value else "0"

@@ -1,4 +1,4 @@
-"""What the daemon takes while it does nothing much: memory, the time to its first answer, and wake-ups."""
+"""The footprint of the daemon: memory, the time from its start to its first response, and wake-ups when idle."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ from lab.proc import memory, sleeps
 SCRAPES = 1000
 
 WATCHDOG_SECONDS = 60
-"""The shipped unit's."""
+"""WatchdogSec= of the shipped unit."""
 
 IMPORTS = (
     "ssl",
@@ -31,7 +31,7 @@ IMPORTS = (
     "systemd.daemon",
     "kvm_exporter.app.cli",
 )
-"""What the daemon imports, in an order in which each one's own part shows."""
+"""Modules that the daemon imports, ordered so that the memory of each can be measured separately."""
 
 MEASURE_IMPORTS = """
 import importlib, sys
@@ -49,7 +49,7 @@ Command = Callable[[int], Sequence[str | Path]]
 
 
 def measure(effort: Effort) -> Iterator[Figure]:
-    """Memory, starts, and idleness."""
+    """Yield the figures of memory, start time and idle wake-ups."""
     commands: dict[str, Command] = {"exporter": exporter, "node_exporter": node_exporter}
     resident: dict[str, list[float]] = {name: [] for name in commands}
     started: dict[str, list[float]] = {name: [] for name in commands}
@@ -66,7 +66,7 @@ def measure(effort: Effort) -> Iterator[Figure]:
 
 
 def first_answer(command: Command) -> float:
-    """Seconds from the start of a process to its first answer, whole."""
+    """Return the seconds from the start of a process to the end of its first response."""
     port = free_port()
 
     def start() -> None:
@@ -77,7 +77,7 @@ def first_answer(command: Command) -> float:
 
 
 def resident_after_scrapes(command: Command, effort: Effort) -> float:
-    """Megabytes, after so many scrapes."""
+    """Return the resident memory in MiB after SCRAPES scrapes."""
     port = free_port()
     with running(command(port), port) as program:
         ask([program], replace(effort, requests=SCRAPES))
@@ -85,7 +85,7 @@ def resident_after_scrapes(command: Command, effort: Effort) -> float:
 
 
 def imports(effort: Effort) -> Iterator[Figure]:
-    """Megabytes that each import adds to a Python that has just started."""
+    """Yield the memory in MiB of a Python that has just started, and that of each import."""
     command = [sys.executable, "-c", MEASURE_IMPORTS, *IMPORTS]
     outputs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(effort.starts)]
     runs = [[int(word) / (1 << 20) for word in output.split()] for output in outputs]
@@ -95,7 +95,7 @@ def imports(effort: Effort) -> Iterator[Figure]:
 
 
 def idleness(effort: Effort) -> Iterator[Figure]:
-    """Wake-ups per minute while nobody asks, with the unit's watchdog and without."""
+    """Yield the wake-ups per minute without requests, with the unit's watchdog and without."""
     with ExitStack() as stack:
         exporters = {
             "": stack.enter_context(notified_exporter())[0],

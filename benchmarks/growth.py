@@ -1,4 +1,4 @@
-"""How what a scrape costs grows with the number of CPUs, beside a bare loop that sends as many bytes."""
+"""The cost of a scrape by the number of CPUs, against a bare server that sends the same bytes."""
 
 import gzip
 import os
@@ -19,19 +19,19 @@ from kvm_exporter.metrics.negotiation import Format
 from lab.proc import memory
 
 MILLISECONDS = 1000
-"""A second."""
+"""Milliseconds in a second."""
 
 RENDERINGS = 5
 
 
 def measure(effort: Effort) -> Iterator[Figure]:
-    """The figures of each size."""
+    """Yield the figures for each number of CPUs."""
     for count in effort.cpus:
         yield from of_size(count, effort)
 
 
 def of_size(count: int, effort: Effort) -> Iterator[Figure]:
-    """A daemon of so many CPUs, and a bare loop with its answer."""
+    """Yield the figures of a daemon with ``count`` CPUs, against a bare server with the same body."""
     with ExitStack() as stack:
         port = free_port()
         command = [sys.executable, "-m", "benchmarks.many_cpus", str(port), str(count)]
@@ -58,7 +58,7 @@ def of_size(count: int, effort: Effort) -> Iterator[Figure]:
 
 
 def render_times(count: int) -> list[float]:
-    """The milliseconds that the first scrape of a sample takes for rendering and compressing it."""
+    """Return the milliseconds to render and compress the body of a new sample, several times."""
     sample = sweep(ManyCpus(count), CpuSelection(), None)
     return [
         timed(lambda: Body(machine_families(sample)).gzip(Format.OPENMETRICS_1_0_0)).time * MILLISECONDS

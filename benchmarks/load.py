@@ -1,4 +1,4 @@
-"""Scrapes at a steady rate, over TLS and with a password, by a few scrapers that keep their connections for a while."""
+"""Scrapes at a steady rate, over TLS with a password, by several scrapers with persistent connections."""
 
 import ssl
 import threading
@@ -12,24 +12,25 @@ SCRAPES_PER_SECOND = 200
 SCRAPERS = 4
 
 KEPT = 100
-"""Scrapes on one connection, before another: that one is the first to see a new certificate."""
+"""The number of scrapes before a scraper opens a new connection, which uses the current certificate."""
 
 LOGIN = basic("prometheus")
 
 
 class Load:
-    """Scrapes at a steady rate, until it is stopped."""
+    """Scrapes the exporter at a steady rate until the event ``stop`` is set."""
 
     def __init__(self, port: int, context: ssl.SSLContext, stop: threading.Event) -> None:
         self._port = port
         self._context = context
         self._stop = stop
-        #: Seconds of each that was answered well, and why the others were not.
+        #: The duration in seconds of each scrape with a response.
         self.times: list[float] = []
+        #: The reason of each failure.
         self.failures: list[str] = []
 
     def run(self) -> None:
-        """One scraper."""
+        """Run one scraper."""
         due = time.monotonic()
         while not self._stop.is_set():
             with closing(connection(self._port, self._context)) as kept:

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.many_cpus PORT CPUS``: the daemon on a machine of so many CPUs, all of them under KVM."""
+"""``python -m benchmarks.many_cpus PORT CPUS``: run the daemon on a simulated KVM guest with this number of CPUs."""
 
 import asyncio
 import sys
@@ -15,19 +15,19 @@ EAX = 0x01007EFB
 
 
 class ManyCpus(LiveMachine):
-    """CPUs that answer at once."""
+    """A simulated machine whose CPUs return fixed registers."""
 
     def __init__(self, cpus: int) -> None:
         super().__init__(*[reader(kvm_rows(EAX))] * cpus)
         self._online = super().online()
 
     def online(self) -> tuple[int, ...]:
-        """The same object each time, as the real one."""
+        """Return the numbers of the CPUs: the same object each time, as the real source does."""
         return self._online
 
 
 def main() -> None:
-    """Serve."""
+    """Run the daemon."""
     port, cpus = map(int, sys.argv[1:])
     options = daemon.Options(addresses=[TcpAddress("127.0.0.1", port)], limits=Limits(max_age=3600))
     source = ManyCpus(cpus)

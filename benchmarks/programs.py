@@ -1,4 +1,4 @@
-"""Programs that are measured: how they are started, stopped, reached, and what the kernel says of them."""
+"""The programs that are measured: how to start, stop and reach them."""
 
 import shutil
 import socket
@@ -21,12 +21,12 @@ PROMETHEUS = {
     "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
     "Accept-Encoding": "gzip",
 }
-"""What client.c sends, too."""
+"""The headers of a scrape, the same as in client.c."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A process that serves something."""
+    """A process that serves HTTP on a port of the loopback."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -34,11 +34,11 @@ class Program:
 
     @property
     def target(self) -> str:
-        """As client.c wants it."""
+        """The argument for client.c."""
         return f"{self.process.pid}:{self.port}:{self.path}"
 
     def get(self, headers: Mapping[str, str] = PROMETHEUS) -> bytes:
-        """A body as it comes, compressed or not."""
+        """Return the body of a response without decompressing it."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{self.path}", headers=dict(headers))
         with urllib.request.urlopen(request, timeout=20) as response:  # noqa: S310 - always http
             return bytes(response.read())
@@ -48,7 +48,7 @@ class Program:
 def running(
     command: Sequence[str | Path], port: int, path: str = "/metrics", environment: Mapping[str, str] | None = None
 ) -> Iterator[Program]:
-    """A process, once it accepts connections; it is stopped at the end."""
+    """Start a process and wait until it accepts connections; stop it at the end."""
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
     )
@@ -61,7 +61,7 @@ def running(
 
 
 def wait_for(process: subprocess.Popen[bytes], port: int, seconds: float = 30) -> None:
-    """Until the process accepts connections, looking every millisecond. Raises RuntimeError if it does not."""
+    """Wait until the process accepts connections, trying every millisecond. Raises RuntimeError if it does not."""
     deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline:
         with closing(socket.socket()) as probe:
@@ -72,14 +72,14 @@ def wait_for(process: subprocess.Popen[bytes], port: int, seconds: float = 30) -
 
 
 def free_port() -> int:
-    """One that nobody listens on now."""
+    """Return a port of the loopback that is not in use."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def compiled(name: str, folder: Path) -> Path:
-    """A program of this folder's C files."""
+    """Compile a C file of this folder to ``folder``, unless it exists there; return the program."""
     program = folder / name
     if not program.exists():
         flags = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror")
@@ -88,20 +88,20 @@ def compiled(name: str, folder: Path) -> Path:
 
 
 def peer(path: str) -> Path:
-    """A program that we are compared with. Raises RuntimeError if it is missing."""
+    """Return the path of a program to compare with. Raises RuntimeError if it is missing."""
     program = PEERS / path
     if not program.exists():
-        raise RuntimeError(f"{program.relative_to(REPOSITORY)} is missing; make build/peers/.unpacked")
+        raise RuntimeError(f"{program.relative_to(REPOSITORY)} is missing; run make build/peers/.unpacked")
     return program
 
 
 def exporter(port: int, *flags: str) -> list[str]:
-    """The command that starts ours, as users start it."""
+    """Return the command that starts the exporter, as users start it."""
     return [sys.executable, "-m", "kvm_exporter", "serve", f"--web.listen-address=127.0.0.1:{port}", *flags]
 
 
 def node_exporter(port: int) -> list[str | Path]:
-    """The command that starts node_exporter with its cpu collector alone, and all the flags that the CPUs have."""
+    """Return the command that starts node_exporter with only its cpu collector, and all flags of the CPUs."""
     return [
         peer("usr/bin/prometheus-node-exporter"),
         f"--web.listen-address=127.0.0.1:{port}",
@@ -114,12 +114,12 @@ def node_exporter(port: int) -> list[str | Path]:
 
 
 def bare_server(port: int, file: Path) -> list[str | Path]:
-    """The command that starts a bare loop of asyncio and h11 around a file."""
+    """Return the command that starts bare_server.py with a file."""
     return [sys.executable, SOURCES / "bare_server.py", str(port), file]
 
 
 def nginx(port: int, file: Path) -> list[str | Path]:
-    """The command that starts nginx, in one process, around a file that is compressed already."""
+    """Return the command that starts nginx, in one process, with a compressed file."""
     folder = file.parent / "nginx"
     folder.mkdir(exist_ok=True)
     kinds = ("client_body", "proxy", "fastcgi", "scgi", "uwsgi")
@@ -142,5 +142,5 @@ def nginx(port: int, file: Path) -> list[str | Path]:
 
 
 def found(name: str) -> str | None:
-    """A program on PATH, or where root has them."""
+    """Return the path of a program on PATH or in the sbin directories; None if it is missing."""
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")

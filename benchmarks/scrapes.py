@@ -1,6 +1,7 @@
-"""What an answer costs: ours, node_exporter's, nginx's of the same bytes, and a bare loop's of the same libraries.
+"""The cost of a response of the exporter, node_exporter, nginx with the same bytes, and a bare server.
 
-One client asks them in turn, request by request: none finds the CPU's caches as it has left them, as at real scrapes.
+One client sends requests to all of them in turn, so that between two requests to one server the others use the CPU's
+caches, as other programs do between two real scrapes.
 """
 
 import subprocess
@@ -14,20 +15,23 @@ from benchmarks.figures import Figure, ratios
 from benchmarks.programs import Program, bare_server, compiled, exporter, free_port, nginx, node_exporter, running
 
 MICROSECOND = 1000
-"""Nanoseconds."""
+"""Nanoseconds in a microsecond."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What came of many requests to one server: microseconds, and bytes on the wire."""
+    """The result of many requests to one server."""
 
+    #: CPU time of the server for each request, in microseconds.
     cpu: float
+    #: Median latency, in microseconds.
     p50: float
+    #: Bytes of one response on the wire.
     size: int
 
 
 def ask(targets: Sequence[Program], effort: Effort) -> list[Asked]:
-    """Ask them in turn, so often."""
+    """Send requests to the targets in turn, ``effort.requests`` to each; return the result of each target."""
     client = compiled("client", effort.folder)
     command = [str(client), str(effort.requests), *(program.target for program in targets)]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -36,13 +40,13 @@ def ask(targets: Sequence[Program], effort: Effort) -> list[Asked]:
 
 
 def ask_often(targets: Sequence[Program], effort: Effort) -> list[list[Asked]]:
-    """The rounds of each target; one more comes first and does not count."""
+    """Return the results of all rounds, for each target. The first round is for warming up and does not count."""
     rounds = [ask(targets, effort) for _ in range(effort.rounds + 1)]
     return [list(asked) for asked in zip(*rounds[1:], strict=True)]
 
 
 def measure(effort: Effort) -> Iterator[Figure]:
-    """Latencies and CPU time, as ratios and in microseconds."""
+    """Yield latencies and CPU times, as ratios and in microseconds."""
     with ExitStack() as stack:
         ours, node = (
             stack.enter_context(running(command(port), port))
@@ -68,10 +72,10 @@ def measure(effort: Effort) -> Iterator[Figure]:
 
 
 def latencies(rounds: Iterable[Asked]) -> list[float]:
-    """The median latency of each round."""
+    """Return the median latency of each round, in microseconds."""
     return [asked.p50 for asked in rounds]
 
 
 def cpus(rounds: Iterable[Asked]) -> list[float]:
-    """The CPU time per request of each round."""
+    """Return the CPU time for each request of each round, in microseconds."""
     return [asked.cpu for asked in rounds]

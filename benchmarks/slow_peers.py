@@ -1,4 +1,4 @@
-"""Peers that come and go beside the scrapes: silent, or sending half, nonsense, or much that they read no answer to."""
+"""Misbehaving peers: silent, or sending half a request, garbage, or many requests without reading the responses."""
 
 import socket
 import ssl
@@ -12,20 +12,23 @@ UNAUTHORIZED = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
 NONSENSE = b"nonsense\r\n\r\n"
 
 STAY_SECONDS = 12
-"""Longer than any deadline that the exporter has for a peer that it waits for."""
+"""How long a peer stays: longer than any deadline that the exporter has for a peer."""
 
 PATIENCE_SECONDS = 10
-"""No call of a peer's own takes longer."""
+"""The time limit for each socket call of a peer."""
 
 
 def visit_slowly(port: int, context: ssl.SSLContext) -> Generator[int, None, None]:
-    """A new peer at each step, which stays for a while; how many came so far. Closed, it ends those that are left."""
+    """Open a new connection at each step, which stays for a while; yield the number of connections so far.
+
+    Closing the generator closes the remaining connections.
+    """
     arrived: list[tuple[float, ExitStack]] = []
     try:
         for count, (tls, data) in enumerate(cycle(KINDS), 1):
             stack = ExitStack()
             arrived.append((time.monotonic(), stack))
-            # The exporter may end the connection first: that is what it is there for.
+            # The exporter may close the connection first, as it should.
             with suppress(OSError):
                 peer = stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS))
                 if tls:
@@ -48,4 +51,4 @@ KINDS = (
     (True, UNAUTHORIZED * 100),
     (True, NONSENSE),
 )
-"""With TLS or without, and what they send."""
+"""For each kind of peer: whether it uses TLS, and the bytes that it sends."""

@@ -1,8 +1,8 @@
-"""``python -m benchmarks.soak``: under load for a long time, while everything changes; nothing may fail, or grow.
+"""``python -m benchmarks.soak``: run the exporter under load for a long time, with changes and misbehaving peers.
 
-Scrapes at a steady rate over TLS with a password, another sample every second, another certificate or configuration
-every few seconds, and peers that are slow, silent or gone. It ends with 1 if a scrape failed, if descriptors or memory
-grew, or if the log has an error.
+The load is scrapes at a steady rate over TLS with a password. The leaves change every second, the certificate or the
+web configuration every few seconds, and some peers are slow or silent. The exit code is 1 if a scrape failed, if the
+number of descriptors or the memory grew, or if the log has an error.
 """
 
 import argparse
@@ -33,17 +33,17 @@ from lab.tree import REPOSITORY
 UNIT = REPOSITORY / "packaging" / "systemd" / "prometheus-kvm-exporter.service"
 
 MOST_GROWTH = 3.0
-"""Megabytes that may be resident at the end beyond half-time, until when pools fill: malloc keeps more or less."""
+"""The maximum growth of resident memory in the second half, in MB: malloc keeps a varying amount. Pools fill before."""
 
 LEAST_RATE = 0.9
-"""Of the scrapes that were due."""
+"""The minimum share of the scrapes that were due."""
 
 OWN_SOCKETS = 3
-"""The listening one, and the two ends of the event loop's own."""
+"""The number of sockets without connections: the listening socket, and two of the event loop."""
 
 
 def every(seconds: float, stop: threading.Event, *jobs: Callable[[], object]) -> None:
-    """Do the jobs in turn, one each time, until it is stopped."""
+    """Run one of the jobs in turn every ``seconds`` seconds until ``stop`` is set."""
     due, number = time.monotonic(), 0
     while not stop.wait(max(due - time.monotonic(), 0)):
         jobs[number % len(jobs)]()
@@ -52,27 +52,32 @@ def every(seconds: float, stop: threading.Event, *jobs: Callable[[], object]) ->
 
 @dataclass(frozen=True, slots=True)
 class Soaked:
-    """What was seen of it."""
+    """The result of a soak."""
 
+    #: The duration of the soak.
     seconds: float
-    #: Seconds of each scrape, and why some failed.
+    #: The duration of each scrape in seconds.
     times: list[float]
+    #: The reason of each failed scrape.
     failures: list[str]
-    #: Before the first connection, and after the last.
+    #: The number of open descriptors before the first connection and after the last.
     descriptors: tuple[int, int]
-    #: Megabytes, as often as it was looked at.
+    #: Resident memory in MB, every second.
     memory: list[float]
-    #: That the exporter has seen.
+    #: The number of changes that the exporter counted.
     changes: int
-    #: Certificates and configurations; and slow peers.
+    #: The number of new certificates and configurations.
     reloads: int
+    #: The number of misbehaving peers.
     peers: int
+    #: The errors in the log.
     errors: list[str]
+    #: The exit code of the exporter.
     code: int
 
 
 def soak(seconds: float, folder: Path) -> Soaked:
-    """Load an exporter for a time."""
+    """Run an exporter under load for ``seconds`` seconds; return the result."""
     turnover = Turnover(folder)
     context = ssl.create_default_context(cafile=str(turnover.authority))
     stop = threading.Event()
@@ -97,7 +102,7 @@ def soak(seconds: float, folder: Path) -> Soaked:
         arrived = next(peers)
         peers.close()
         scrape = Scrape(ask(running.port, context=context, login=LOGIN).body)
-        with suppress(AssertionError):  # the verdict says so
+        with suppress(AssertionError):  # complaints() reports it
             wait_until(lambda: sockets(running) <= OWN_SOCKETS, 30)
         after = descriptors(running)
         code = running.stop()
@@ -116,12 +121,12 @@ def soak(seconds: float, folder: Path) -> Soaked:
 
 
 def unit_environment() -> dict[str, str]:
-    """What the shipped unit gives the daemon: how soon malloc gives memory back."""
+    """Return the environment that the shipped unit sets, which affects how malloc returns memory."""
     return dict(re.findall(r"^Environment=(\w+)=(\S*)$", UNIT.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def watched(running: Exporter, seconds: float, ended: Callable[[], bool]) -> Iterator[float]:
-    """Its memory each second, until it is over."""
+    """Yield the resident memory in MB every second, until the time is over or ``ended`` returns true."""
     start = time.monotonic()
     while (now := time.monotonic()) < start + seconds and not ended():
         yield memory(running)
@@ -129,12 +134,12 @@ def watched(running: Exporter, seconds: float, ended: Callable[[], bool]) -> Ite
 
 
 def descriptors(running: Exporter) -> int:
-    """How many it has open."""
+    """Return the number of open descriptors of the exporter."""
     return sum(1 for _ in Path(f"/proc/{running.process.pid}/fd").iterdir())
 
 
 def summary(soaked: Soaked) -> str:
-    """For people."""
+    """Return a summary in a few lines."""
     milliseconds = [took * 1000 for took in soaked.times] or [0.0]
     percentiles = quantiles(milliseconds, n=100, method="inclusive") if len(milliseconds) > 1 else milliseconds * 99
     first, last = ends(soaked.memory)
@@ -149,37 +154,37 @@ def summary(soaked: Soaked) -> str:
 
 
 def complaints(soaked: Soaked) -> Iterator[str]:
-    """What is wrong."""
+    """Yield a line for each failed expectation."""
     if soaked.failures:
         yield f"scrapes failed, the first with {soaked.failures[0]}"
     if len(soaked.times) < soaked.seconds * SCRAPES_PER_SECOND * LEAST_RATE:
-        yield f"{len(soaked.times)} scrapes are too few: it could not keep up"
+        yield f"the exporter could not keep up: only {len(soaked.times)} scrapes"
     if soaked.descriptors[1] > soaked.descriptors[0]:
-        yield "descriptors were left open"
+        yield "descriptors are still open at the end"
     first, last = ends(soaked.memory[len(soaked.memory) // 2 :])
     if last - first > MOST_GROWTH:
-        yield f"its memory grew by {last - first:.1f} MB in the second half"
+        yield f"memory grew by {last - first:.1f} MB in the second half"
     if soaked.changes < soaked.seconds / 4:
-        yield f"it saw {soaked.changes} changes of the sample in {soaked.seconds:g} s"
+        yield f"the exporter counted only {soaked.changes} changes of the sample in {soaked.seconds:g} s"
     if soaked.errors:
-        yield f"its log has errors, the first is {soaked.errors[0]}"
+        yield f"the log has errors, the first is {soaked.errors[0]}"
     if soaked.code:
-        yield f"it ended with {soaked.code}"
+        yield f"the exporter exited with {soaked.code}"
 
 
 def course(values: Sequence[float]) -> str:
-    """Ten of them, from the first to the last: a leak goes on where a pool is full at some time."""
+    """Return ten of the values at equal intervals: a leak continues to grow, a pool is full at some time."""
     return " ".join(f"{values[len(values) * place // 10]:.1f}" for place in range(10)) if values else "none"
 
 
 def ends(values: Sequence[float]) -> tuple[float, float]:
-    """The medians of the first and the last fifth."""
+    """Return the medians of the first and of the last fifth."""
     fifth = max(len(values) // 5, 1)
     return median(values[:fifth]), median(values[-fifth:])
 
 
 def main() -> int:
-    """Soak, and say how it went."""
+    """Run the soak and print the result; return the exit code."""
     parser = argparse.ArgumentParser(prog="soak", description=__doc__.partition("\n")[0])
     parser.add_argument("--duration", type=parse_duration, default=600.0, help="such as 2m (default: 10m)")
     with tempfile.TemporaryDirectory() as folder:

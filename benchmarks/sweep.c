@@ -1,11 +1,11 @@
 /*
- * What a sweep of the exporter costs without the exporter: the same system calls and instructions in a bare loop.
+ * The system calls and instructions of an exporter's sweep in a bare loop, to measure what a sweep costs at least.
  *
  * Usage: sweep LEAF...
  *
- * For each byte on its standard input: the files that say which CPUs there are, the bases of hypervisors where the thread
- * happens to run and the leaves given, and then these on every CPU, pinned. Prints the nanoseconds that
- * it took, and those of them that the thread ran.
+ * For each byte of standard input, it reads the files that list the CPUs. On the current CPU, it reads the bases of
+ * hypervisors and the given leaves; then, pinned, the given leaves on every CPU. It prints the wall time and the CPU time of
+ * the thread, in nanoseconds.
  */
 #define _GNU_SOURCE
 #include <asm/prctl.h>
@@ -21,7 +21,7 @@
 
 #define MOST_LEAVES 16
 
-/* Kept open, as the exporter does; those that are not there are -1. */
+/* Descriptors, kept open as in the exporter; -1 for missing files. */
 static int files[3];
 
 static volatile uint32_t sink;
@@ -40,7 +40,7 @@ static void execute(uint32_t leaf)
     sink = eax ^ ebx ^ ecx ^ edx;
 }
 
-static void look(const uint32_t *leaves, int count)
+static void sweep(const uint32_t *leaves, int count)
 {
     char text[4096];
     cpu_set_t home;
@@ -84,7 +84,7 @@ int main(int count, char **words)
     files[2] = open("/sys/devices/system/cpu/nohz_full", O_RDONLY | O_CLOEXEC);
     while (getchar() != EOF) {
         int64_t time = now(CLOCK_MONOTONIC), used = now(CLOCK_THREAD_CPUTIME_ID);
-        look(leaves, count - 1);
+        sweep(leaves, count - 1);
         used = now(CLOCK_THREAD_CPUTIME_ID) - used;
         printf("%jd %jd\n", (intmax_t)(now(CLOCK_MONOTONIC) - time), (intmax_t)used);
         fflush(stdout);

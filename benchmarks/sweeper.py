@@ -1,7 +1,7 @@
-"""``python -m benchmarks.sweeper exporter|dev_cpu LEAF…``: reads all CPUs each time that a line comes in.
+"""``python -m benchmarks.sweeper exporter|dev_cpu LEAF…``: read all CPUs for each line of standard input.
 
-Prints the nanoseconds that it took, and those of them that the thread ran, as sweep.c does. A process of its own, as
-that one is: the scheduler treats who has just run worse than who has slept.
+For each line it prints the wall time and the CPU time of its thread, in nanoseconds, as sweep.c does. It is a separate
+process, as sweep.c is, because the scheduler favours a process that has slept over one that has just run.
 """
 
 import os
@@ -18,14 +18,14 @@ from kvm_exporter.cpuid.topology import Topology
 
 
 class Took(NamedTuple):
-    """Seconds: all of them, and those that the thread ran."""
+    """Wall time and CPU time of the thread, in seconds."""
 
     time: float
     cpu: float
 
 
 def timed(job: Callable[[], object]) -> Took:
-    """What a job takes in this thread."""
+    """Run a job in this thread; return the time that it took."""
     start, cpu = time.perf_counter(), time.thread_time()
     job()
     used = time.thread_time() - cpu
@@ -33,7 +33,7 @@ def timed(job: Callable[[], object]) -> Took:
 
 
 def read_devices(cpus: Sequence[int], leaves: Sequence[int]) -> None:
-    """The leaves by the kernel's cpuid driver: one file a CPU, one read a leaf."""
+    """Read the leaves with the kernel's cpuid driver: one file for each CPU, one read for each leaf."""
     for place, cpu in enumerate(cpus):
         descriptor = os.open(f"/dev/cpu/{cpu}/cpuid", os.O_RDONLY)
         try:
@@ -44,7 +44,7 @@ def read_devices(cpus: Sequence[int], leaves: Sequence[int]) -> None:
 
 
 def main() -> None:
-    """Until nothing more comes in."""
+    """Read all CPUs for each line of standard input, until it ends."""
     way, *words = sys.argv[1:]
     machine, leaves = Machine(Topology()), [int(word, 0) for word in words]
     jobs: dict[str, Callable[[], object]] = {
@@ -58,6 +58,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # As in the daemon: not in the main thread, whose mask stays as it is.
+    # As in the daemon, another thread reads, so that the affinity mask of the main thread does not change.
     with ThreadPoolExecutor(1) as thread:
         thread.submit(main).result()

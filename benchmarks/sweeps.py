@@ -1,4 +1,4 @@
-"""What a sweep of all CPUs costs: the daemon's, a bare loop in C, the kernel's device files, and the program cpuid."""
+"""The cost of a sweep of all CPUs: the daemon, a bare loop in C, the kernel's device files, and the program cpuid."""
 
 import os
 import subprocess
@@ -22,31 +22,31 @@ from kvm_exporter.cpuid.registers import Reader, Registers
 from kvm_exporter.cpuid.topology import Topology
 from kvm_exporter.kvm.leaves import read_cpu
 
-NOBODYS_CPUS = 1000
-"""So many, for what is spent on one of them."""
+LEAFLESS_CPUS = 1000
+"""The number of CPUs in own_overhead(), large enough to measure the cost of one."""
 
 REST_SECONDS = 0.01
 
 BLOCK = 10
-"""Sweeps in a row."""
+"""The number of sweeps in a block."""
 
 MICROSECONDS = 1e6
-"""A second."""
+"""Microseconds in a second."""
 
 
 class Block(NamedTuple):
-    """Sweeps in a row: the first, and the median of the others."""
+    """The times of consecutive sweeps: of the first one, and the median of the others."""
 
     first: Took
     again: Took
 
 
 Way = Callable[[], Took]
-"""Reads all CPUs once."""
+"""A function that reads all CPUs once and returns the time that it took."""
 
 
 def measure(effort: Effort) -> Iterator[Figure]:
-    """Ratios, the sweep itself, and our own share of it."""
+    """Yield the ratios, the time of a sweep, and the exporter's own overhead for each CPU."""
     took = in_turn(effort)
     with ThreadPoolExecutor(1) as thread:
         own = thread.submit(own_overhead, max(effort.blocks // 2, 1)).result()
@@ -62,7 +62,7 @@ def measure(effort: Effort) -> Iterator[Figure]:
 
 
 def in_turn(effort: Effort) -> dict[str, list[Block]]:
-    """What each way takes, one after the other, in blocks; the first of these does not count."""
+    """Return the blocks of each way, measured in turn. The first block is for warming up and does not count."""
     leaves = [hex(leaf) for leaf in leaves_of(Machine(Topology()))]
     commands: dict[str, list[str | Path]] = {
         "exporter": [sys.executable, "-m", "benchmarks.sweeper", "exporter"],
@@ -85,16 +85,16 @@ def in_turn(effort: Effort) -> dict[str, list[Block]]:
 
 
 def in_a_row(way: Way) -> Block:
-    """The first after a sleep, with nothing in the CPU's caches that it needs, as it is for the daemon's thread."""
+    """Measure one block after a sleep, so that the first sweep has cold caches, as in the daemon."""
     time.sleep(REST_SECONDS)
     first, *again = (way() for _ in range(BLOCK))
     return Block(first, Took(median(took.time for took in again), median(took.cpu for took in again)))
 
 
 def answer(process: subprocess.Popen[bytes]) -> Took:
-    """What one sweep of a process took, by its own clocks: of sweep.c or sweeper.py."""
+    """Let a process of sweep.c or sweeper.py do one sweep; return the time, by the clocks of that process."""
     if process.stdin is None or process.stdout is None:
-        raise RuntimeError("it is asked and answers over pipes")
+        raise RuntimeError("the process needs pipes for standard input and output")
     process.stdin.write(b"\n")
     process.stdin.flush()
     nanoseconds = (int(word) / 1e9 for word in process.stdout.readline().split())
@@ -102,7 +102,7 @@ def answer(process: subprocess.Popen[bytes]) -> Took:
 
 
 def leaves_of(machine: Machine) -> list[int]:
-    """The leaves that a sweep reads on a CPU where it finds what it has found elsewhere, leaf 1 first."""
+    """Return the leaves that a sweep reads on each CPU that equals the others, leaf 1 first."""
     read: list[int] = []
 
     def note(leaf: int, subleaf: int) -> Registers:
@@ -114,7 +114,7 @@ def leaves_of(machine: Machine) -> list[int]:
 
 
 class LeaflessMachine:
-    """A Source of CPUs that have no leaf to read: each of them is the same real CPU, to which the thread is pinned."""
+    """A Source whose CPUs have no leaf to read. It pins the thread to the same real CPU for each of them."""
 
     def __init__(self, cpus: int) -> None:
         self._machine = Machine(Topology())
@@ -122,31 +122,31 @@ class LeaflessMachine:
         self._online = tuple(range(cpus))
 
     def online(self) -> tuple[int, ...]:
-        """So many."""
+        """Return the numbers of all CPUs."""
         return self._online
 
     def isolated(self) -> frozenset[int]:
-        """None."""
+        """Return an empty set."""
         return frozenset()
 
     def reading(self) -> AbstractContextManager[None]:
-        """As ever."""
+        """Return the context of the real machine."""
         return self._machine.reading()
 
     def anywhere(self, leaf: int, subleaf: int) -> Registers:
-        """There is no hypervisor."""
+        """Return zeros: there is no hypervisor."""
         del leaf, subleaf
         return Registers(0, 0, 0, 0)
 
     def on(self, cpu: int) -> Reader:
-        """Pin the thread, and read nothing there."""
+        """Pin the thread to the real CPU; return a reader of zeros."""
         del cpu
         self._machine.on(self._here)
         return self.anywhere
 
 
 def own_overhead(times: int) -> list[float]:
-    """Microseconds that a sweep spends on a CPU, its pin included, where there is no leaf to read."""
+    """Return the microseconds of a sweep for each CPU without a leaf to read, pinning included, several times."""
     machine = LeaflessMachine(NOBODYS_CPUS)
     took = [timed(lambda: sweep(machine, CpuSelection(), None)) for _ in range(times + 1)]
     return [all_of_them.time * MICROSECONDS / NOBODYS_CPUS for all_of_them in took[1:]]

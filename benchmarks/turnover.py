@@ -1,4 +1,4 @@
-"""What changes under an exporter that is being soaked: the machine's leaves, its certificate, its web configuration."""
+"""Changes during a soak: of the machine's leaves, of the certificate, and of the web configuration."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from lab.readers import kvm_rows
 from lab.secure import USERS
 
 EAX = (0x01007EFB, 0x0100007B)
-"""Two hosts that the machine migrates between."""
+"""EAX of the feature leaf on the two hosts that the machine migrates between."""
 
 CPUS = 16
 
 
 class Turnover:
-    """A machine, and a folder with its exporter's certificates and web configuration. Every change is there at once."""
+    """A machine, and a folder with certificates and a web configuration for its exporter. Every change is atomic."""
 
     def __init__(self, folder: Path) -> None:
         self.config = folder / "web.yml"
@@ -27,18 +27,18 @@ class Turnover:
         self.host = DriftingHost(folder, self._cpus())
 
     def migrate(self) -> None:
-        """The machine's CPUs offer something else."""
+        """Change the leaves of all CPUs."""
         self.changes += 1
         self.host.change(self._cpus())
 
     def renew_certificate(self) -> None:
-        """The web configuration names another certificate."""
+        """Make a new certificate, and let the web configuration name it."""
         self.certificates += 1
         self._made.make(self._certificate, signer="ca", sans="IP:127.0.0.1")
         self._write()
 
     def reconfigure(self) -> None:
-        """The web configuration wants another header."""
+        """Change a header in the web configuration."""
         self.configurations += 1
         self._write()
 

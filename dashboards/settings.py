@@ -1,37 +1,34 @@
-"""What a site may want to be different: what is compared, from where on it matters, and how to say which machine.
-
-Change it here, and run ``make dashboards``.
-"""
+"""Settings of rules and dashboards that a site may change. After a change, run ``make dashboards``."""
 
 EXPORTERS = 'job="kvm"'
-"""The targets that are exporters, among everything that is scraped: Prometheus' own series about them say no more."""
+"""Matchers that select the exporters among all targets of Prometheus, for series such as ``up``."""
 
 COHORT = ("job",)
-"""The labels of a target, ``job`` among them, that machines share which ought to offer the same."""
+"""The labels, ``job`` among them, that define a cohort: machines that should be offered the same feature set."""
 
 MACHINE = ("job", "instance")
-"""The labels of a target that tell one machine from all others."""
+"""The labels that identify one machine."""
 
 DOWN_SHARE = 0.1
 DOWN_FEWEST = 3
-"""From which share of a job on, and how many machines, it is no longer a matter of single machines."""
+"""KvmExportersDown fires if at least this share of a job's exporters, and at least this number, is down."""
 
 RARE_SHARE = 0.05
-"""What a smaller share of a cohort offers is rare."""
+"""A feature set is rare if a smaller share of the cohort has it."""
 
 STALE_AGES = 3
 STALE_SECONDS = 60
-"""So many maximum ages, and seconds more for a clock that is not quite right, make a sample stale."""
+"""A sample is stale if it is older than STALE_AGES times its maximum age plus STALE_SECONDS, for inexact clocks."""
 
 DRIFT_KEPT = "15m"
-"""How long an alert on drift outlives a machine's silence: a restart of the exporter is not the end of the drift."""
+"""How long an alert on drift keeps firing without data, so that a restart of the exporter does not resolve it."""
 
 RUNBOOKS = "https://example.invalid/kvm-exporter/runbooks.md"
-"""Where docs/runbooks.md can be read."""
+"""The URL of docs/runbooks.md."""
 
 
 def labels(*names: str) -> str:
-    """A list of labels, each once."""
+    """Return the names as a comma-separated list, each once."""
     return ", ".join(dict.fromkeys(names))
 
 

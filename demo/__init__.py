@@ -1,1 +1,1 @@
-"""A fleet to try the exporter's alerts on: a development tool, no part of what is installed."""
+"""A demonstration: a fleet to try the exporter's alerts on. It is a development tool and is not installed."""

@@ -1,4 +1,4 @@
-"""``python -m demo``: a fleet with its alerts on the loopback, one of whose machines drifts when it is told to."""
+"""``python -m demo``: a fleet with its alerts on the loopback, in which one machine drifts on a key press or signal."""
 
 import os
 import signal
@@ -23,17 +23,17 @@ from lab.webhook import Message
 
 Step = Callable[[], None]
 
-LAST_WORDS = 5
-"""So many lines of its log are shown of a process that should not have ended."""
+LAST_LINES = 5
+"""The number of log lines to print of a process that exited unexpectedly."""
 
 
 class Demonstration:
-    """What happens, one thing after the other, whoever wants it: a key, a signal, a message, the end of a process."""
+    """The event loop: runs one step after the other for keys, signals, notifications and processes that exit."""
 
     def __init__(self) -> None:
         self._next: SimpleQueue[Step] = SimpleQueue()
         self._drifted = False
-        #: The exit code, once it is over.
+        #: The exit code; None while the demonstration runs.
         self.code: int | None = None
         self._signals: Mapping[int, Step] = {
             signal.SIGUSR1: partial(self.drift, drifted=True),
@@ -42,11 +42,11 @@ class Demonstration:
         }
         for number in self._signals:
             signal.signal(number, self._obey)
-        # In the background of a terminal there are no keys, and reading is an error instead of a stop.
+        # In the background of a terminal, reading fails with an error instead of stopping the process.
         signal.signal(signal.SIGTTIN, signal.SIG_IGN)
 
     def run(self, folder: Path) -> None:
-        """Until somebody ends it, or a process does."""
+        """Run the demonstration until a key or signal stops it, or a process exits."""
         with ExitStack() as running:
             try:
                 self._fleet = Fleet(folder, running, self.told, self.ended)
@@ -61,38 +61,38 @@ class Demonstration:
             say("Stopping.")
 
     def drift(self, *, drifted: bool) -> None:
-        """Let the first machine lose its feature, or have it back."""
+        """Take the feature away from the first machine, or give it back."""
         self._drifted = drifted
         self._fleet.guests[PLAIN.name].change(LATER[drifted])
         say(f"{now()} {PLAIN.name} {'loses' if drifted else 'has'} {STOLEN.name}{'' if drifted else ' again'}")
 
     def end(self, code: int) -> None:
-        """There is no next."""
+        """Make ``run`` return after this step; ``code`` is the exit code."""
         self.code = code
 
     def told(self, message: Message) -> None:
-        """Show what Alertmanager sends, whichever thread receives it."""
+        """Print a notification of Alertmanager. Safe to call from any thread."""
         for alert in message["alerts"]:
             labels, summary = alert["labels"], alert["annotations"]["summary"]
             status = f"{alert['status'].upper():8} {labels['severity']:8} {labels['alertname']}"
             self._next.put(partial(say, f"{now()} to {message['receiver']}: {status}: {summary}"))
 
     def ended(self, name: str, process: Process) -> None:
-        """Without one of them it is over, whichever thread knows of it."""
+        """Stop the demonstration, because a process exited. Safe to call from any thread."""
 
         def step() -> None:
-            words = "".join(f"\n    {line}" for line in process.log[-LAST_WORDS:])
-            say(f"{now()} {name} has ended by itself, with {process.process.returncode}. Its last words:{words}")
+            lines = "".join(f"\n    {line}" for line in process.log[-LAST_LINES:])
+            say(f"{now()} {name} exited unexpectedly with {process.process.returncode}. The end of its log:{lines}")
             self.end(1)
 
         self._next.put(step)
 
     def _obey(self, number: int, _: FrameType | None) -> None:
-        """A signal comes between any two instructions of this thread; it waits for its turn like all else."""
+        """Queue the step of a signal, because a handler runs between any two instructions of this thread."""
         self._next.put(self._signals[number])
 
     def _read_keys(self) -> None:
-        """Each line is a turn; without a terminal, or at the end of a file, there are none."""
+        """Toggle the drift for each line of standard input. Return at its end, or if it cannot be read."""
         if sys.stdin is None:
             return
         try:
@@ -104,40 +104,42 @@ class Demonstration:
 
 
 def program(fleet: Fleet) -> str:
-    """What there is to see and to do."""
+    """Return the text that lists the URLs to open and the keys to press."""
     machines = "".join(f"\n    http://{fleet.addresses[one.name]}/    {one.name:12} {one.about}" for one in CAST)
     amtool = TOOLS.relative_to(REPOSITORY) / RELEASE / "usr" / "bin" / "amtool"
     return f"""
 Machines with their exporters:
 {machines}
 
-Those who watch them, every second; what the alerts wait for a minute, they wait here for {60 / PACE:g} s:
+Monitoring, which scrapes every second; where an alert waits for a minute, it waits here for {60 / PACE:g} s:
 
     http://{fleet.prometheus}/classic/alerts    Prometheus
-    http://{fleet.alertmanager}/api/v2/alerts     Alertmanager, which has no pages in Debian; or
+    http://{fleet.alertmanager}/api/v2/alerts     Alertmanager, which has no web pages in Debian; or run
     {amtool} --alertmanager.url=http://{fleet.alertmanager} alert
 
-Enter lets {PLAIN.name} lose {STOLEN.name}, and Enter again gives it back; so do kill -USR1 {os.getpid()} and -USR2.
-That it has it back is told after half a minute: an alert on drift is kept for a while. Ctrl-C ends it all.
+Press Enter, and {PLAIN.name} loses {STOLEN.name}. Press Enter again to give it back.
+Instead of pressing Enter, you can run kill -USR1 {os.getpid()} and kill -USR2 {os.getpid()}.
+The alert resolves half a minute after the feature is back, because alerts on drift keep firing for a while.
+Ctrl-C stops everything.
 
-What people would be told follows as it comes: of what is wrong from the beginning at once, and after half a minute that
-the machines are offered three different things.
+The notifications of Alertmanager are printed below as they arrive. The first ones are about the machines that are
+unhealthy from the start. After half a minute there is one on the mixed feature sets of the fleet.
 """
 
 
 def now() -> str:
-    """The time of the day."""
+    """Return the local time, as HH:MM:SS."""
     return datetime.now().astimezone().strftime("%H:%M:%S")
 
 
 def say(text: str) -> None:
-    """At once, if anybody is still there: a terminal that is closed is a signal, and no more to write to."""
+    """Print a line and flush it. Ignore errors, because the terminal may be closed."""
     with suppress(OSError):
         print(text, flush=True)
 
 
 def main() -> int:
-    """The exit code: 0 when somebody ends it."""
+    """Run the demonstration; return the exit code, 0 if a key or signal stopped it."""
     demonstration = Demonstration()
     say("Starting.")
     with TemporaryDirectory(prefix="kvm-exporter-demo-") as folder:

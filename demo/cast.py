@@ -1,4 +1,4 @@
-"""Who is in the demonstration: machines as recorded dumps show them, and what is wrong with each."""
+"""The machines of the demonstration: their CPUs, from recorded dumps, and the fault of each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,33 +9,33 @@ from lab.guest import Cpus
 from lab.tree import dump
 
 FEATURE_LEAF = (0x4000_0001, 0)
-"""Leaf and subleaf, where KVM is at the first base."""
+"""Leaf and subleaf of the feature leaf, if KVM is at the first base."""
 
 
 @dataclass(frozen=True, slots=True)
 class Character:
-    """A machine from the beginning on."""
+    """A machine as it starts."""
 
     name: str
     about: str
     cpus: Cpus
-    #: Of the baseline's file; empty: it has none.
+    #: The text of the baseline file; empty for none.
     baseline: str = ""
 
 
 def recorded(name: str) -> Rows:
-    """The first CPU of a dump."""
+    """Return the leaves of the first CPU of a dump."""
     return parse_dump(dump(name).read_bytes()).cpus[0]
 
 
 def without(rows: Rows, feature: Feature) -> Rows:
-    """A CPU that is not offered a feature of EAX."""
+    """Return the leaves of a CPU without a feature of EAX."""
     words = rows[FEATURE_LEAF]
     return {**rows, FEATURE_LEAF: words._replace(eax=words.eax & ~feature.mask)}
 
 
 def two(rows: Rows) -> Cpus:
-    """Two CPUs alike."""
+    """Return two CPUs with equal leaves."""
     return {0: rows, 1: rows}
 
 
@@ -44,20 +44,20 @@ QEMU, HYPERV, FIRECRACKER = (
 )
 
 STOLEN = feature_named("steal_time")
-"""What the first machine loses."""
+"""The feature that the first machine loses."""
 
 CAST = (
-    Character("plain", "QEMU with its defaults: nothing is wrong with it yet", two(QEMU)),
-    Character("hyperv", "QEMU that shows Hyper-V as well, and KVM behind it: nothing is wrong with it", two(HYPERV)),
-    Character("firecracker", "Firecracker: nothing is wrong with it", two(FIRECRACKER)),
+    Character("plain", "QEMU with its defaults: healthy, until you press Enter", two(QEMU)),
+    Character("hyperv", "QEMU with Hyper-V enlightenments and KVM at the second base: healthy", two(HYPERV)),
+    Character("firecracker", "Firecracker: healthy", two(FIRECRACKER)),
     Character(
         "uneven",
-        f"its CPU 1 is not offered {STOLEN.name}, its CPU 0 is",
+        f"CPU 0 is offered {STOLEN.name}, CPU 1 is not",
         {0: FIRECRACKER, 1: without(FIRECRACKER, STOLEN)},
     ),
     Character(
         "strict",
-        "its baseline requires migration_control, which it is not offered, and forbids pv_unhalt, which it is",
+        "its baseline requires migration_control, which is not offered, and forbids pv_unhalt, which is offered",
         two(FIRECRACKER),
         baseline="features: {required: [migration_control], forbidden: [pv_unhalt]}\n",
     ),
@@ -66,4 +66,4 @@ CAST = (
 PLAIN = CAST[0]
 
 LATER: Mapping[bool, Cpus] = {True: two(without(QEMU, STOLEN)), False: PLAIN.cpus}
-"""The first machine, drifted or not."""
+"""The CPUs of the first machine, by whether it has drifted."""

@@ -1,4 +1,4 @@
-"""The demonstration's processes: an exporter on each machine, and the servers that watch them and tell."""
+"""The processes of the demonstration: an exporter for each machine, a Prometheus and an Alertmanager."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,23 +12,23 @@ from lab.servers import start_alertmanager, start_prometheus
 from lab.webhook import Message, webhook
 
 RELEASE = "bookworm"
-"""The last one whose Prometheus has pages to look at."""
+"""The Debian release of the servers: the last one whose Prometheus has web pages."""
 
 PACE = 60
-"""A minute of the alerts' waits takes a second: nobody waits for an hour in front of a demonstration."""
+"""The factor by which all waits are shorter: a minute takes a second."""
 
 Ended = Callable[[str, Process], None]
-"""Is told, in any thread, that a process is over: its name, and itself."""
+"""A callback for a process that exited, with its name and itself; called in any thread."""
 
 
 class Fleet:
-    """All that runs; it ends with the stack that it is started in. Raises LogError, MissingToolError."""
+    """Starts all processes; the exit stack stops them. Raises LogError, MissingToolError."""
 
     def __init__(self, folder: Path, running: ExitStack, told: Callable[[Message], None], ended: Ended) -> None:
         self._running = running
         self._ended = ended
         self.guests = {one.name: Guest(folder / one.name, one.cpus) for one in CAST}
-        # All are started before the first is waited for.
+        # Start all exporters before waiting for the first.
         exporters = {one.name: self._exporter(one) for one in CAST}
         self.addresses = {name: f"127.0.0.1:{port_of(exporter)}" for name, exporter in exporters.items()}
         url = running.enter_context(webhook(told))

@@ -1,9 +1,8 @@
-"""The commands and flags of ``kvm-exporter`` as values, for what is generated from them.
+"""The commands and flags of ``kvm-exporter`` as values, from which manual.py and completion.py generate files.
 
-argparse has no way to ask a parser what it knows; its help is text for a terminal. So this module looks inside, and is
-the only one that does.
+argparse has no public way to list the arguments of a parser. Only this module uses its private attributes.
 """
-# ruff: noqa: INP001, SLF001 - a part of the programs beside it; and what it looks into has had these names since Python 3.2
+# ruff: noqa: INP001, SLF001 - a part of the programs beside it; the private attributes have had these names since Python 3.2
 
 import argparse
 from dataclasses import dataclass
@@ -11,18 +10,18 @@ from dataclasses import dataclass
 from kvm_exporter.app.cli import build_parser
 
 FILES = frozenset({"FILE", "PATH", "A", "B"})
-"""What stands for the name of a file, unless the flag is one of NO_FILES."""
+"""Placeholders whose value is a file name, except for the flags in NO_FILES."""
 
 NO_FILES = frozenset({"--web.telemetry-path"})
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """A flag, or with no names a positional argument."""
+    """A flag, or, without names, a positional argument."""
 
     names: tuple[str, ...]
     value: str
-    """What stands for its value, such as ``FILE``; empty if it takes none."""
+    """The placeholder of its value, such as ``FILE``; empty if it takes no value."""
     help: str
     choices: tuple[str, ...]
     required: bool
@@ -30,7 +29,7 @@ class Argument:
 
     @property
     def is_file(self) -> bool:
-        """Whether the value is the name of a file."""
+        """Whether the value is a file name."""
         return self.value in FILES and not NO_FILES & set(self.names)
 
 
@@ -44,17 +43,17 @@ class Command:
 
     @property
     def flags(self) -> tuple[Argument, ...]:
-        """Those arguments that have names."""
+        """The arguments that have names, from all groups."""
         return tuple(argument for argument in self.arguments if argument.names)
 
     @property
     def arguments(self) -> tuple[Argument, ...]:
-        """Those of all groups."""
+        """The arguments of all groups."""
         return tuple(argument for _, group in self.groups for argument in group)
 
 
 def commands() -> tuple[Command, ...]:
-    """Every subcommand, in the order of the help; ``--help``, which each of them has, is left out."""
+    """Return every subcommand, in the order of the help, without the flag ``--help``."""
     [subparsers] = (action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
     summaries = {action.dest: str(action.help) for action in subparsers._choices_actions}
     return tuple(Command(name, summaries[name], tuple(_groups(parser))) for name, parser in subparsers.choices.items())

@@ -1,7 +1,6 @@
 """``completion.py bash|zsh``: print the shell's completion of kvm-exporter, from the command line itself.
 
-Not shtab: it completes neither ``--flag=VALUE``, as flags are written everywhere, nor the daemon's flags where no
-command is given.
+The library shtab is not used, because it completes neither ``--flag=VALUE`` nor the daemon's flags without a command.
 """
 # ruff: noqa: INP001 - a program, not a module of a package
 
@@ -10,7 +9,7 @@ import sys
 from command_line import Argument, Command, commands
 
 DEFAULT = "serve"
-"""The command where none is given: its flags are offered beside the commands."""
+"""The default command: without a command, the shell completes its flags and all commands."""
 
 BASH = r"""# bash completion for kvm-exporter(1), generated from its command line
 
@@ -69,13 +68,13 @@ esac
 
 
 def bash() -> str:
-    """The completion for bash, with the functions of the package bash-completion."""
+    """Return the completion for bash, which uses functions of the package bash-completion."""
     values, flags = [], []
     for command in commands():
         for argument in command.flags:
             if argument.value:
                 names = "|".join(f'"{command.name} {name}"' for name in argument.names)
-                values.append(f"        {names}) {_offer(argument)}return ;;")
+                values.append(f"        {names}) {_reply(argument)}return ;;")
         known = " ".join(_flag(name, argument) for argument in command.flags for name in argument.names)
         flags.append(f'        {command.name}) flags="{known}" ;;')
     words = [command.name for command in commands()]
@@ -91,12 +90,12 @@ def bash() -> str:
 
 
 def zsh() -> str:
-    """The completion for zsh, a file of its function path."""
+    """Return the completion for zsh, a file for a directory in ``fpath``."""
     described = "\n".join(f"    {_quoted(f'{command.name}:{command.summary}')}" for command in commands())
     return _filled(ZSH, COMMANDS=described, ARGUMENTS="\n".join(_arguments(command) for command in commands()))
 
 
-def _offer(argument: Argument) -> str:
+def _reply(argument: Argument) -> str:
     if argument.choices:
         return f'COMPREPLY=($(compgen -W "{" ".join(argument.choices)}" -- "$cur")); '
     return "_filedir; " if argument.is_file else ""
@@ -129,7 +128,7 @@ def _value(argument: Argument) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Text as one word of the shell."""
+    """Return the text quoted as one word of the shell."""
     return "'" + text.replace("'", r"'\''") + "'"
 
 

@@ -1,7 +1,7 @@
 """``manual.py``: print the man page kvm-exporter(1), from kvm-exporter.1.in and the command line itself.
 
-The prose is in the template; every command and flag comes from the parser, so none is forgotten or out of date. The
-date is that of ``SOURCE_DATE_EPOCH``, else today's.
+The template has the prose. Commands and flags come from the parser, so the page is complete and up to date. The date is
+``SOURCE_DATE_EPOCH``, by default today.
 """
 # ruff: noqa: INP001 - a program, not a module of a package
 
@@ -18,7 +18,7 @@ TEMPLATE = Path(__file__).with_name("kvm-exporter.1.in")
 
 
 def page() -> str:
-    """The whole page, as man(7) has it."""
+    """Return the page in the format of man(7)."""
     serve, *others = commands()
     when = time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time())))
     parts = {
@@ -79,7 +79,7 @@ def _sentence(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text that roff prints as it is: hyphens that can be searched for and copied, and no control line."""
+    """Return the text escaped for roff: hyphens stay ASCII, so that they can be searched for; no line is a request."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq")
     return f"\\&{escaped}" if escaped.startswith(".") else escaped
 

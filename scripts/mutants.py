@@ -1,7 +1,7 @@
-"""``scripts/mutants.py [MODULE …]``: changes the decoding and comparing code in small ways, and tests each.
+"""``scripts/mutants.py [MODULE …]``: mutation tests of the modules that decode and compare.
 
-A change that no test notices is a mutant that survives. Exit code 1 if one does that scripts/mutants.toml does not
-explain, or if one dies or is gone that it still explains. Works on a copy: the tree itself is never changed.
+A mutant is a small change of the code; it survives if all tests pass. The exit code is 1 if a mutant survives that
+scripts/mutants.toml does not list, or if the list has a mutant that does not survive. Works on a copy of the tree.
 """
 
 import json
@@ -19,10 +19,10 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "scripts" / "mutants.toml"
 MEMORY = "/dev/shm"  # noqa: S108 - a folder of our own is made in it
-"""Where all is written: a disk would take most of the time."""
+"""The parent of the working folder, in memory: writing to a disk would take most of the time."""
 
 TIMEOUT_SECONDS = 60
-"""Of the tests of one mutant; one that takes so long is noticed."""
+"""The limit for the tests of one mutant; a mutant that exceeds it counts as killed."""
 
 CONFIG = """\
 [cosmic-ray]
@@ -39,7 +39,7 @@ PYTEST = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", 
 
 
 class Mutant(NamedTuple):
-    """A change: the module, the function or class that it is in, and the lines before and after."""
+    """A change: the module, the function or class that contains it, and the lines before and after."""
 
     module: str
     within: str
@@ -47,13 +47,13 @@ class Mutant(NamedTuple):
     becomes: str
 
     def as_toml(self) -> str:
-        """An entry of the list, to explain."""
+        """Return an entry for scripts/mutants.toml without a reason."""
         lines = (f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in self._asdict().items())
         return "\n".join(["[[survivor]]", *lines, 'why = ""'])
 
 
 def main(wanted: Sequence[str]) -> int:
-    """Test the modules that are named, or all of them."""
+    """Test the modules ``wanted``, by default all; return the exit code."""
     listed = tomllib.loads(LIST.read_text(encoding="utf-8"))
     tests: Mapping[str, list[str]] = listed["modules"]
     modules = wanted or list(tests)
@@ -66,14 +66,14 @@ def main(wanted: Sequence[str]) -> int:
         if entry["module"] in modules
     }
     for mutant in sorted(survivors - explained):
-        print(f"\nno test notices this: write one, or explain it in {LIST.name}\n{mutant.as_toml()}")
+        print(f"\nthis mutant survives: write a test, or explain it in {LIST.name}\n{mutant.as_toml()}")
     for mutant in sorted(explained - survivors):
-        print(f"\nthis is noticed, or gone: take it out of {LIST.name}\n{mutant.as_toml()}")
+        print(f"\nthis mutant does not survive, or is gone: remove it from {LIST.name}\n{mutant.as_toml()}")
     return int(survivors != explained)
 
 
 def _copy(folder: Path) -> Path:
-    """What the tests need, and room for what they write, in a folder."""
+    """Copy the files that the tests need to a folder; return the copy."""
     tree = folder / "tree"
     (tree / "tmp").mkdir(parents=True)
     ignored = shutil.ignore_patterns("__pycache__")
@@ -89,7 +89,7 @@ def _survivors(tree: Path, module: str, tests: Sequence[str]) -> Iterator[Mutant
     config.write_text(
         CONFIG.format(module=module, timeout=TIMEOUT_SECONDS, command=" ".join([*PYTEST, *tests])), encoding="utf-8"
     )
-    # What is a mutant has to die of the change, not of tests that fail anyway.
+    # The tests have to pass without a mutant, or every mutant would seem to be killed.
     _run(tree, *PYTEST, *tests)
     cosmic_ray = str(Path(sys.executable).with_name("cosmic-ray"))
     _run(tree, cosmic_ray, "init", str(config), str(session))
@@ -106,7 +106,7 @@ def _survivors(tree: Path, module: str, tests: Sequence[str]) -> Iterator[Mutant
 
 
 def _lines(diff: str) -> Iterator[str]:
-    """The lines that a unified diff takes away, and those that it adds."""
+    """Yield the lines that a unified diff removes, then those that it adds, each as one text."""
     lines = [line for line in diff.splitlines() if not line.startswith(("---", "+++"))]
     for sign in "-+":
         yield "\n".join(line[1:].strip() for line in lines if line.startswith(sign))

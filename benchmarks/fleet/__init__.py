@@ -1,1 +1,1 @@
-"""Fleets too large to be had: what they cost a real Prometheus, and whom a roll-out among them wakes up."""
+"""Simulated fleets: what they cost a real Prometheus, and how many notifications a roll-out sends."""

@@ -1,4 +1,4 @@
-"""What the exporter serves on machines of some kinds: each is run once, for a moment, and its body is kept."""
+"""The bodies that the exporter serves on machines of several kinds; each exporter runs once for a short time."""
 
 import re
 import urllib.request
@@ -15,7 +15,7 @@ _SAMPLE = re.compile(r"^(?P<name>[a-z_:]+)(?:\{(?P<labels>[^}]*)\})? (?P<value>.
 
 
 def cpus(*words: int) -> Cpus:
-    """CPUs that KVM offers these features, a word in EAX each."""
+    """Return the leaves of CPUs on KVM, one for each word of EAX of the feature leaf."""
     signature = [int.from_bytes(KVM_SIGNATURE[start : start + 4], "little") for start in (0, 4, 8)]
     return {
         cpu: {
@@ -28,7 +28,7 @@ def cpus(*words: int) -> Cpus:
 
 
 def body(folder: Path, boot: Cpus, now: Cpus, baseline: str | None = None) -> str:
-    """What a machine's exporter serves, in text 0.0.4, whose CPUs were one thing at boot and are another now."""
+    """Return the body, in text 0.0.4, of an exporter whose machine has the CPUs ``boot`` at boot and then ``now``."""
     guest = Guest(folder, boot)
     guest.boot()
     flags = []
@@ -46,7 +46,7 @@ def body(folder: Path, boot: Cpus, now: Cpus, baseline: str | None = None) -> st
 
 
 def samples(text: str) -> list[tuple[str, str, str]]:
-    """Name, labels as they are written, and value of each sample in a body."""
+    """Return name, labels as written, and value of each sample in a body."""
     return [(found["name"], found["labels"] or "", found["value"]) for found in _SAMPLE.finditer(text)]
 
 

@@ -1,7 +1,7 @@
-"""``python -m benchmarks.fleet.rollout``: whom the roll-out of a new host kernel wakes up, and how often.
+"""``python -m benchmarks.fleet.rollout``: count the alerts and the messages of the roll-out of a new host kernel.
 
-A real Prometheus with the shipped rules and a real Alertmanager with the shipped example watch story.py, at a pace at
-which hours pass in minutes. Counted are the alerts, which is what people would be told of one by one, and the messages.
+A real Prometheus with the shipped rules and a real Alertmanager with the shipped example monitor the guests of
+story.py, at a pace at which hours pass in minutes. Each message groups several alerts.
 """
 
 import argparse
@@ -27,23 +27,23 @@ from lab.tree import DASHBOARDS
 from lab.webhook import Message, webhook
 
 OLD, NEW, UNSTABLE = 0x0100_7AFB, 0x0100_7EFB, 0x0000_7EFB
-"""Features before and after, and where the clock is not stable."""
+"""EAX of the feature leaf on the old kernel, on the new one, and on a new one whose clock is not stable."""
 
 WORDS = {State.OLD: OLD, State.MOVED: NEW, State.WORSE: UNSTABLE}
-"""What is offered in a state; all guests booted on the old kernel."""
+"""EAX of the feature leaf in each state; all guests booted on the old kernel."""
 
 RULE_FILES = ("rules.yaml", "alerts.yaml")
 
 
 class Count(NamedTuple):
-    """Of one alert: how many fired, and in how many messages people were told, that they fire and that they do not."""
+    """The number of alerts with one name that fired, and of the messages about them, firing or resolved."""
 
     alerts: int
     messages: int
 
 
 def simulate(guests: int, pace: float, folder: Path, release: str) -> dict[str, Count]:
-    """The whole story, at a pace of so many minutes a minute; the counts by the name of the alert."""
+    """Run the story, ``pace`` minutes of it in each minute; return the counts by the name of the alert."""
     fleet = _Fleet(Rollout(guests), pace, folder)
     messages: list[Message] = []
     with ExitStack() as running:
@@ -67,7 +67,7 @@ def simulate(guests: int, pace: float, folder: Path, release: str) -> dict[str, 
 
 
 class _Fleet:
-    """All guests as one target, with labels of their own: what ten thousand targets serve, without their sockets."""
+    """All guests as one target that sets their labels, because 10,000 targets would need 10,000 sockets."""
 
     def __init__(self, rollout: Rollout, pace: float, folder: Path) -> None:
         self._rollout = rollout
@@ -83,20 +83,20 @@ class _Fleet:
         }
 
     def begin(self) -> None:
-        """Minute 0 of the story is now."""
+        """Start the story at minute 0."""
         self._begun = time.monotonic()
 
     def body(self) -> bytes:
-        """What all guests together serve now."""
+        """Return the current body of all guests together."""
         minute = 0 if self._begun is None else (time.monotonic() - self._begun) / 60 * self._pace
         states = (self._rollout.state(guest, minute) for guest in range(self._rollout.guests))
         return b"".join(self._bodies[state][guest] for guest, state in enumerate(states))
 
 
 def _template(text: str) -> str:
-    """What the rules read of a body, as a fleet's: the guest's name is to be filled in."""
+    """Return the series of a body that the rules use, with a placeholder for the name of the guest."""
     read = set(re.findall(r"\bkvm_[a-z_]+", "".join((DASHBOARDS / name).read_text() for name in RULE_FILES)))
-    # A time stamp would get old: the body is of the beginning.
+    # The body is fixed, so its timestamp would make the sample stale.
     read.discard("kvm_exporter_sample_timestamp_seconds")
     lines = [_line(name, labels, value) for name, labels, value in samples(text) if name in read]
     return "".join([_line("up", "", "1"), *lines])
@@ -108,7 +108,7 @@ def _line(name: str, labels: str, value: str) -> str:
 
 
 def _prometheus(folder: Path, port: int, alertmanager: str, pace: float) -> list[str]:
-    """The flags of a server that scrapes and evaluates each minute of the story."""
+    """Write the configuration of a server that scrapes and evaluates every minute of the story; return its flags."""
     folder.mkdir()
     for name in RULE_FILES:
         (folder / name).write_text(hurried((DASHBOARDS / name).read_text(encoding="utf-8"), pace))
@@ -126,18 +126,18 @@ def _prometheus(folder: Path, port: int, alertmanager: str, pace: float) -> list
 
 
 def table(guests: int, counts: Mapping[str, Count]) -> str:
-    """The counts, and their sums."""
+    """Return a table of the counts and their sums."""
     rows = [*counts.items(), ("all", Count(*map(sum, zip(*counts.values(), strict=True))))]
     lines = [f"{name:34}{count.alerts:>8}{count.messages:>10}" for name, count in rows]
     return "\n".join([f"{guests} guests, {MINUTES} minutes", f"{'':34}{'alerts':>8}{'messages':>10}", *lines]) + "\n"
 
 
 def main() -> None:
-    """Simulate, and print the table."""
+    """Run the simulation and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet.rollout", allow_abbrev=False)
     parser.add_argument("--guests", type=int, default=10_000, help="default: %(default)s")
-    parser.add_argument("--pace", type=float, default=30, help="minutes that pass in one (default: %(default)s)")
-    parser.add_argument("--release", default="bookworm", help="of Debian, whose servers run (default: %(default)s)")
+    parser.add_argument("--pace", type=float, default=30, help="story minutes in a minute (default: %(default)s)")
+    parser.add_argument("--release", default="bookworm", help="Debian release of the servers (default: %(default)s)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         counts = simulate(arguments.guests, arguments.pace, Path(folder), arguments.release)

@@ -1,8 +1,8 @@
-"""``python -m benchmarks.fleet.scale``: what fleets cost a real Prometheus that has the shipped rules.
+"""``python -m benchmarks.fleet.scale``: measure the cost of fleets for a real Prometheus with the shipped rules.
 
-Each size is a job of so many targets, all served by one process here, each with every series of a real exporter. When
-all have been scraped, the rule groups are watched through a few evaluations, and each query of the fleet's dashboard
-is asked a few times. Printed as a table, and written to build/bench-fleet.json.
+Each fleet is one job, whose targets have every series of a real exporter and are all served by this process. After all
+targets have been scraped, it measures several evaluations of the rule groups, and several runs of each query of the
+fleet dashboard. It prints a table and writes build/bench-fleet.json.
 """
 
 import argparse
@@ -33,7 +33,7 @@ RESULT = REPOSITORY / "build" / "bench-fleet.json"
 EVALUATIONS = 4
 ASKED = 5
 SHOWN_SECONDS, STEP_SECONDS = 3600, 15
-"""What a panel over time shows."""
+"""The range and the step of queries over time."""
 
 FLEET = "KVM fleet"
 
@@ -49,10 +49,10 @@ KINDS = {
     "lost": (cpus(ALL, ALL), cpus(STOLEN, STOLEN)),
     "uneven": (cpus(ALL, ALL), cpus(ALL, STOLEN)),
 }
-"""The CPUs at boot and now."""
+"""The CPUs of each kind of machine at boot and now."""
 
 IN_A_THOUSAND = {"older": 80, "gained": 20, "lost": 5, "rare": 2, "uneven": 1}
-"""How many machines are of a kind; all others are usual."""
+"""How many of a thousand machines are of each kind; all others are usual."""
 
 _SERIES = re.compile(r"^prometheus_tsdb_head_series (\S+)$", re.MULTILINE)
 _RESIDENT = re.compile(r"^process_resident_memory_bytes (\S+)$", re.MULTILINE)
@@ -68,19 +68,21 @@ class Times(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one fleet: series in memory, bytes that Prometheus takes, and seconds."""
+    """The cost of one fleet for Prometheus."""
 
     machines: int
+    #: The number of series in memory.
     series: int
+    #: Resident memory of Prometheus in bytes.
     resident: int
-    #: Of all rule groups together, an evaluation each.
+    #: The seconds of each evaluation, all rule groups together.
     rules: Sequence[float]
-    #: The median of each query of the fleet's dashboard, by panel and name.
+    #: The median seconds of each query of the fleet dashboard, by panel and name.
     queries: Mapping[str, float]
 
 
 def measure(machines: int, folder: Path, release: str, times: Times) -> Cost:
-    """Run a fleet until it has been seen through."""
+    """Run a fleet and measure its cost."""
     folder.mkdir()
     bodies = {kind: body(folder / kind, boot, now, BASELINE) for kind, (boot, now) in KINDS.items()}
     kinds = [bodies[kind_of(machine)] for machine in range(machines)]
@@ -100,7 +102,7 @@ def measure(machines: int, folder: Path, release: str, times: Times) -> Cost:
 
 
 def kind_of(machine: int) -> str:
-    """The kind of a machine, numbered from 0; the rest of a thousand is usual."""
+    """Return the kind of a machine; machines are numbered from 0."""
     place = machine * 7 % 1000
     for kind, count in IN_A_THOUSAND.items():
         if place < count:
@@ -136,13 +138,13 @@ def _wait_until_all_are_up(server: str, machines: int, seconds: float) -> None:
 
 
 def _evaluation(server: str, seconds: float) -> float:
-    """Wait for the next evaluation of each rule group; how long all of them took."""
+    """Wait for the next evaluation of each rule group; return the seconds that all of them took together."""
     time.sleep(seconds)
     return sum(float(group["evaluationTime"]) for group in ask(server, "rules")["groups"])
 
 
 def _queries(server: str) -> dict[str, float]:
-    """How long each query takes, with everything selected, and shown what the dashboard itself chooses to show."""
+    """Return the median seconds of each query, for all instances and the machines that the dashboard selects."""
     [shown] = (one for one in queries() if (one.dashboard, one.panel) == (FLEET, "variable machine"))
     machines = [found["metric"]["instance"] for found in ask(server, "query", query=shown.expression)["result"]]
     values = {**EVERYTHING, "machine": "|".join(map(re.escape, machines)).replace("\\", "\\\\")}
@@ -180,11 +182,11 @@ def table(costs: Sequence[Cost]) -> str:
 
 
 def main() -> None:
-    """Measure each size, print the table."""
+    """Measure each size and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet.scale", allow_abbrev=False)
     parser.add_argument("machines", type=int, nargs="*", default=[1_000, 10_000], help="default: 1000 10000")
     parser.add_argument(
-        "--release", default="sid", help="of Debian, whose Prometheus runs: bookworm or sid (default: %(default)s)"
+        "--release", default="sid", help="Debian release of Prometheus: bookworm or sid (default: %(default)s)"
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,43 +1,43 @@
-"""A roll-out of a new host kernel over a fleet, minute by minute: which guest is in which state when.
+"""A roll-out of a new host kernel over a fleet: the state of each guest at each minute.
 
-The new kernel offers one feature more. Guests come to it by live migration, a wave of hosts at a time, after a first
-few that are watched for longer than anybody needs to get used to them. On some hosts it finds the time stamp counter
-unstable and takes a feature away; some guests are out of reach for a while when they move; a few are forgotten.
+The new kernel offers one more feature. Guests migrate to it live, first a few canaries, and more than an hour later the
+others in waves. On some hosts, the new kernel finds the time stamp counter unstable and does not offer the stable-clock
+bit. Some guests cannot be scraped for a while after they migrate, and a few guests are forgotten.
 """
 
 from dataclasses import dataclass
 from enum import Enum, auto
 
 CANARY = 0.01
-"""The share of the fleet that moves first."""
+"""The share of the fleet that migrates first."""
 
 GUESTS_PER_HOST = 4
 UNSTABLE = 50
-"""On one host of so many the new kernel takes a feature away."""
+"""On one in this number of hosts, the new kernel does not offer the stable-clock bit."""
 
 FORGOTTEN = 0.01
 OUT_OF_REACH = 0.005
-"""Shares of the fleet: guests that stay where they are, and guests that are silent for a while after their move."""
+"""Shares of the fleet: guests that never migrate, and guests that cannot be scraped for a while after they migrate."""
 
 SILENT_MINUTES = 15
 
 
 class State(Enum):
-    """What a guest is like."""
+    """The state of a guest."""
 
-    #: On the old kernel.
+    #: On the old host kernel.
     OLD = auto()
-    #: Moved to the new one under its running kernel: it has gained a feature.
+    #: Migrated to the new host kernel: the guest has gained a feature.
     MOVED = auto()
-    #: And has lost one.
+    #: Migrated to a host with an unstable counter: the guest has gained a feature and lost another.
     WORSE = auto()
-    #: Cannot be scraped.
+    #: The guest cannot be scraped.
     SILENT = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Wave:
-    """The guests up to a share of the fleet move one after the other, in minutes of the story."""
+    """A wave, in minutes of the story: the guests up to a share of the fleet migrate one after the other."""
 
     begin: int
     end: int
@@ -46,17 +46,17 @@ class Wave:
 
 WAVES = (Wave(10, 12, CANARY), *(Wave(100 + 30 * wave, 120 + 30 * wave, 0.25 * (wave + 1)) for wave in range(4)))
 MINUTES = 300
-"""The last wave is over after 210; who is still different then is rare for an hour, and is told of."""
+"""The length of the story. The last wave ends at 210, and KvmFingerprintRare waits an hour for the forgotten guests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """The story of so many guests."""
+    """The story for a number of guests."""
 
     guests: int
 
     def state(self, guest: int, minute: float) -> State:
-        """The state of a guest, numbered from 0, at a time."""
+        """Return the state of a guest at a minute; guests are numbered from 0."""
         moved = self._moves(guest)
         if minute < moved:
             return State.OLD
@@ -65,7 +65,7 @@ class Rollout:
         return State.WORSE if guest // GUESTS_PER_HOST % UNSTABLE == UNSTABLE // 2 else State.MOVED
 
     def _moves(self, guest: int) -> float:
-        """When a guest moves: spread evenly over its wave."""
+        """Return the minute at which a guest migrates, or infinity; guests spread evenly over their wave."""
         if _is_one_in(guest + 1, FORGOTTEN):
             return float("inf")
         place, first = guest / self.guests, 0.0
@@ -73,9 +73,9 @@ class Rollout:
             if place < wave.share:
                 return wave.begin + (wave.end - wave.begin) * (place - first) / (wave.share - first)
             first = wave.share
-        raise ValueError(f"guest {guest} is none of {self.guests}")
+        raise ValueError(f"guest {guest} is not one of {self.guests}")
 
 
 def _is_one_in(guest: int, share: float) -> bool:
-    """Whether a guest is one of a share, spread evenly over the fleet."""
+    """Return whether a guest belongs to a share of the fleet; its guests are spread evenly."""
     return guest % round(1 / share) == 0

@@ -1,1 +1,1 @@
-"""What Grafana reads: two dashboards, and the files that provision them with a data source and alert rules."""
+"""The files for Grafana: two dashboards, and provisioning with a data source and alert rules."""

@@ -1,4 +1,4 @@
-"""A dashboard: its variables, its annotations, its links, and the place of each panel."""
+"""A dashboard: its variables, annotations and links, and the position of each panel."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ from grafana.panels import DATA_SOURCE, Panel
 from grafana.queries import notable
 
 COLUMNS = 24
-"""Grafana's grid."""
+"""The width of Grafana's grid."""
 
 FLEET_UID, GUEST_UID = "kvm-fleet", "kvm-guest"
 TITLES = {FLEET_UID: "KVM fleet", GUEST_UID: "KVM guest"}
@@ -37,33 +37,39 @@ TITLES = {FLEET_UID: "KVM fleet", GUEST_UID: "KVM guest"}
 THIS_GUEST = (
     f"/d/{GUEST_UID}?${{__url_time_range}}&${{datasource:queryparam}}&${{job:queryparam}}&var-instance=${{__value.raw}}"
 )
-"""From the name of a machine in a cell to its dashboard."""
+"""The URL of the dashboard *KVM guest* for the machine that a cell names."""
 
 
 class Annotation(AnnotationQuery):
-    """Marks what a query finds to be more than 0. Titles are Prometheus' own: Grafana's model does not know them."""
+    """Marks the times at which a query's value is above 0.
+
+    The model of Grafana has no title for annotations, because titles belong to the data source for Prometheus.
+    """
 
     def __init__(self, name: str, expression: str, color: str, title: str, *, is_time: bool = False) -> None:
-        """The title may have labels; ``is_time`` marks the times that the values are, in milliseconds."""
+        """``title`` may contain labels. With ``is_time``, the values are the times to mark, in milliseconds."""
         super().__init__(name=name, datasource=DATA_SOURCE, icon_color=color, expr=expression.strip())
         self._title = title
         self._is_time = is_time
 
     def to_json(self) -> dict[str, object]:
-        """As Grafana's data source for Prometheus reads it: processAnnotationResponse in its datasource.ts."""
+        """Return JSON for Grafana's data source for Prometheus: see processAnnotationResponse in its datasource.ts."""
         return {**super().to_json(), "titleFormat": self._title, "useValueForTime": self._is_time}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Panels beside each other, as wide as the dashboard and of one height; under a heading, if it has a title."""
+    """Panels of the same height that fill the width of the dashboard; a title adds a heading above them."""
 
     title: str = ""
     height: int
     panels: Sequence[Panel]
 
     def widths(self) -> Sequence[int]:
-        """Of each panel: its own, or an equal share of what is left."""
+        """Return the width of each panel in columns. Panels without a width share the remaining columns equally.
+
+        Raises ValueError if the panels do not fill the row.
+        """
         rest = [panel for panel in self.panels if not panel.width]
         left = COLUMNS - sum(panel.width for panel in self.panels)
         if left != (left // len(rest) * len(rest) if rest else 0):
@@ -75,19 +81,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """All of a dashboard."""
+    """A dashboard."""
 
     uid: str
     description: str
     rows: Sequence[Row]
     annotations: Sequence[Annotation]
     most_machines: int
-    """How many machines are shown one by one."""
+    """The maximum number of machines that panels show individually."""
     variables: Sequence[VariableModel] = ()
-    """Those that only it has."""
+    """Variables that only this dashboard has."""
 
     def text(self) -> str:
-        """As classic JSON."""
+        """Return the dashboard as classic JSON."""
         other = GUEST_UID if self.uid == FLEET_UID else FLEET_UID
         dashboard = Dashboard(
             uid=self.uid,
@@ -117,7 +123,7 @@ class Board:
 
 
 def placed(rows: Sequence[Row]) -> Iterator[Model | RowPanel]:
-    """Every heading and panel, from the top left to the bottom right."""
+    """Yield every heading and panel with its position, from the top left to the bottom right."""
     numbers = count(1)
     y = 0
     for row in rows:
@@ -132,7 +138,7 @@ def placed(rows: Sequence[Row]) -> Iterator[Model | RowPanel]:
 
 
 def common_variables(most_machines: int) -> Sequence[VariableModel]:
-    """Which Prometheus, which jobs, which machines, and which of them are shown one by one."""
+    """Return the variables that both dashboards have: data source, job, instance, machine."""
     source = variable(
         VariableType.DATASOURCE, "datasource", "Data source", "The Prometheus that scrapes the exporters."
     )
@@ -141,8 +147,8 @@ def common_variables(most_machines: int) -> Sequence[VariableModel]:
     job = choice("job", "The scrape jobs of exporters.", "label_values(kvm_exporter_sample_success, job)")
     instance = choice("instance", "Their machines.", 'label_values(kvm_exporter_sample_success{job=~"$job"}, instance)')
     description = (
-        f"Of the selected instances at most {most_machines}, which the panels of single machines show: first what "
-        "drifted or has CPUs that differ, then what is down, then what is offered something rare."
+        f"At most {most_machines} of the selected instances, which panels show individually. Machines that drifted or "
+        "have CPUs that differ come first, then machines that are down, then machines with a rare feature set."
     )
     machine = choice("machine", description, f"query_result({one_line(notable(most_machines))})")
     machine.regex = '/instance="([^"]+)"/'
@@ -152,7 +158,7 @@ def common_variables(most_machines: int) -> Sequence[VariableModel]:
 
 
 def choice(name: str, description: str, query: str) -> VariableModel:
-    """Some of the values of a label, or all."""
+    """Return a variable that selects some or all values of a label."""
     model = variable(VariableType.QUERY, name, name.title(), description)
     model.datasource = DATA_SOURCE
     model.query = query
@@ -166,10 +172,10 @@ def choice(name: str, description: str, query: str) -> VariableModel:
 
 
 def variable(kind: VariableType, name: str, label: str, description: str) -> VariableModel:
-    """A variable without what the model has by default for intervals alone."""
+    """Return a variable without the model's defaults for interval variables."""
     return VariableModel(kind, name, label=label, description=description, auto=None, auto_min=None, auto_count=None)
 
 
 def one_line(expression: str) -> str:
-    """The same expression: Grafana takes a variable's query apart with a pattern that knows no second line."""
+    """Return the expression on one line: Grafana parses a variable's query with a pattern for a single line."""
     return " ".join(expression.split())

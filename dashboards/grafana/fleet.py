@@ -1,29 +1,29 @@
-"""The dashboard *KVM fleet*: what is wrong now, with which machines, and how the fleet came to be what it is.
+"""The dashboard *KVM fleet*: current problems, the machines that have them, and the history of the fleet.
 
-What is asked over time reads recorded series; what is asked of all machines is asked for one instant; what shows single
-machines shows the few in ``$machine``.
+To stay fast with many machines, queries over time use recorded series, queries of all machines are instant queries, and
+panels of individual machines show those in ``$machine``.
 """
 
 from grafana_foundation_sdk.models.dashboard import VariableModel
 
 from grafana.board import FLEET_UID, Annotation, Board, choice
 from grafana.fleet_features import FEATURES, MATRIX
-from grafana.fleet_machines import CHANGES, NOW, WHO
+from grafana.fleet_machines import CHANGES, MACHINES, NOW
 from grafana.fleet_offers import FINGERPRINTS, HISTORY
 from grafana.queries import COHORT_NAME, JOBS
 from grafana.values import BAD, NEWS
 
 
 def fingerprint() -> VariableModel:
-    """Which fingerprints to show the machines of."""
+    """Return the variable that selects fingerprints."""
     query = 'label_values(cohort_fingerprint:kvm_fingerprint_info:count{job=~"$job"}, fingerprint)'
     return choice("fingerprint", "The fingerprints whose machines are listed.", query)
 
 
 FLEET = Board(
     uid=FLEET_UID,
-    description="What the hypervisors offer a fleet of KVM guests, where it drifted, and who is the odd one.",
-    rows=(NOW, WHO, CHANGES, FEATURES, MATRIX, FINGERPRINTS, HISTORY),
+    description="The features that the hypervisors offer to a fleet of KVM guests, drift since boot, and outliers.",
+    rows=(NOW, MACHINES, CHANGES, FEATURES, MATRIX, FINGERPRINTS, HISTORY),
     annotations=(
         Annotation(
             "Lost",

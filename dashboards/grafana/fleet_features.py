@@ -1,4 +1,4 @@
-"""How far each feature is spread over a fleet, and who is the odd one: rows of the dashboard *KVM fleet*."""
+"""How many machines of a fleet are offered each feature, and the outliers: rows of the dashboard *KVM fleet*."""
 
 from settings import OF_COHORT, OF_FEATURE
 
@@ -12,12 +12,12 @@ SHARE = f"cohort:kvm_feature_offered:share{{{JOBS}}}"
 
 
 def unlike_most(machines: str) -> str:
-    """1 for each feature that a machine, unlike most of its cohort, is offered or is not offered; else 0."""
+    """Return an expression: 1 for each feature in which a machine differs from most of its cohort, else 0."""
     return f"abs(kvm_feature_offered{{{machines}}} - on ({OF_FEATURE}) group_left () {SHARE}) > bool 0.5"
 
 
-def or_none(recorded: str) -> str:
-    """A number of machines for each feature, which is recorded only where it is not nought."""
+def or_zero(recorded: str) -> str:
+    """Return an expression: a number of machines for each feature, 0 where no series is recorded."""
     return f"max by ({OF_FEATURE}) ({recorded} or on ({OF_FEATURE}) 0 * cohort:kvm_feature_offered:sum{{{JOBS}}})"
 
 
@@ -26,8 +26,8 @@ FEATURES = Row(
     height=16,
     panels=(
         Timeline(
-            title="How far each feature is spread",
-            description="On how many machines of its job each feature is offered: on none, on few, on most, on all.",
+            title="Spread of each feature",
+            description="The share of a job's machines that are offered a feature: none, up to half, over half, all.",
             queries={
                 "spread": f"""
 (cohort:kvm_feature_offered:share{{{JOBS}}} > bool 0)
@@ -39,10 +39,10 @@ FEATURES = Row(
             values=SPREAD,
         ),
         Table(
-            title="Features and who is the odd one",
+            title="Outliers by feature",
             description=(
-                "How many guests are offered each feature, how many are the odd ones in that, and one of them that is "
-                "in $machine."
+                "The number of guests that are offered each feature, the number of outliers, and one outlier of those "
+                "in $machine. Outliers are the smaller group: the guests that are offered the feature, or the others."
             ),
             queries={
                 "offered": f"max by ({OF_FEATURE}) (cohort:kvm_feature_offered:sum{{{JOBS}}})",
@@ -59,8 +59,8 @@ topk by ({OF_FEATURE}) (1,
   max by ({OF_FEATURE}, instance) ({unlike_most(SHOWN)} == 1)
 )
 """,
-                "lost": or_none(f"cohort:kvm_boot_feature_changed:lost{{{JOBS}}}"),
-                "gained": or_none(f"cohort:kvm_boot_feature_changed:gained{{{JOBS}}}"),
+                "lost": or_zero(f"cohort:kvm_boot_feature_changed:lost{{{JOBS}}}"),
+                "gained": or_zero(f"cohort:kvm_boot_feature_changed:gained{{{JOBS}}}"),
             },
             columns=(
                 Column(field="register", title="Register", width=75),
@@ -68,8 +68,8 @@ topk by ({OF_FEATURE}) (1,
                 Column(field="feature", title="Feature"),
                 Column(field="Value #offered", title="Guests", width=75),
                 Column(field="Value #share", title="Share", unit="percentunit", width=75),
-                Column(field="Value #odd", title="Odd", thresholds=((1, ODD),), width=60),
-                Column(field="instance", title="One of them", link=THIS_GUEST),
+                Column(field="Value #odd", title="Outliers", thresholds=((1, ODD),), width=80),
+                Column(field="instance", title="Example", link=THIS_GUEST),
                 Column(field="Value #lost", title="Lost", thresholds=((1, BAD),), width=60),
                 Column(field="Value #gained", title="Gained", thresholds=((1, NEWS),), width=75),
                 *COHORT_COLUMNS,
@@ -84,10 +84,10 @@ MATRIX = Row(
     height=14,
     panels=(
         Matrix(
-            title="Which machine is offered what",
+            title="Features by machine",
             description=(
-                "The machines in $machine, and every feature: red and orange where a machine is unlike most of its "
-                "job; what a machine does not report is not known."
+                "Every feature of the machines in $machine. Red and orange: the machine differs from most machines of "
+                "its job. Empty: the machine does not report the feature."
             ),
             queries={
                 "offered": f"""

@@ -1,4 +1,4 @@
-"""What is wrong with a fleet now, and with which machines: rows of the dashboard *KVM fleet*."""
+"""Current problems of a fleet, and the machines that have them: rows of the dashboard *KVM fleet*."""
 
 from settings import OF_FINGERPRINT, OF_MACHINE, RARE_SHARE
 
@@ -10,10 +10,10 @@ from grafana.tables import Column, Table
 from grafana.values import BAD, CHANGED, NEWS, ODD, SIGNATURE
 
 FIRING = f'alertstate="firing", alertname=~"Kvm.+", {JOBS}'
-"""Alerts of the selected jobs; those on a whole cohort name no machine."""
+"""Matchers for the firing alerts of the selected jobs, including alerts on a cohort, which have no instance."""
 
 NO_MACHINE = f"0 * sum(kvm_present{{{SELECTED}}})"
-"""Nought where there are machines, so that a panel without any says that it knows nothing."""
+"""An expression: 0 if any machine is selected, else no result, which a panel shows as unknown."""
 
 
 NOW = Row(
@@ -21,7 +21,7 @@ NOW = Row(
     panels=(
         Stat(
             title="Alerts",
-            description="Warnings and worse that fire, as the rules in alerts.yaml make them in this Prometheus.",
+            description="Firing alerts of severity warning or critical, from alerts.yaml in this Prometheus.",
             queries={
                 "alerts": f"""
 count(ALERTS{{{FIRING}, severity=~"critical|warning"}})
@@ -32,36 +32,36 @@ or on () {NO_MACHINE}
         ),
         Stat(
             title="Guests on KVM",
-            description="Selected machines that find KVM's signature.",
+            description="The number of selected machines that are offered KVM's signature.",
             queries={"guests": f"sum(kvm_present{{{SELECTED}}})"},
         ),
         Stat(
             title="Exporters down",
-            description="Selected machines that Prometheus cannot scrape: nothing is known of them now.",
+            description="The number of selected machines that Prometheus cannot scrape. Their state is unknown.",
             queries={"down": f"sum(up{{{SELECTED}}} == bool 0)"},
             thresholds=((1, BAD),),
         ),
         Stat(
             title="Samples failing",
-            description="Machines whose last attempt to sample the CPUID leaves failed; they serve the last good one.",
+            description="The number of machines whose last sample failed. They serve the last good sample.",
             queries={"failing": f"sum(kvm_exporter_sample_success{{{SELECTED}}} == bool 0)"},
             thresholds=((1, BAD),),
         ),
         Stat(
             title="Drifted",
-            description="Machines that are offered something else than when their present boot was first sampled.",
+            description="The number of machines whose feature set differs from the first sample of their boot.",
             queries={"drifted": f"sum({drift(SELECTED)} > bool 0)"},
             thresholds=((1, BAD),),
         ),
         Stat(
             title="CPUs differ",
-            description="Machines that have CPUs that are offered something else than most of their CPUs.",
+            description="The number of machines with CPUs that differ from the majority of the machine's CPUs.",
             queries={"divergent": f"sum(kvm_cpus_divergent{{{SELECTED}}} > bool 0)"},
             thresholds=((1, BAD),),
         ),
         Stat(
             title="Rare",
-            description=f"Machines that are offered what less than {RARE_SHARE:.0%} of their cohort are.",
+            description=f"Machines with a rare feature set: one that less than {RARE_SHARE:.0%} of their cohort have.",
             queries={
                 "rare": f"""
 count(kvm_fingerprint_info{{{SELECTED}}} and on ({OF_FINGERPRINT}) {FINGERPRINT_SHARE} < {RARE_SHARE})
@@ -71,23 +71,22 @@ or on () {NO_MACHINE}
             thresholds=((1, ODD),),
         ),
         Stat(
-            title="Different offers",
-            description="Fingerprints that the selected machines have: 1 if all are offered the same.",
-            queries={"offers": f"count(count by (fingerprint) (kvm_fingerprint_info{{{SELECTED}}}))"},
+            title="Feature sets",
+            description="The number of fingerprints of the selected machines: 1 if all have the same feature set.",
+            queries={"fingerprints": f"count(count by (fingerprint) (kvm_fingerprint_info{{{SELECTED}}}))"},
             thresholds=((2, NEWS),),
         ),
     ),
 )
 
-WHO = Row(
-    title="Who",
+MACHINES = Row(
+    title="Machines",
     height=10,
     panels=(
         Table(
-            title="Alerts that fire",
+            title="Firing alerts",
             description=(
-                "Alerts of the selected jobs, as the rules in alerts.yaml make them in this Prometheus; at most "
-                f"{MOST_ROWS}."
+                f"Firing alerts of the selected jobs, from alerts.yaml in this Prometheus; at most {MOST_ROWS}."
             ),
             queries={
                 "alerts": f"""
@@ -105,10 +104,10 @@ topk({MOST_ROWS}, max by (severity, alertname, {OF_MACHINE}, feature) (ALERTS{{{
             width=10,
         ),
         Table(
-            title="Machines to look at first",
+            title="Machines to check first",
             description=(
-                "The machines in $machine: what of theirs is not as it was at boot, how many of their CPUs differ, and "
-                "how many of their cohort are offered the same."
+                "The machines in $machine: differences from the first sample of their boot, the number of CPUs that "
+                "differ, and the share of the cohort that has the same feature set."
             ),
             queries={
                 "up": each("up"),
@@ -116,7 +115,7 @@ topk({MOST_ROWS}, max by (severity, alertname, {OF_MACHINE}, feature) (ALERTS{{{
                 "gained": each("kvm_boot_feature_changes", where='change="gained"'),
                 "signature": each("kvm_boot_signature_changed"),
                 "divergent": each("kvm_cpus_divergent"),
-                "alike": f"""
+                "share": f"""
 max by ({OF_MACHINE}, fingerprint) (
   kvm_fingerprint_info{{{SHOWN}}} * on ({OF_FINGERPRINT}) group_left () {FINGERPRINT_SHARE}
 )
@@ -131,11 +130,11 @@ max by ({OF_MACHINE}, fingerprint) (
                 Column(field="Value #signature", title="Signature", words=SIGNATURE),
                 Column(field="Value #divergent", title="CPUs that differ", thresholds=((1, BAD),)),
                 Column(field="fingerprint", title="Fingerprint", width=150),
-                Column(field="Value #alike", title="Alike", unit="percentunit"),
+                Column(field="Value #share", title="Share", unit="percentunit"),
                 Column(field="Value #boot", title="First sampled", unit="dateTimeFromNow"),
                 Column(field="job", title="Job"),
             ),
-            sort=("-Lost", "-Gained", "Alike"),
+            sort=("-Lost", "-Gained", "Share"),
             width=14,
         ),
     ),
@@ -146,7 +145,7 @@ CHANGES = Row(
     panels=(
         Timeline(
             title="Changes since boot",
-            description="Bits of the machines in $machine that are not as they were at boot.",
+            description="Feature bits of the machines in $machine that differ from the first sample of their boot.",
             queries={"changed": each("kvm_boot_feature_changed", "feature")},
             names="{{instance}} {{feature}}",
             values=CHANGED,

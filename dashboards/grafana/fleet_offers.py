@@ -1,4 +1,4 @@
-"""Which machines are offered the same, and how that changed: rows of the dashboard *KVM fleet*."""
+"""The machines by feature set, now and over time: rows of the dashboard *KVM fleet*."""
 
 from settings import OF_FINGERPRINT, OF_MACHINE
 
@@ -18,7 +18,7 @@ FINGERPRINTS = Row(
     panels=(
         Table(
             title="Fingerprints",
-            description="Machines with the same fingerprint are offered the same. Follow one to see which have it.",
+            description="Machines with equal fingerprints have the same feature set. Click one to list its machines.",
             queries={
                 "machines": f"max by ({OF_FINGERPRINT}) (cohort_fingerprint:kvm_fingerprint_info:count{{{JOBS}}})",
                 "share": f"max by ({OF_FINGERPRINT}) ({FINGERPRINT_SHARE})",
@@ -32,8 +32,8 @@ FINGERPRINTS = Row(
             sort=("-Machines",),
         ),
         Table(
-            title="Which machine has which",
-            description=f"Selected machines with the fingerprints in $fingerprint; at most {MOST_ROWS}.",
+            title="Fingerprint by machine",
+            description=f"The selected machines with the fingerprints in $fingerprint; at most {MOST_ROWS}.",
             queries={
                 "machines": f"""
 topk({MOST_ROWS},
@@ -50,7 +50,7 @@ topk({MOST_ROWS},
         ),
         Lines(
             title="Machines by fingerprint",
-            description="How a roll-out goes on: what many were offered gives way to what many are.",
+            description="Roll-out progress: the number of machines with each fingerprint.",
             queries={"machines": f"cohort_fingerprint:kvm_fingerprint_info:count{{{JOBS}}}"},
             names=f"{COHORT_NAME} {{{{fingerprint}}}}",
             unit="none",
@@ -65,22 +65,22 @@ HISTORY = Row(
     panels=(
         Lines(
             title="Guests on KVM over time",
-            description="Machines of each job that find KVM's signature.",
+            description="The number of machines of each job that are offered KVM's signature.",
             queries={"guests": f"cohort:kvm_present:sum{{{JOBS}}}"},
             names=COHORT_NAME,
             unit="none",
         ),
         Lines(
             title="Drifted machines over time",
-            description="Machines of each job that are offered something else than at boot.",
+            description="The number of machines of each job that differ from the first sample of their boot.",
             queries={"drifted": f"cohort:kvm_boot_feature_changes:drifted{{{JOBS}}}"},
             names=COHORT_NAME,
             unit="none",
         ),
         Lines(
-            title="Different offers over time",
-            description="Fingerprints that the machines of each job have.",
-            queries={"offers": f"cohort:kvm_fingerprint_info:distinct{{{JOBS}}}"},
+            title="Feature sets over time",
+            description="The number of different fingerprints among the machines of each job.",
+            queries={"fingerprints": f"cohort:kvm_fingerprint_info:distinct{{{JOBS}}}"},
             names=COHORT_NAME,
             unit="none",
         ),

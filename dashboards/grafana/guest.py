@@ -1,4 +1,4 @@
-"""The dashboard *KVM guest*: one machine, or a few beside each other, from what is wrong now down to single CPUs."""
+"""The dashboard *KVM guest*: one machine, or a few beside each other, from current problems down to single CPUs."""
 
 from grafana.board import GUEST_UID, Annotation, Board
 from grafana.guest_cpus import CPUS, CPUS_OVER_TIME
@@ -10,7 +10,7 @@ from grafana.values import BAD, NEWS, ODD
 
 GUEST = Board(
     uid=GUEST_UID,
-    description="What the hypervisor offers one KVM guest, on every CPU, against what is used and what is expected.",
+    description="The features that the hypervisor offers to a KVM guest, on every CPU: use, expectations and drift.",
     rows=(NOW, IDENTITY, BITS, FINDINGS, OVER_TIME, CPUS, CPUS_OVER_TIME, STATES, SAMPLING, COST, VERSION),
     annotations=(
         Annotation("Lost", f"kvm_boot_feature_changed{{{SHOWN}}} == bool -1", BAD, "{{instance}} lost {{feature}}"),
@@ -19,7 +19,7 @@ GUEST = Board(
             "Changed",
             f"increase(kvm_exporter_sample_changes_total{{{SHOWN}}}[$__rate_interval])",
             ODD,
-            "{{instance}} found something else than before",
+            "{{instance}} sampled a change",
         ),
         Annotation(
             "First sampled",

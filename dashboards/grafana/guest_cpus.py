@@ -1,4 +1,4 @@
-"""The CPUs of a guest: what each is offered, and which are offered something else than most."""
+"""The CPUs of a guest: the features of each, and the CPUs that differ: rows of the dashboard *KVM guest*."""
 
 from settings import MACHINE, OF_MACHINE, labels
 
@@ -11,27 +11,27 @@ from kvm_exporter.kvm.features import Register
 OF_CPU = labels(*MACHINE, "cpu", "leaf")
 
 
-def as_most(register: Register) -> str:
-    """A register of the feature leaf as most CPUs read it: the sum of its bits that are offered."""
+def majority(register: Register) -> str:
+    """Return an expression: a register of the feature leaf on the majority of CPUs, as the sum of its offered bits."""
     bits = "\n  or ".join(
         f'kvm_feature_offered{{{SHOWN}, register="{register}", bit="{bit}"}} * {1 << bit}' for bit in range(32)
     )
     return f"sum by ({OF_MACHINE}) (\n  {bits}\n)"
 
 
-def unlike_most(register: Register) -> str:
-    """The register of each CPU that reads something else than most."""
+def differing(register: Register) -> str:
+    """Return an expression: the register of each CPU where it differs from the majority."""
     return f"""
 max by ({OF_CPU}) (
   kvm_cpu_register{{{SHOWN}, register="{register}"}}
   != on ({OF_MACHINE}) group_left ()
-  {as_most(register)}
+  {majority(register)}
 )
 """
 
 
 def register_of_each(register: Register) -> str:
-    """The register of each CPU."""
+    """Return an expression: the register of each CPU."""
     return f'max by ({OF_CPU}) (kvm_cpu_register{{{SHOWN}, register="{register}"}})'
 
 
@@ -40,7 +40,7 @@ CPUS = Row(
     height=12,
     panels=(
         Table(
-            title="Registers of every CPU",
+            title="Registers by CPU",
             description="EAX and EDX of the feature leaf, read by a thread pinned to each CPU.",
             queries={"eax": register_of_each("eax"), "edx": register_of_each("edx")},
             columns=(
@@ -54,25 +54,25 @@ CPUS = Row(
             numbers=("cpu",),
         ),
         Table(
-            title="Which CPUs differ",
+            title="Registers of CPUs that differ",
             description=(
-                "EAX or EDX of the CPUs where it is not as most CPUs read it. A CPU without the leaf has no register; "
-                "it counts as one that differs all the same."
+                "EAX and EDX of the CPUs where one of them differs from the majority. A CPU without the feature leaf "
+                "counts as different, but has no registers and is not listed."
             ),
-            queries={"eax": unlike_most("eax"), "edx": unlike_most("edx")},
+            queries={"eax": differing("eax"), "edx": differing("edx")},
             columns=(
                 Column(field="instance", title="Machine"),
                 Column(field="cpu", title="CPU", width=60),
                 Column(field="leaf", title="Leaf"),
-                Column(field="Value #eax", title="EAX", unit="hex0x", absent="as most"),
-                Column(field="Value #edx", title="EDX", unit="hex0x", absent="as most"),
+                Column(field="Value #eax", title="EAX", unit="hex0x", absent="equal"),
+                Column(field="Value #edx", title="EDX", unit="hex0x", absent="equal"),
             ),
             sort=("Machine", "CPU"),
             numbers=("cpu",),
         ),
         Table(
-            title="Features that only some CPUs are offered",
-            description="On how many of the sampled and retained CPUs, where it is not on all or on none of them.",
+            title="Features offered to some CPUs only",
+            description="The number of sampled and retained CPUs that are offered the feature, if not all or none.",
             queries={
                 "some": f"""
 max by ({OF_MACHINE}, feature, register, bit) (
@@ -100,14 +100,14 @@ CPUS_OVER_TIME = Row(
     panels=(
         Lines(
             title="CPUs that differ over time",
-            description="Sampled CPUs that were offered something else than most.",
+            description="The number of sampled CPUs that differ from the majority.",
             queries={"divergent": each("kvm_cpus_divergent")},
             names="{{instance}}",
             unit="none",
         ),
         Lines(
             title="CPUs by state",
-            description="What the last sample did with each online CPU: sampled, retained (isolated), skipped, failed.",
+            description="Online CPUs by the result of the last sample: sampled, retained (isolated), skipped, failed.",
             queries={"cpus": each("kvm_cpus", "state")},
             names="{{instance}} {{state}}",
             unit="none",

@@ -1,4 +1,4 @@
-"""The health of the exporter on a guest: how sampling goes, what it costs, and which exporter it is."""
+"""The health of the exporter on a guest, its cost and its version: rows of the dashboard *KVM guest*."""
 
 from settings import OF_MACHINE
 
@@ -35,8 +35,8 @@ STATES = Row(
         Timeline(
             title="Collectors",
             description=(
-                "Whether the guest's own evidence, the host's view and the baseline's file could be had; the host's is "
-                "absent where there is no /dev/kvm."
+                "Whether each collector succeeded: guest (evidence of the guest kernel), host (absent without "
+                "/dev/kvm) and baseline (its file)."
             ),
             queries={
                 "collectors": each("kvm_exporter_collector_success", "collector"),
@@ -52,7 +52,7 @@ SAMPLING = Row(
     panels=(
         Lines(
             title="Age of the sample",
-            description="How old the sample was when it was scraped, against the age from which another is taken.",
+            description="The age of the sample at each scrape, and the age above which a scrape takes a new sample.",
             queries={
                 "age": AGE,
                 "limit": each("kvm_exporter_sample_max_age_seconds"),
@@ -62,7 +62,7 @@ SAMPLING = Row(
         ),
         Lines(
             title="Duration",
-            description="How long the sample that is served took, and how long each collector took.",
+            description="The duration of the sample that is served, and of each collector.",
             queries={
                 "sample": each("kvm_exporter_sample_duration_seconds"),
                 "collectors": (each("kvm_exporter_collector_duration_seconds", "collector")),
@@ -72,7 +72,7 @@ SAMPLING = Row(
         ),
         Lines(
             title="Samples by reason, and failures by cause",
-            description="How often the leaves were sampled and why, how often that failed, or found a change.",
+            description="The rate of samples by trigger, of failures by cause, and of samples that show a change.",
             queries={
                 "samples": (
                     f"sum by ({OF_MACHINE}, reason) (rate(kvm_exporter_samples_total{{{SHOWN}}}[$__rate_interval]))"
@@ -103,7 +103,7 @@ COST = Row(
         ),
         Lines(
             title="CPU time",
-            description="Seconds of CPU time that the exporter's process takes each second.",
+            description="The share of one CPU that the exporter's process uses.",
             queries={
                 "cpu": f"max by ({OF_MACHINE}) (rate(process_cpu_seconds_total{{{SHOWN}}}[$__rate_interval]))",
             },
@@ -112,7 +112,7 @@ COST = Row(
         ),
         Lines(
             title="File descriptors",
-            description="Open file descriptors of the exporter's process, against its limit.",
+            description="The open file descriptors of the exporter's process, and its limit.",
             queries={
                 "open": each("process_open_fds"),
                 "limit": each("process_max_fds"),
@@ -128,7 +128,7 @@ VERSION = Row(
     panels=(
         Table(
             title="Version",
-            description="Which exporter runs, since when, and on what.",
+            description="The version of the exporter, of Python and of prometheus_client, and the time of its start.",
             queries={
                 "build": f"""
 max by ({OF_MACHINE}, version, revision, python_version, prometheus_client_version) (
@@ -150,7 +150,7 @@ max by ({OF_MACHINE}, version, revision, python_version, prometheus_client_versi
         ),
         Table(
             title="Web configuration",
-            description="Whether the web configuration in use is what its files say; empty where there is none.",
+            description="Whether the last reload of the web configuration succeeded; empty without --web.config.file.",
             queries={
                 "successful": each("kvm_exporter_web_config_last_reload_successful"),
                 "read": (each("kvm_exporter_web_config_last_reload_timestamp_seconds") + " * 1000"),

@@ -1,4 +1,4 @@
-"""Every bit of a guest: what it means, whether it is offered, used, expected and possible, now and over time."""
+"""Every feature bit of a guest, now and over time: rows of the dashboard *KVM guest*."""
 
 from settings import OF_BIT, OF_MACHINE
 
@@ -12,7 +12,7 @@ from kvm_exporter.kvm.features import FEATURES, feature_at
 OF_ROW = f"{OF_BIT}, feature"
 
 UNASSIGNED = ("/^(eax|edx)_bit_[0-9]+$/", feature_at("eax", 31).meaning)
-"""Names of bits that have none, and what they mean."""
+"""A pattern for the names of unassigned bits, and their meaning."""
 
 MEANINGS = texts({bit.name: bit.meaning for bit in FEATURES}, otherwise=UNASSIGNED)
 
@@ -20,23 +20,23 @@ NAME = "{{instance}} {{register}} {{bit}} {{feature}}"
 
 
 def with_meaning(expression: str) -> str:
-    """The name of each feature a second time, as ``meaning``: the panel shows what it means there."""
+    """Return the expression with a label ``meaning`` that copies ``feature``: the panel maps it to a description."""
     return f'label_join({expression}, "meaning", "", "feature")'
 
 
 def of_bits(metric: str) -> str:
-    """The value of a metric for each bit of each machine."""
+    """Return an expression: a metric for each bit of each machine."""
     return each(metric, "register", "bit", "feature")
 
 
 FOUND = {
     "required, not offered": missing(SHOWN),
-    "forbidden, and offered": forbidden(SHOWN),
-    "offered, and switched off": switched_off(SHOWN),
+    "forbidden, but offered": forbidden(SHOWN),
+    "offered, but switched off": switched_off(SHOWN),
     "lost since boot": f"kvm_boot_feature_changed{{{SHOWN}}} == -1",
     "gained since boot": f"kvm_boot_feature_changed{{{SHOWN}}} == 1",
 }
-"""What may be wrong with a bit, and where it is."""
+"""The possible findings about a bit, each with the expression that finds it."""
 
 FINDING = "\nor\n".join(
     f'label_replace({expression}, "finding", "{words}", "", "")' for words, expression in FOUND.items()
@@ -49,7 +49,7 @@ max by ({OF_ROW}) (
   0 * kvm_feature_offered{{{SHOWN}}} and on ({OF_MACHINE}) kvm_boot_reference_timestamp_seconds{{{SHOWN}}}
 )
 """.strip()
-"""What was lost and gained, and 0 for what is as it was, where it is known what was."""
+"""An expression: -1 for lost bits, 1 for gained ones, 0 for unchanged ones; no result without a boot reference."""
 
 BITS = Row(
     title="Features",
@@ -58,8 +58,9 @@ BITS = Row(
         Table(
             title="Bits",
             description=(
-                "Every bit that has a meaning or is set: offered by CPUID, on how many CPUs, used by the guest kernel, "
-                "expected by the baseline, possible on this machine's own KVM, and changed since boot."
+                "Every bit that is assigned or set: whether it is offered, the number of CPUs, whether the guest "
+                "kernel uses it, the baseline's expectation, whether this machine's own KVM can offer it, and changes "
+                "since the first sample of this boot."
             ),
             queries={
                 "offered": with_meaning(of_bits("kvm_feature_offered")),
@@ -79,7 +80,7 @@ BITS = Row(
                 Column(field="Value #cpus", title="CPUs", width=65),
                 Column(field="Value #used", title="Used", words=USED, width=110),
                 Column(field="Value #expected", title="Expected", words=EXPECTED, absent="-", width=100),
-                Column(field="Value #host", title="Own KVM can", words=SUPPORTED, width=110),
+                Column(field="Value #host", title="Own KVM", words=SUPPORTED, width=110),
                 Column(field="Value #changed", title="Since boot", words=CHANGED, width=100),
             ),
             sort=("Machine", "Register", "Bit"),
@@ -92,8 +93,8 @@ FINDINGS = Row(
     height=14,
     panels=(
         Table(
-            title="Not as it should be",
-            description="Features that are required and missing, forbidden and offered, switched off, lost or gained.",
+            title="Findings",
+            description="Features that are required but missing, forbidden but offered, switched off, lost, or gained.",
             queries={"findings": f"max by ({OF_ROW}, finding) (\n{FINDING}\n)"},
             columns=(
                 Column(field="instance", title="Machine"),
@@ -108,7 +109,7 @@ FINDINGS = Row(
         ),
         Timeline(
             title="Offered over time",
-            description="Whether each bit was offered, as most CPUs read it.",
+            description="Whether each bit was offered to the majority of CPUs.",
             queries={"offered": of_bits("kvm_feature_offered")},
             names=NAME,
             values=OFFERED,
@@ -122,21 +123,21 @@ OVER_TIME = Row(
     panels=(
         Timeline(
             title="Used over time",
-            description="What the guest kernel showed that it had enabled, and what a boot switch forbade it.",
+            description="Features that the guest kernel showed to be enabled, and those that a boot switch disabled.",
             queries={"used": of_bits("kvm_feature_in_use")},
             names=NAME,
             values=USED,
         ),
         Timeline(
             title="Expected over time",
-            description="What the baseline on the machine required and forbade.",
+            description="Features that the baseline of the machine required and forbade.",
             queries={"expected": of_bits("kvm_feature_expected")},
             names=NAME,
             values=EXPECTED,
         ),
         Timeline(
-            title="As a host: what its own KVM can offer",
-            description="What the machine's own KVM could offer its guests, on machines that have /dev/kvm.",
+            title="Supported by own KVM over time",
+            description="Features that the machine's own KVM could offer to guests; needs access to /dev/kvm.",
             queries={"supported": of_bits("kvm_host_feature_supported")},
             names=NAME,
             values=SUPPORTED,

@@ -1,4 +1,4 @@
-"""What is wrong with a guest now, and what it is: rows of the dashboard *KVM guest*."""
+"""Current problems of a guest, and its identity: rows of the dashboard *KVM guest*."""
 
 from settings import OF_FINGERPRINT, OF_MACHINE
 
@@ -15,7 +15,7 @@ NOW = Row(
     panels=(
         Stat(
             title="Exporter",
-            description="Whether Prometheus can scrape the machine; if not, all else is what was known before.",
+            description="Whether Prometheus can scrape the machine. If not, the other panels show old data.",
             queries={"up": each("up")},
             mappings=words(ANSWERS),
             names=INSTANCE,
@@ -29,42 +29,42 @@ NOW = Row(
         ),
         Stat(
             title="Hypervisor",
-            description="Whether KVM's signature was found.",
+            description="Whether the machine is offered KVM's signature.",
             queries={"present": each("kvm_present")},
             mappings=words(PRESENT),
             names=INSTANCE,
         ),
         Stat(
             title="Lost since boot",
-            description="Features that were offered when this boot was first sampled, and are not now.",
+            description="The number of features that were offered when this boot was first sampled, and are not now.",
             queries={"lost": each("kvm_boot_feature_changes", where='change="lost"')},
             thresholds=((1, BAD),),
             names=INSTANCE,
         ),
         Stat(
             title="Gained since boot",
-            description="Features that were not offered when this boot was first sampled, and are now.",
+            description="The number of features that were not offered when this boot was first sampled, and are now.",
             queries={"gained": each("kvm_boot_feature_changes", where='change="gained"')},
             thresholds=((1, NEWS),),
             names=INSTANCE,
         ),
         Stat(
             title="Signature",
-            description="Whether the hypervisor bit, the signatures and their bases are those of boot.",
+            description="Whether hypervisor bit, signatures and bases are those of this boot's first sample.",
             queries={"signature": each("kvm_boot_signature_changed")},
             mappings=words(SIGNATURE),
             names=INSTANCE,
         ),
         Stat(
             title="CPUs that differ",
-            description="Sampled CPUs that are offered something else than most.",
+            description="The number of sampled CPUs that differ from the majority.",
             queries={"divergent": each("kvm_cpus_divergent")},
             thresholds=((1, BAD),),
             names=INSTANCE,
         ),
         Stat(
             title="Against the baseline",
-            description="Features that the baseline requires and are missing, or that it forbids and are offered.",
+            description="The number of features that are required but missing, or forbidden but offered.",
             queries={
                 "against": f"""
 count by ({OF_MACHINE}) (
@@ -88,7 +88,7 @@ IDENTITY = Row(
     panels=(
         Table(
             title="Hypervisor signatures",
-            description="Each hypervisor signature in the CPUID leaves, where it is, and the highest leaf there.",
+            description="Each hypervisor signature in the CPUID leaves, its base, and the highest leaf at that base.",
             queries={
                 "signatures": each("kvm_signature_info", "signature", "base", "max_leaf"),
             },
@@ -102,7 +102,7 @@ IDENTITY = Row(
         ),
         Table(
             title="Fingerprint",
-            description="What stands for all that is offered, and how many of the cohort are offered the same.",
+            description="The fingerprint of the feature set, and the machines of the cohort that have the same.",
             queries={
                 "fingerprint": each("kvm_fingerprint_info", "fingerprint"),
                 "share": f"""
@@ -123,14 +123,14 @@ max by ({OF_MACHINE}, fingerprint) (
             columns=(
                 Column(field="instance", title="Machine"),
                 Column(field="fingerprint", title="Fingerprint"),
-                Column(field="Value #machines", title="Alike"),
+                Column(field="Value #machines", title="Machines"),
                 Column(field="Value #share", title="Share", unit="percentunit"),
             ),
             sort=("Machine",),
         ),
         Table(
             title="Machine",
-            description="When its boot was first sampled, its CPUs, its clock source, and KVM's word on frequencies.",
+            description="The time of this boot's first sample, online CPUs, clock source, frequencies reported by KVM.",
             queries={
                 "boot": each("kvm_boot_reference_timestamp_seconds") + " * 1000",
                 "cpus": each("kvm_cpus_online"),

@@ -1,7 +1,4 @@
-"""Panels as values: what is asked and how the answer is shown. Only here, and in board.py, is Grafana's model known.
-
-A panel has no place yet; board.py lays them out.
-"""
+"""Panels: the base class of all kinds, and Stat. board.py computes their positions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -24,32 +21,32 @@ from grafana_foundation_sdk.models.prometheus import Dataquery, PromQueryFormat,
 from grafana.values import GOOD
 
 DATA_SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
-"""Never a fixed one: the variable ``datasource`` of each dashboard."""
+"""The data source of every panel: the variable ``datasource`` of each dashboard."""
 
 Thresholds = Sequence[tuple[float, str]]
-"""From which value on which colour; what is smaller than all is green."""
+"""Pairs of a value and the colour from this value on; smaller values are green."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel(ABC):
-    """What all kinds have: a title, what it means, and the expressions by a name for each."""
+    """A panel: its title, its description, and its expressions, each by the name of its query."""
 
     title: str
     description: str
     queries: Mapping[str, str]
     width: int = 0
-    """Columns of the grid; 0 for a share of what the others of its row leave."""
+    """Columns of the grid; 0 for an equal share of the columns that are left in the row."""
 
     @abstractmethod
     def shown(self) -> Model:
-        """Grafana's panel, without what all kinds have."""
+        """Return Grafana's panel with the options and fields of this kind only."""
 
     @abstractmethod
     def query(self, name: str, expression: str) -> Dataquery:
-        """Grafana's query."""
+        """Return Grafana's query for an expression."""
 
     def model(self, number: int, place: GridPos) -> Model:
-        """Grafana's panel, at a place."""
+        """Return Grafana's panel, complete, with a number and a position."""
         model = self.shown()
         model.id_val = number
         model.title = self.title
@@ -62,7 +59,7 @@ class Panel(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stat(Panel):
-    """One number, or one word, as it is now."""
+    """The current value of each series, as a number or a word."""
 
     unit: str = "none"
     mappings: Sequence[ValueMapping] = ()
@@ -70,11 +67,11 @@ class Stat(Panel):
     names: str = ""
 
     def query(self, name: str, expression: str) -> Dataquery:
-        """As it is now."""
+        """Return an instant query."""
         return instant(name, expression, legend=self.names)
 
     def shown(self) -> Model:
-        """Coloured where colour says something."""
+        """Return a stat panel, with a coloured background if there are thresholds or words."""
         coloured = bool(self.thresholds or self.mappings)
         color_mode = common.BigValueColorMode.BACKGROUND if coloured else common.BigValueColorMode.NONE
         options = stat.Options(
@@ -89,7 +86,7 @@ class Stat(Panel):
 
 
 def instant(name: str, expression: str, *, legend: str = "", as_table: bool = False) -> Dataquery:
-    """Ask for what is now."""
+    """Return an instant query."""
     return Dataquery(
         expr=expression,
         ref_id=name,
@@ -103,7 +100,7 @@ def instant(name: str, expression: str, *, legend: str = "", as_table: bool = Fa
 
 
 def over_time(name: str, expression: str, legend: str) -> Dataquery:
-    """Ask for what was, too."""
+    """Return a range query."""
     return Dataquery(
         expr=expression,
         ref_id=name,
@@ -117,6 +114,6 @@ def over_time(name: str, expression: str, legend: str) -> Dataquery:
 
 
 def steps_of(thresholds: Thresholds) -> ThresholdsConfig:
-    """As Grafana has them."""
+    """Return Grafana's thresholds."""
     base = Threshold(value=None, color=GOOD)
     return ThresholdsConfig(ThresholdsMode.ABSOLUTE, [base, *(Threshold(value, color) for value, color in thresholds)])

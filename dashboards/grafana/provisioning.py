@@ -1,7 +1,7 @@
-"""The files that Grafana provisions itself with: its data source, the dashboards, and alert rules of its own.
+"""Provisioning files for Grafana: a data source, the dashboards, and Grafana-managed alert rules.
 
-An alert rule is translated from the one that Prometheus reads. Source of the format: pkg/services/provisioning of
-Grafana 11.6, and its documentation under "File provisioning".
+The alert rules are translated from those of Prometheus. Source of the format: pkg/services/provisioning of Grafana
+11.6, and its documentation under "File provisioning".
 """
 
 import re
@@ -9,21 +9,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 UID, URL = "$KVM_DATASOURCE_UID", "$KVM_DATASOURCE_URL"
-"""Of the data source, from the environment of Grafana, which puts it in everywhere but in the model of a query."""
+"""The data source, as environment variables, which Grafana expands everywhere except in the model of a query."""
 
 FOLDER = "KVM"
 
 INTERVAL = "1m"
-"""How often Grafana evaluates, as Prometheus does by default."""
+"""The evaluation interval, equal to Prometheus' default."""
 
 MOST_UID = 40
-"""Characters that Grafana allows in an identifier."""
+"""The maximum length of an identifier in Grafana, in characters."""
 
 QUERY, CONDITION = "A", "B"
 
 
 def data_source() -> dict[str, Any]:
-    """The Prometheus that scrapes the exporters."""
+    """Return the data source: the Prometheus that scrapes the exporters."""
     source = {
         "name": "Prometheus (KVM)",
         "uid": UID,
@@ -36,7 +36,7 @@ def data_source() -> dict[str, Any]:
 
 
 def dashboard_provider() -> dict[str, Any]:
-    """The dashboards, from the folder that an environment variable names."""
+    """Return the provider of the dashboards, from the folder in the environment variable KVM_DASHBOARDS_PATH."""
     provider = {
         "name": "kvm-exporter",
         "folder": FOLDER,
@@ -50,7 +50,7 @@ def dashboard_provider() -> dict[str, Any]:
 
 
 def alerting(group: str, rules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Alert rules of Prometheus as a group of Grafana's."""
+    """Return a group of Grafana's alert rules, translated from those of Prometheus."""
     translated = {
         "orgId": 1,
         "name": group,
@@ -62,11 +62,11 @@ def alerting(group: str, rules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def alert_rule(rule: Mapping[str, Any]) -> dict[str, Any]:
-    """One rule of Prometheus as one of Grafana's.
+    """Return one of Grafana's alert rules, translated from one of Prometheus.
 
-    Prometheus fires for every series that an expression yields, whatever its value, and stays silent without one;
-    Grafana fires for every one that is not 0, and has states of its own without data. Hence the second query and
-    ``noDataState``. Grafana 11.6 has nothing like ``keep_firing_for``, which is left out.
+    Prometheus fires for every series that an expression returns, whatever its value. Grafana fires for every series
+    that is not 0, so a second query turns each value into 1. Prometheus does not fire without a series, so
+    ``noDataState`` is ``OK``. Grafana 11.6 has no equivalent of ``keep_firing_for``, which is left out.
     """
     window = {"from": 600, "to": 0}
     query = {
@@ -101,7 +101,7 @@ def alert_rule(rule: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def identifier(name: str) -> str:
-    """What stands for a rule as long as it has its name: ``KvmFeatureLost`` is ``kvm-feature-lost``."""
+    """Return the identifier of a rule: ``kvm-feature-lost`` for ``KvmFeatureLost``. Raises ValueError if too long."""
     uid = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()
     if len(uid) > MOST_UID:
         raise ValueError(
@@ -111,12 +111,12 @@ def identifier(name: str) -> str:
 
 
 def annotation(template: str) -> str:
-    """A template of Prometheus as one of Grafana's.
+    """Return Grafana's template for one of Prometheus. Raises ValueError if it has another ``$`` variable.
 
-    ``$value`` is a text about all queries there. And a ``$`` would have to be written twice, since environment
-    variables are put into annotations; what a ``$`` stands for has a name without it, too.
+    In Grafana, ``$value`` is a text about all queries, and ``$`` in an annotation starts an environment variable. The
+    result uses the names without ``$``: ``.Labels`` and ``.Values``.
     """
     translated = template.replace("$labels.", ".Labels.").replace("$value", f".Values.{QUERY}.Value")
     if "$" in translated:
-        raise ValueError(f"Grafana would put an environment variable into {template!r}; say here what it stands for")
+        raise ValueError(f"Grafana would expand an environment variable in {template!r}; translate it here")
     return translated

@@ -1,34 +1,34 @@
-"""PromQL that more than one panel asks: which machines, how far they drifted, and which of them to show first."""
+"""PromQL expressions that several panels share: selections of machines, drift, and findings."""
 
 from settings import COHORT, MACHINE, OF_BIT, OF_FINGERPRINT, OF_MACHINE, labels
 
 JOBS = 'job=~"$job"'
-"""What the rules record of a cohort knows no machine."""
+"""Matchers for recorded series of a cohort, which have no instance."""
 
 SELECTED = 'job=~"$job", instance=~"$instance"'
-"""Every selected machine: for sums, which stay small."""
+"""Matchers for every selected machine: for aggregations, whose result is small."""
 
 SHOWN = 'job=~"$job", instance=~"$machine"'
-"""The few of the selected machines that are shown one by one: ``machine`` has those that ``notable`` finds."""
+"""Matchers for the machines that panels show individually: the variable ``machine`` holds the result of ``notable``."""
 
 COHORT_NAME = " ".join(f"{{{{{label}}}}}" for label in COHORT)
-"""A series of a cohort, as legends name it."""
+"""The name of a cohort in legends."""
 
 FINGERPRINT_SHARE = f"cohort_fingerprint:kvm_fingerprint_info:share{{{JOBS}}}"
 """The share of each fingerprint in its cohort."""
 
 MOST_ROWS = 200
-"""Of a table that could have one for each machine; more nobody reads."""
+"""The maximum number of rows in a table that could have one for each machine."""
 
 
 def each(metric: str, *by: str, where: str = "") -> str:
-    """A metric for each machine that is shown, and each value of some labels; ``where`` has more matchers."""
+    """Return an expression: a metric by machine and by the labels ``by``; ``where`` has more matchers."""
     matchers = f"{SHOWN}, {where}" if where else SHOWN
     return f"max by ({labels(*MACHINE, *by)}) ({metric}{{{matchers}}})"
 
 
 def drift(machines: str) -> str:
-    """How many bits of each machine, and whether its signature, are not what they were at boot."""
+    """Return an expression: the number of drifted bits of each machine, plus 1 if its signatures changed."""
     return (
         f"sum by ({OF_MACHINE}) (kvm_boot_feature_changes{{{machines}}})"
         f" + max by ({OF_MACHINE}) (kvm_boot_signature_changed{{{machines}}})"
@@ -36,10 +36,11 @@ def drift(machines: str) -> str:
 
 
 def notable(most: int) -> str:
-    """So many of the selected machines: first what drifted or differs, then what is down, then what is rare.
+    """Return an expression: at most ``most`` of the selected machines, those with problems first.
 
-    Each has its place by one number: how many bits drifted and how many CPUs differ, 1 if it is down, else the share of
-    its cohort that is offered something else.
+    Machines that drifted or have CPUs that differ come first, then machines that are down, then machines with a rare
+    feature set. They are sorted by one number: the number of drifted bits and of CPUs that differ, else the share of
+    the cohort with another feature set, which is below 1, else 1 if the machine is down.
     """
     return f"""
 topk({most},
@@ -57,7 +58,7 @@ topk({most},
 
 
 def missing(machines: str) -> str:
-    """What a baseline requires, and the hypervisor does not offer."""
+    """Return an expression: features that the baseline requires and the hypervisor does not offer."""
     return f"""
 kvm_feature_expected{{{machines}}} == 1
 and on ({OF_MACHINE}) kvm_present{{{machines}}}
@@ -66,7 +67,7 @@ unless on ({OF_BIT}) kvm_feature_offered{{{machines}}} == 1
 
 
 def forbidden(machines: str) -> str:
-    """What a baseline forbids, and the hypervisor offers."""
+    """Return an expression: features that the baseline forbids and the hypervisor offers."""
     return f"""
 kvm_feature_expected{{{machines}}} == 0
 and on ({OF_BIT}) kvm_feature_offered{{{machines}}} == 1
@@ -74,7 +75,7 @@ and on ({OF_BIT}) kvm_feature_offered{{{machines}}} == 1
 
 
 def switched_off(machines: str) -> str:
-    """What the hypervisor offers, and a switch on the kernel's command line forbids."""
+    """Return an expression: features that the hypervisor offers and a switch on the kernel's command line disables."""
     return f"""
 kvm_feature_in_use{{{machines}}} == 0
 and on ({OF_BIT}) kvm_feature_offered{{{machines}}} == 1

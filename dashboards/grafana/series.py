@@ -1,4 +1,4 @@
-"""Panels over time: Timeline, of states, and Lines, of numbers."""
+"""Panels over time: Timeline for states, and Lines for numbers."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,17 @@ from grafana.values import Words, words
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline(Panel):
-    """States over time, a line for each series."""
+    """States over time, with a row for each series."""
 
     names: str
     values: Words
 
     def query(self, name: str, expression: str) -> Dataquery:
-        """Over time."""
+        """Return a range query."""
         return over_time(name, expression, self.names)
 
     def shown(self) -> Model:
-        """Equal states in a row are one; there are pages where there are many lines."""
+        """Return a state timeline that merges equal states and has pages of 40 rows."""
         options = statetimeline.Options(
             show_value=common.VisibilityMode.AUTO, legend=_legend(), tooltip=_tooltip(), per_page=40
         )
@@ -33,18 +33,18 @@ class Timeline(Panel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lines(Panel):
-    """Numbers over time; where there is more than one query, each series has its query's name behind its own."""
+    """Numbers over time; if there are several queries, the name of the query follows the name of each series."""
 
     names: str
     unit: str
     stacked: bool = False
 
     def query(self, name: str, expression: str) -> Dataquery:
-        """Over time."""
+        """Return a range query."""
         return over_time(name, expression, f"{self.names} {name}" if len(self.queries) > 1 else self.names)
 
     def shown(self) -> Model:
-        """From zero."""
+        """Return a time series panel whose axis starts at 0."""
         mode = common.StackingMode.NORMAL if self.stacked else common.StackingMode.NONE
         custom = common.GraphFieldConfig(
             line_width=1, fill_opacity=30 if self.stacked else 0, stacking=common.StackingConfig(mode)

@@ -1,4 +1,4 @@
-"""Panels that are tables: Table, of rows, and Matrix, of cells."""
+"""Panels that are tables: Table with a row for each label set, and Matrix with a cell for each pair of labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,24 +23,24 @@ from grafana.values import Words, words
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of a table: which field of the answer it is, a label or the value of a query, and how it is shown."""
+    """A column of a table: a field of the result, which is a label or the value of a query, and its display."""
 
     field: str
     title: str
     unit: str = ""
-    """A value's. A label is text even where it looks like a number: of 0x40000000 Grafana would make 1073741824."""
+    """The unit of a value. Labels are text, because Grafana would show the number 0x40000000 as 1073741824."""
     words: Words | None = None
     """Words for values, with colours."""
     mappings: Sequence[ValueMapping] = ()
-    """For texts, without."""
+    """Mappings for texts, without colours."""
     thresholds: Thresholds = ()
     absent: str = "?"
-    """What stands for a value that a row lacks."""
+    """The text in a row without a value."""
     link: str = ""
     width: int = 0
 
     def override(self) -> DashboardFieldConfigSourceOverrides:
-        """As Grafana's override of the field that was renamed to the title."""
+        """Return Grafana's override for the field, which is renamed to the title."""
         is_value = self.field.startswith("Value")
         properties = [DynamicConfigValue("unit", self.unit or ("none" if is_value else "string"))]
         if is_value:
@@ -59,29 +59,29 @@ class Column:
 
 
 COHORT_COLUMNS = tuple(Column(field=label, title=label.title()) for label in COHORT)
-"""Which cohort a row is about."""
+"""The columns that name the cohort of a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table(Panel):
-    """Rows as they are now.
+    """A table of current values.
 
-    Each query yields at most one row for the labels that it groups by, and all queries of a table share the labels that
-    tell its rows apart, so that to merge them is to join them: a value that a row lacks stays empty.
+    Each query returns at most one row for each set of the labels that it groups by. All queries of a table share the
+    labels that identify its rows, so Grafana's merge joins them. A missing value stays empty.
     """
 
     columns: Sequence[Column]
     sort: Sequence[str]
-    """Titles of columns, the first being the first to count; with a ``-`` before it from the largest on."""
+    """Titles of the columns to sort by, the most significant first; a leading ``-`` sorts in descending order."""
     numbers: Sequence[str] = ()
-    """Labels that are numbers: ``10`` comes after ``9``."""
+    """Labels that are sorted as numbers, so that ``10`` comes after ``9``."""
 
     def query(self, name: str, expression: str) -> Dataquery:
-        """As it is now, in rows."""
+        """Return an instant query whose result is a table."""
         return instant(name, expression, as_table=True)
 
     def shown(self) -> Model:
-        """Only the columns that are named, in their order, under their titles."""
+        """Return a table panel with the columns in their order, under their titles, and no others."""
         order = [common.TableSortByFieldState(one.removeprefix("-"), desc=one.startswith("-")) for one in self.sort]
         options = table.Options(sort_by=order)
         fields = FieldConfig(unit="none", custom=common.TableFieldOptions(filterable=True))
@@ -110,7 +110,7 @@ class Table(Panel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix(Panel):
-    """Cells as they are now: the expression yields one value for each pair of the labels of rows and columns."""
+    """A matrix of current values: the expression returns one value for each pair of a row label and a column label."""
 
     rows: str
     columns: str
@@ -118,11 +118,11 @@ class Matrix(Panel):
     link: str
 
     def query(self, name: str, expression: str) -> Dataquery:
-        """As it is now, in rows."""
+        """Return an instant query whose result is a table."""
         return instant(name, expression, as_table=True)
 
     def shown(self) -> Model:
-        """Columns by their names; a cell that has no value stays empty."""
+        """Return a table panel with the columns sorted by name; cells without a value are empty."""
         matrix = {"rowField": self.rows, "columnField": self.columns, "valueField": "Value", "emptyValue": "null"}
         corner = f"{self.rows}\\{self.columns}"
         cells = common.TableFieldOptions(

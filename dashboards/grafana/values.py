@@ -1,4 +1,4 @@
-"""How values are shown: as words with colours, in the same way on every panel."""
+"""Words and colours for values, the same on every panel."""
 
 from grafana_foundation_sdk.models.dashboard import DashboardRegexMapOptions as RegexOptions
 from grafana_foundation_sdk.models.dashboard import DashboardSpecialValueMapOptions as SpecialOptions
@@ -18,7 +18,7 @@ GOOD, BAD, ODD, NEWS, QUIET = "green", "red", "orange", "blue", "#8e8e8e"
 
 
 def words(of: Words, *, absent: str = "?") -> list[ValueMapping]:
-    """Value mappings; what is not there is not known, and is never turned into a no."""
+    """Return value mappings; a missing value becomes ``absent``, never "no"."""
     results = {
         value: ValueMappingResult(text=text, color=color, index=index)
         for index, (value, (text, color)) in enumerate(of.items())
@@ -28,7 +28,7 @@ def words(of: Words, *, absent: str = "?") -> list[ValueMapping]:
 
 
 def texts(of: dict[str, str], *, otherwise: tuple[str, str]) -> list[ValueMapping]:
-    """Value mappings of one text to another; ``otherwise`` is a pattern, and what stands for all texts that match."""
+    """Return mappings from one text to another; ``otherwise`` is a pattern, and the text for all values that match."""
     pattern, text = otherwise
     results = {name: ValueMappingResult(text=meaning, index=index) for index, (name, meaning) in enumerate(of.items())}
     return [
@@ -41,11 +41,11 @@ OFFERED: Words = {"0": ("no", QUIET), "1": ("yes", GOOD)}
 ANSWERS: Words = {"0": ("down", BAD), "1": ("up", GOOD)}
 SUCCEEDS: Words = {"0": ("failing", BAD), "1": ("good", GOOD)}
 PRESENT: Words = {"0": ("no KVM", ODD), "1": ("KVM", GOOD)}
-CHANGED: Words = {"-1": ("lost", BAD), "0": ("as at boot", GOOD), "1": ("gained", NEWS)}
-SIGNATURE: Words = {"0": ("as at boot", GOOD), "1": ("changed", BAD)}
+CHANGED: Words = {"-1": ("lost", BAD), "0": ("unchanged", GOOD), "1": ("gained", NEWS)}
+SIGNATURE: Words = {"0": ("unchanged", GOOD), "1": ("changed", BAD)}
 USED: Words = {"0": ("switched off", ODD), "1": ("used", GOOD)}
 EXPECTED: Words = {"0": ("forbidden", ODD), "1": ("required", NEWS)}
 SUPPORTED: Words = {"0": ("no", QUIET), "1": ("yes", GOOD)}
-KVM_CLOCK: Words = {"0": ("another", QUIET), "1": ("kvm-clock", GOOD)}
-SPREAD: Words = {"0": ("on none", QUIET), "1": ("on few", ODD), "2": ("on most", ODD), "3": ("on all", GOOD)}
+KVM_CLOCK: Words = {"0": ("other", QUIET), "1": ("kvm-clock", GOOD)}
+SPREAD: Words = {"0": ("none", QUIET), "1": ("up to half", ODD), "2": ("over half", ODD), "3": ("all", GOOD)}
 ODDITY: Words = {"0": ("no", QUIET), "1": ("yes", GOOD), "2": ("no, unlike most", BAD), "3": ("yes, unlike most", ODD)}

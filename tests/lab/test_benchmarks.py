@@ -67,7 +67,7 @@ def test_a_name_of_no_measurement() -> None:
     """Those that there are are named."""
     result = run("benchmarks", "speed")
     assert result.returncode == 2
-    assert "speed: no such measurement; there are sweeps, scrapes, footprint, growth" in result.stderr
+    assert "speed: no such measurement; choose from sweeps, scrapes, footprint, growth" in result.stderr
 
 
 def test_figures() -> None:
@@ -108,13 +108,13 @@ def test_a_good_soak_has_no_complaint() -> None:
     ("wrong", "complaint"),
     [
         ({"failures": ["500: 'oh'"]}, "scrapes failed, the first with 500: 'oh'"),
-        ({"times": [0.001] * 1700}, "1700 scrapes are too few: it could not keep up"),
-        ({"times": []}, "0 scrapes are too few: it could not keep up"),
-        ({"descriptors": (9, 10)}, "descriptors were left open"),
-        ({"memory": [40.0, 40.0, 40.0, 42.0, 44.0]}, "its memory grew by 4.0 MB in the second half"),
-        ({"changes": 2}, "it saw 2 changes of the sample in 10 s"),
-        ({"errors": ["level=error"]}, "its log has errors, the first is level=error"),
-        ({"code": -9}, "it ended with -9"),
+        ({"times": [0.001] * 1700}, "the exporter could not keep up: only 1700 scrapes"),
+        ({"times": []}, "the exporter could not keep up: only 0 scrapes"),
+        ({"descriptors": (9, 10)}, "descriptors are still open at the end"),
+        ({"memory": [40.0, 40.0, 40.0, 42.0, 44.0]}, "memory grew by 4.0 MB in the second half"),
+        ({"changes": 2}, "the exporter counted only 2 changes of the sample in 10 s"),
+        ({"errors": ["level=error"]}, "the log has errors, the first is level=error"),
+        ({"code": -9}, "the exporter exited with -9"),
     ],
     ids=["failure", "slow", "nothing", "descriptors", "memory", "changes", "log", "code"],
 )

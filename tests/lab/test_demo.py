@@ -17,7 +17,7 @@ from tests.support.system.terminal import Terminal, terminal
 from tests.support.tools import monitoring_program
 
 PROGRAM = (sys.executable, "-m", "demo")
-LAST_WORDS = "the machines are offered three different things."
+LAST_WORDS = "one on the mixed feature sets of the fleet."
 
 FIRING, RESOLVED = (
     f"to operators: {status} +warning +KvmFeatureLost: plain lost steal_time" for status in ("FIRING", "RESOLVED")
@@ -87,7 +87,7 @@ def test_everything_stops_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
             shown.process.send_signal(signal.Signals[how])
         else:
             os.kill(exporter_on("strict", shown.process.pid), signal.SIGKILL)
-            shown.until("the exporter on strict has ended by itself, with -9. Its last words:", 5)
+            shown.until("the exporter on strict exited unexpectedly with -9. The end of its log:", 5)
         expected = {"SIGKILL": -signal.SIGKILL, "a child's death": 1}.get(how, 0)
         assert shown.process.wait(timeout=30) == expected
         try:

@@ -53,7 +53,7 @@ def test_guests_move_once() -> None:
 
 def test_a_guest_that_is_not_of_the_fleet_has_no_state() -> None:
     """There are so many."""
-    with pytest.raises(ValueError, match="guest 200 is none of 200"):
+    with pytest.raises(ValueError, match="guest 200 is not one of 200"):
         Rollout(GUESTS).state(GUESTS, 0)
 
 

@@ -139,7 +139,7 @@ SCENES = {
         labels=ITSELF,
         summary="The exporter on guest-1:10401 cannot be scraped",
         description=(
-            "Nothing is known of what the hypervisor offers guest-1:10401, and no other alert on it can fire."
+            "The features of guest-1:10401 are unknown, and no other alert on it can start. Check the service."
         ),
         near=[(9, one(DOWN)), (5, one(HEALTHY)), (9, one(DOWN))],
     ),
@@ -147,7 +147,7 @@ SCENES = {
         fault=several((3, DOWN), (17, shows("a"))),
         labels={},
         summary="Many exporters of kvm cannot be scraped",
-        description="Only 85% of the exporters of kvm answer.",
+        description="Prometheus can scrape only 85% of the exporters of kvm. Check what the others have in common.",
         near=[(60, several((2, DOWN), (2, shows("a"))))],
         also=frozenset({"KvmExporterDown"}),
         nearby=frozenset({"KvmExporterDown"}),
@@ -156,9 +156,7 @@ SCENES = {
         fault=one({**HEALTHY, "kvm_exporter_sample_success": 0}),
         labels=ITSELF,
         summary="The KVM CPUID leaves of guest-1:10401 cannot be sampled",
-        description=(
-            "guest-1:10401 serves the last good sample, if there was one. The exporter's log says what is wrong."
-        ),
+        description="guest-1:10401 serves the last good sample, if there is one. The exporter's log has the reason.",
         near=[(4, one({**HEALTHY, "kvm_exporter_sample_success": 0})), (1, one(HEALTHY))] * 5,
     ),
     "KvmExporterSampleStale": Scene(
@@ -166,8 +164,8 @@ SCENES = {
         labels=ITSELF,
         summary="The sample of guest-1:10401 is too old",
         description=(
-            "The sample that guest-1:10401 serves was 10m 0s old when it was scraped, by the machine's clock and "
-            "Prometheus'."
+            "The sample of guest-1:10401 was 10m 0s old when it was scraped, by the clocks of the machine and of "
+            "Prometheus. Check the clock of the machine first, then the exporter's log."
         ),
         near=[
             (30, one({**HEALTHY, "kvm_exporter_sample_timestamp_seconds": Ago(230)})),
@@ -186,21 +184,18 @@ SCENES = {
     "KvmExporterWebConfigReloadFailing": Scene(
         fault=one({**HEALTHY, "kvm_exporter_web_config_last_reload_successful": 0}),
         labels=ITSELF,
-        summary="The exporter on guest-1:10401 cannot use its new web configuration",
+        summary="The exporter on guest-1:10401 cannot load its new web configuration",
         description=(
-            "guest-1:10401 goes on with the last good web configuration: a certificate that was to be replaced is "
-            "still served."
+            "guest-1:10401 keeps the previous web configuration, including its certificate. Correct the file; no "
+            "restart is needed."
         ),
         near=[(60, one(without(HEALTHY, "kvm_exporter_web_config_last_reload_successful")))],
     ),
     "KvmExporterBaselineReloadFailing": Scene(
         fault=one({**HEALTHY, series("kvm_exporter_collector_success", collector="baseline"): 0}),
         labels={**ITSELF, "collector": "baseline"},
-        summary="The exporter on guest-1:10401 cannot use its new baseline",
-        description=(
-            "guest-1:10401 is still judged by the last good baseline: what the new one requires and forbids is not "
-            "looked at."
-        ),
+        summary="The exporter on guest-1:10401 cannot load its new baseline",
+        description="guest-1:10401 keeps the previous baseline. Correct the file; no restart is needed.",
         # Where nobody may open /dev/kvm, the host's view fails; that is as it was meant.
         near=[(60, one({**HEALTHY, series("kvm_exporter_collector_success", collector="host"): 0}))],
     ),
@@ -214,9 +209,10 @@ SCENES = {
             }
         ),
         labels=ITSELF,
-        summary="KVM is gone from guest-1:10401",
+        summary="guest-1:10401 is no longer offered KVM",
         description=(
-            "KVM offered guest-1:10401 features when this boot was first sampled; now its signature is not there."
+            "KVM offered guest-1:10401 features when this boot was first sampled, and now its signature is missing. "
+            "Migrate the machine back, or reboot it, not by kexec."
         ),
         near=[(60, one(BARE)), (10, one({**BARE, "kvm_boot_signature_changed": 1}))],
         also=frozenset({"KvmFeatureLost", "KvmSignatureChanged", "KvmFeatureMissing"}),
@@ -225,10 +221,10 @@ SCENES = {
     "KvmSignatureChanged": Scene(
         fault=one({**HEALTHY, "kvm_boot_signature_changed": 1}),
         labels=ITSELF,
-        summary="guest-1:10401 finds other hypervisor signatures than at boot",
+        summary="guest-1:10401 sees different hypervisor signatures than when first sampled",
         description=(
-            "A hypervisor's signature, or the base of its leaves, is not what it was when this boot of guest-1:10401 "
-            "was first sampled."
+            "A hypervisor signature of guest-1:10401, or the base of its leaves, differs from the first sample of this "
+            "boot. Give both hosts the same CPU definition, then reboot the machine, not by kexec."
         ),
         near=[
             (60, one(HEALTHY)),
@@ -251,7 +247,8 @@ SCENES = {
         summary="guest-1:10401 lost clocksource_stable_bit",
         description=(
             "The hypervisor offered guest-1:10401 clocksource_stable_bit (eax bit 24) when this boot was first "
-            "sampled, and does not offer it now. The kernel goes on using what it found at boot."
+            "sampled, and does not offer it now. If the kernel uses the feature, it continues to. Migrate the machine "
+            "back, or reboot it, not by kexec."
         ),
         # The machine boots anew where the feature is not offered, or is looked at for the first time.
         near=[(30, one({**HEALTHY, **offered(YIELD, 1)})), (5, one(DOWN)), (60, one(HEALTHY))],
@@ -259,10 +256,10 @@ SCENES = {
     "KvmFeatureGained": Scene(
         fault=several((2, {**HEALTHY, **drifted(YIELD, 1)}), (2, HEALTHY)),
         labels=YIELD,
-        summary="2 machines of kvm gained pv_sched_yield",
+        summary="Running machines of kvm gained pv_sched_yield: 2",
         description=(
-            "2 running machines of kvm are offered pv_sched_yield (eax bit 13), which they were not offered at boot. "
-            "They use it from their next boot on."
+            "These machines are offered pv_sched_yield (eax bit 13) now, and were not offered it when their boot was "
+            "first sampled. They do not use it before they reboot. Finish the roll-out."
         ),
         near=[(60, several((2, {**HEALTHY, **offered(YIELD, 1)}), (2, HEALTHY)))],
     ),
@@ -270,23 +267,30 @@ SCENES = {
         fault=one({**HEALTHY, "kvm_cpus_divergent": 2}),
         labels=ITSELF,
         summary="CPUs of guest-1:10401 are offered different features",
-        description="2 CPUs of guest-1:10401 are offered something else than the others.",
+        description=(
+            "Number of CPUs of guest-1:10401 that differ from the majority: 2. Stop the machine and start it again; a "
+            "reboot is not enough."
+        ),
         near=[(3, one({**HEALTHY, "kvm_cpus_divergent": 1})), (1, one(HEALTHY))] * 5,
     ),
     "KvmFingerprintRare": Scene(
         fault=several((1, shows("rare")), (24, shows("usual"))),
         labels=ITSELF,
-        summary="guest-1:10401 is offered something else than nearly all others of kvm",
-        description="What guest-1:10401 is offered, less than 5% of kvm are.",
+        summary="guest-1:10401 has a rare feature set in kvm",
+        description=(
+            "Fewer than 5% of the machines in kvm have the same feature set as guest-1:10401. Check the host of the "
+            "machine."
+        ),
         near=[(180, several((1, shows("other")), (19, shows("usual"))))],
         nearby=frozenset({"KvmFleetMixed"}),
     ),
     "KvmFleetMixed": Scene(
         fault=several((4, shows("old")), (6, shows("new"))),
         labels={},
-        summary="kvm is a mixed fleet",
+        summary="kvm has mixed feature sets",
         description=(
-            "2 different offers have at least 5% of kvm each: the hosts are being changed, or were not changed alike."
+            "Number of feature sets that at least 5% of the machines in kvm have each: 2. Finish the roll-out; if "
+            "there is none, make the hosts equal."
         ),
         near=[(180, several((1, shows("rare")), (24, shows("usual"))))],
         nearby=frozenset({"KvmFingerprintRare"}),
@@ -296,7 +300,8 @@ SCENES = {
         labels={**ITSELF, **STEAL_TIME},
         summary="guest-1:10401 is not offered steal_time",
         description=(
-            "The baseline of guest-1:10401 requires steal_time (eax bit 5), and the hypervisor does not offer it."
+            "The baseline of guest-1:10401 requires steal_time (eax bit 5), and the hypervisor does not offer it. "
+            "Enable it in the CPU definition, or correct the baseline."
         ),
         near=[(60, one(UNSAMPLED))],
         nearby=frozenset({"KvmExporterSampleFailing"}),
@@ -305,26 +310,29 @@ SCENES = {
         fault=one({**HEALTHY, **offered(REALTIME, 1)}),
         labels={**ITSELF, **REALTIME},
         summary="guest-1:10401 is offered hints_realtime",
-        description=("The baseline of guest-1:10401 forbids hints_realtime (edx bit 0), and the hypervisor offers it."),
+        description=(
+            "The baseline of guest-1:10401 forbids hints_realtime (edx bit 0), and the hypervisor offers it. Disable "
+            "it in the CPU definition, or correct the baseline."
+        ),
         near=[(60, one(without({**HEALTHY, **offered(REALTIME, 1)}, "kvm_feature_expected")))],
     ),
     "KvmFeatureSwitchedOff": Scene(
         fault=one({**HEALTHY, series("kvm_feature_in_use", **STEAL_TIME): 0}),
         labels={**ITSELF, **STEAL_TIME},
-        summary="guest-1:10401 does not use steal_time",
+        summary="A boot switch disables steal_time on guest-1:10401",
         description=(
             "The hypervisor offers guest-1:10401 steal_time (eax bit 5), and a switch on the kernel's command line "
-            "forbids it."
+            "disables it. Remove the switch and reboot, or silence this alert."
         ),
         near=[(60, one({**HEALTHY, series("kvm_feature_in_use", **YIELD): 0}))],
     ),
     "KvmClockUnstable": Scene(
         fault=one({**HEALTHY, **offered(STABLE, 0)}),
         labels=ITSELF,
-        summary="The clock of guest-1:10401 is kvm-clock, and not promised to be stable",
+        summary="kvm-clock on guest-1:10401 is not guaranteed stable",
         description=(
-            "guest-1:10401 reads its time from kvm-clock, and the hypervisor does not offer clocksource_stable_bit "
-            "(eax bit 24): time may differ between the CPUs, and reading it is slow."
+            "guest-1:10401 uses kvm-clock, and the hypervisor does not offer clocksource_stable_bit (eax bit 24). Time "
+            "may differ between the CPUs, and reading it is slow. Check the time stamp counter of the host."
         ),
         near=[
             (60, one({**HEALTHY, **offered(STABLE, 0), "kvm_clocksource_current_is_kvmclock": 0})),

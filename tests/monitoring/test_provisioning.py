@@ -188,7 +188,7 @@ def test_annotations_say_the_same(name: str) -> None:
 
 def test_a_template_that_grafana_would_spoil_is_refused() -> None:
     """Not written and wondered at."""
-    with pytest.raises(ValueError, match=r"Grafana would put an environment variable into '\{\{ \$externalURL \}\}'"):
+    with pytest.raises(ValueError, match=r"Grafana would expand an environment variable in '\{\{ \$externalURL \}\}'"):
         annotation("{{ $externalURL }}")
 
 

@@ -111,10 +111,10 @@ def test_every_table_has_its_columns(fleet: Rows) -> None:
 
 def test_a_machine_is_one_row(fleet: Rows) -> None:
     """Whatever is known of it, from as many queries as there are columns; what is not known is not nought."""
-    title = "Machines to look at first"
+    title = "Machines to check first"
     assert len(fleet[title]) == 4
     changed = row_of(fleet, title, Machine=CHANGED_ONE)
-    assert (changed["Scraped"], changed["Lost"], changed["Gained"], changed["Alike"]) == ("up", "1", "1", "33.3%")
+    assert (changed["Scraped"], changed["Lost"], changed["Gained"], changed["Share"]) == ("up", "1", "1", "33.3%")
     assert row_of(fleet, title, Machine=DIFFERENT)["CPUs that differ"] == "1"
     down = row_of(fleet, title, Machine=NOBODY)
     assert (down["Scraped"], down["Lost"], down["Signature"], down["Fingerprint"]) == ("down", "?", "?", "")
@@ -122,7 +122,7 @@ def test_a_machine_is_one_row(fleet: Rows) -> None:
 
 def test_alerts_name_the_machine_and_the_feature(fleet: Rows) -> None:
     """As far as they are about one."""
-    title = "Alerts that fire"
+    title = "Firing alerts"
     assert row_of(fleet, title, Alert="KvmFeatureLost", Machine=CHANGED_ONE)["Feature"] == "steal_time"
     assert row_of(fleet, title, Alert="KvmFeatureForbidden", Machine=STEADY)["Feature"] == "pv_eoi"
     assert row_of(fleet, title, Alert="KvmFeatureGained")["Machine"] == ""
@@ -130,22 +130,22 @@ def test_alerts_name_the_machine_and_the_feature(fleet: Rows) -> None:
 
 def test_a_feature_names_the_odd_one(fleet: Rows) -> None:
     """Whether it is the only one that is offered it, or the only one that is not."""
-    title = "Features and who is the odd one"
+    title = "Outliers by feature"
     assert len(fleet[title]) == 19
     lost = row_of(fleet, title, Feature="steal_time")
-    assert [lost[one] for one in ("Bit", "Guests", "Odd", "One of them", "Lost", "Gained")] == [
+    assert [lost[one] for one in ("Bit", "Guests", "Outliers", "Example", "Lost", "Gained")] == [
         *("5", "2", "1", CHANGED_ONE, "1", "0")
     ]
     gained = row_of(fleet, title, Feature="mmu_op")
-    assert [gained[one] for one in ("Bit", "Guests", "Odd", "One of them", "Lost", "Gained")] == [
+    assert [gained[one] for one in ("Bit", "Guests", "Outliers", "Example", "Lost", "Gained")] == [
         *("2", "1", "1", CHANGED_ONE, "0", "1")
     ]
-    assert row_of(fleet, title, Feature="pv_eoi")["One of them"] == ""
+    assert row_of(fleet, title, Feature="pv_eoi")["Example"] == ""
 
 
 def test_the_matrix_marks_who_is_unlike_most(fleet: Rows) -> None:
     """A row for each machine, a column for each feature."""
-    rows = {row["instance\\feature"]: row for row in fleet["Which machine is offered what"]}
+    rows = {row["instance\\feature"]: row for row in fleet["Features by machine"]}
     assert set(rows) == {STEADY, CHANGED_ONE, DIFFERENT}
     assert (rows[STEADY]["steal_time"], rows[STEADY]["mmu_op"]) == ("yes", "no")
     assert (rows[CHANGED_ONE]["steal_time"], rows[CHANGED_ONE]["mmu_op"]) == ("no, unlike most", "yes, unlike most")
@@ -165,8 +165,8 @@ def test_a_bit_has_its_meaning_and_what_is_known_of_it(fleet: Rows) -> None:
         "CPUs": "2",
         "Used": "?",
         "Expected": "forbidden",
-        "Own KVM can": "?",
-        "Since boot": "as at boot",
+        "Own KVM": "?",
+        "Since boot": "unchanged",
     }
     lost = row_of(fleet, "Bits", Machine=CHANGED_ONE, Feature="steal_time")
     assert (lost["Offered"], lost["Expected"], lost["Since boot"]) == ("no", "-", "lost")
@@ -175,28 +175,28 @@ def test_a_bit_has_its_meaning_and_what_is_known_of_it(fleet: Rows) -> None:
 
 def test_what_is_not_as_it_should_be_is_a_list(fleet: Rows) -> None:
     """With the reason."""
-    title = "Not as it should be"
+    title = "Findings"
     assert row_of(fleet, title, Feature="steal_time")["Finding"] == "lost since boot"
     assert row_of(fleet, title, Feature="mmu_op")["Finding"] == "gained since boot"
     assert row_of(fleet, title, Feature="hints_realtime")["Finding"] == "required, not offered"
-    assert row_of(fleet, title, Feature="pv_eoi")["Finding"] == "forbidden, and offered"
+    assert row_of(fleet, title, Feature="pv_eoi")["Finding"] == "forbidden, but offered"
     assert len(fleet[title]) == 4
 
 
 def test_registers_are_hexadecimal(fleet: Rows) -> None:
     """And so are leaves, which are labels, and look like numbers to Grafana."""
     first = {"Machine": DIFFERENT, "CPU": "0", "Leaf": "0x40000001"}
-    assert row_of(fleet, "Registers of every CPU", **first) == {**first, "EAX": "0x1007EFB", "EDX": "0x0"}
+    assert row_of(fleet, "Registers by CPU", **first) == {**first, "EAX": "0x1007EFB", "EDX": "0x0"}
     other = {**first, "CPU": "1", "EAX": "0x1007E7B"}
-    assert fleet["Which CPUs differ"] == [{**other, "EDX": "as most"}]
+    assert fleet["Registers of CPUs that differ"] == [{**other, "EDX": "equal"}]
     assert row_of(fleet, "Hypervisor signatures", Machine=STEADY)["Base"] == "0x40000000"
-    (some,) = fleet["Features that only some CPUs are offered"]
+    (some,) = fleet["Features offered to some CPUs only"]
     assert (some["Feature"], some["CPUs"]) == ("pv_unhalt", "1")
 
 
 def test_fingerprints_tell_who_has_which(fleet: Rows) -> None:
     """The same words in the table of the fleet and in that of a guest."""
     assert sorted(row["Machines"] for row in fleet["Fingerprints"]) == ["1", "2"]
-    has = {row["Machine"]: row["Fingerprint"] for row in fleet["Which machine has which"]}
+    has = {row["Machine"]: row["Fingerprint"] for row in fleet["Fingerprint by machine"]}
     assert has[STEADY] == has[DIFFERENT] == "a56f971aee6ec7ef"
     assert row_of(fleet, "Fingerprint", Machine=CHANGED_ONE)["Fingerprint"] == has[CHANGED_ONE] != has[STEADY]

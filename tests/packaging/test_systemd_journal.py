@@ -63,7 +63,7 @@ def test_what_changed_while_nobody_looked(service: Unit) -> None:
     assert (found["KVM_FEATURE"], found["KVM_LOST"], found["KVM_GAINED"]) == ("mmu_op", "mmu_op", "")
     assert (found["PRIORITY"], found["SYSLOG_IDENTIFIER"]) == ("4", "kvm-exporter")
     assert found["_SYSTEMD_UNIT"] == service.name
-    assert "Subject: What the hypervisor offers is not what it was when this boot began" in shown
+    assert "Subject: The feature set is not that of this boot's first sample" in shown
     assert f"then:   {found['KVM_BEFORE']}" in shown
     assert f"now:    {found['KVM_AFTER']}" in shown
     assert "lost:   mmu_op" in shown
@@ -83,7 +83,7 @@ def test_a_change(service: Unit) -> None:
     assert (found["KVM_FEATURE"], found["KVM_LOST"], found["KVM_GAINED"]) == ("steal_time", "steal_time", "")
     assert (found["KVM_CPU"], found["PRIORITY"], found["_SYSTEMD_UNIT"]) == ("1", "4", service.name)
     assert str(found["MESSAGE"]).startswith("what the hypervisor offers changed on CPU 1: lost steal_time")
-    assert "Subject: What the hypervisor offers this machine changed" in shown
+    assert "Subject: The hypervisor offers this machine a different feature set" in shown
     assert "lost:   steal_time" in shown
     assert "Usual causes are a live migration to another host" in shown
     # By a feature's name, as an administrator would look for it.

@@ -112,7 +112,7 @@ def test_the_variant_has_all_of_the_sandbox() -> None:
         "WantedBy=multi-user.target",
     }
     assert variant - service == {
-        "Description=Prometheus exporter for the KVM CPUID leaves, on a socket of the service manager",
+        "Description=Prometheus exporter for the KVM CPUID leaves (socket-activated)",
         f"Conflicts={SERVICE}",
         f"Requires={SOCKET}",
         f"After={SERVICE}",
