@@ -15,9 +15,6 @@ LEAVES, ROOT = "leaves.txt", "root"
 EAGER = 1e-6
 """Seconds: every scrape finds the sample too old."""
 
-START_SECONDS = 30
-"""How long an exporter may take to listen, where a dozen start at once."""
-
 _LISTENING = re.compile(r"listening on \S+:(\d+)")
 
 _CLOCKSOURCE = "sys/devices/system/clocksource/clocksource0"
@@ -69,6 +66,6 @@ class Guest:
 
 def port_of(exporter: Process) -> int:
     """The port that an exporter listens on first, as its log says. Raises LogError."""
-    found = _LISTENING.search(exporter.wait_for_log("listening on", START_SECONDS))
+    found = _LISTENING.search(exporter.wait_for_log("listening on"))
     assert found is not None
     return int(found[1])

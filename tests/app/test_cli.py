@@ -16,6 +16,7 @@ from kvm_exporter import __version__
 from kvm_exporter.app.cli import main
 from kvm_exporter.app.console import MAX_DUMP_BYTES
 from lab.exporter import UNMEASURED
+from lab.patience import PATIENCE_SECONDS
 from lab.scrape import Scrape
 from lab.tree import REPOSITORY
 from tests.support.tools import program
@@ -30,7 +31,7 @@ Captured = pytest.CaptureFixture[str]
 def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
     """Run the program as installed."""
     return subprocess.run(  # type: ignore[call-overload,no-any-return]
-        [*PROGRAM, *arguments], capture_output=True, text=True, timeout=30, check=False, **settings
+        [*PROGRAM, *arguments], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False, **settings
     )
 
 
@@ -197,7 +198,7 @@ def test_a_textfile_that_cannot_be_written(tmp_path: Path) -> None:
     path.write_text("old\n")
     command = [program("prlimit"), "--fsize=100", *PROGRAM, "textfile", str(path)]
     ended = subprocess.run(
-        command, capture_output=True, text=True, timeout=30, check=False, env={**os.environ, **UNMEASURED}
+        command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False, env={**os.environ, **UNMEASURED}
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (
         1,
@@ -308,7 +309,12 @@ def test_a_reader_that_has_enough(arguments: list[str]) -> None:
     os.close(read)
     try:
         ended = subprocess.run(
-            [*PROGRAM, *arguments], stdout=write, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+            [*PROGRAM, *arguments],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
         )
     finally:
         os.close(write)
@@ -320,7 +326,12 @@ def test_an_output_that_cannot_be_written(arguments: list[str]) -> None:
     """As on a full disk: one line that says so, and exit code 1."""
     with Path("/dev/full").open("w", encoding="ascii") as full:
         ended = subprocess.run(
-            [*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+            [*PROGRAM, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
         )
     message = "kvm-exporter: the output cannot be written: No space left on device\n"
     assert (ended.returncode, ended.stderr) == (1, message)

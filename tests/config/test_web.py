@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kvm_exporter.config.tls import CURVES, SUITES, TLS13_SUITES, ClientAuth, Pem, TlsConfig
 from kvm_exporter.config.web import HttpConfig, RateLimit, WebConfig, WebConfigError, parse_web_config
 from lab.certificates import Certificates
+from lab.patience import PATIENCE_SECONDS
 from tests.support.tools import monitoring_program
 
 FOLDER = Path("/etc/exporter")
@@ -517,7 +518,7 @@ def test_the_toolkit_of_debian_12_accepts_the_same(certificates: Certificates, c
     file.write_text(GOOD[case][0])
     promtool = monitoring_program("bookworm", "promtool")
     checked = subprocess.run(
-        [promtool, "check", "web-config", file], capture_output=True, text=True, timeout=60, check=False
+        [promtool, "check", "web-config", file], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
     )
     assert (checked.returncode, checked.stderr) == (0, f"{file} SUCCESS\n")
 

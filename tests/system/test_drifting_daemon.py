@@ -14,6 +14,7 @@ from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID
 from lab.drifting import LAZY, DriftingHost, logged
 from lab.exporter import UNMEASURED, Exporter
 from lab.notifications import Notifications
+from lab.patience import PATIENCE_SECONDS
 from lab.scrape import Scrape
 from tests.support.rooms.layouts import AMD, kvm
 
@@ -307,7 +308,7 @@ def test_ten_thousand_changes_leave_nothing_behind(
     with host.daemon(environment={**manager.environment, **UNMEASURED}) as running:
         manager.until("READY")
         settled, scrape = 0, running.get()
-        with closing(http.client.HTTPConnection("127.0.0.1", running.port, timeout=20)) as peer:
+        with closing(http.client.HTTPConnection("127.0.0.1", running.port, timeout=PATIENCE_SECONDS)) as peer:
             for number in range(1, MANY + 1):
                 host.change(states[number % 2])
                 if number % 10:

@@ -1,7 +1,6 @@
 """The exporter inside a guest, by way of the guest's shell."""
 
 import json
-import time
 from typing import Any
 
 from lab.scrape import Scrape
@@ -37,9 +36,8 @@ class ServingExporter:
             f"while kill -0 {self.pid} && ! grep -q listening {LOG}; do sleep 0.1; done; cat {LOG}; kill -0 {self.pid}"
         )
 
-    def scrape(self, after: float = 0) -> Scrape:
-        """The series of ours, after some seconds; others and comments stay away, as the line is slow."""
-        time.sleep(after)
+    def scrape(self) -> Scrape:
+        """The series of ours; others and comments stay away, as the line is slow."""
         return Scrape(self._shell.run(f"wget -qO- http://{ADDRESS}/metrics | grep ^kvm_"))
 
     def identity(self) -> str:
