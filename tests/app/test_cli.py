@@ -19,7 +19,6 @@ from lab.exporter import UNMEASURED
 from lab.patience import PATIENCE_SECONDS
 from lab.scrape import Scrape
 from lab.tree import REPOSITORY
-from tests.support.tools import program
 
 DUMPS = REPOSITORY / "lab" / "dumps"
 KVM_DUMP = DUMPS / "firecracker-amd-milan-2cpu.txt"
@@ -196,7 +195,7 @@ def test_a_textfile_that_cannot_be_written(tmp_path: Path) -> None:
     """Exit code 1, a line that says why, the old file is whole, and nothing is beside it."""
     path = tmp_path / "kvm.prom"
     path.write_text("old\n")
-    command = [program("prlimit"), "--fsize=100", *PROGRAM, "textfile", str(path)]
+    command = ["prlimit", "--fsize=100", *PROGRAM, "textfile", str(path)]
     ended = subprocess.run(
         command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False, env={**os.environ, **UNMEASURED}
     )

@@ -1,6 +1,5 @@
 """The text format of cpuid -r: read, written, refused, and a dump as a machine to read."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Hypervisor, Kvm, Leaves
 from kvm_exporter.kvm.sample import Sample
 from lab.readers import BASE, ZEROS
 from lab.tree import DUMPS, dump
-from tests.support.tools import program
 
 TWO_CPUS = """\
 CPU 0:
@@ -166,13 +164,6 @@ def test_a_dump_survives_its_text(dump: Dump) -> None:
 def test_a_recorded_dump_is_written_as_it_was_read(path: Path) -> None:
     """Byte for byte, for every dump that tests have."""
     assert format_dump(parse_dump(path.read_bytes())).encode() == path.read_bytes()
-
-
-@pytest.mark.parametrize("flags", [["-r"], ["-1", "-r"]], ids=" ".join)
-def test_the_output_of_cpuid_is_written_as_it_was_read(flags: list[str]) -> None:
-    """Byte for byte, whatever machine this is."""
-    output = subprocess.run([program("cpuid"), *flags], check=True, capture_output=True).stdout
-    assert format_dump(parse_dump(output)).encode() == output
 
 
 def test_a_dump_is_a_machine() -> None:

@@ -19,7 +19,6 @@ from lab.patience import NEVER, PATIENCE_SECONDS
 from lab.secure import until_the_end
 from tests.support.rooms.loop import in_loop
 from tests.support.rooms.wire import GET, serving
-from tests.support.tools import program
 
 SHORT = 0.1
 
@@ -281,7 +280,7 @@ TAKE = f'for ((n = 10; n < {10 + TAKEN}; n++)); do eval "exec $n</dev/null"; don
 @pytest.fixture
 def short_of_descriptors() -> Iterator[Exporter]:
     """An exporter that may have few more files and connections open."""
-    with exporter(under=[program("prlimit"), f"--nofile={LIMIT}:{LIMIT}", "bash", "-c", TAKE, "-"]) as running:
+    with exporter(under=["prlimit", f"--nofile={LIMIT}:{LIMIT}", "bash", "-c", TAKE, "-"]) as running:
         yield running
 
 
