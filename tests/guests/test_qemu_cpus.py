@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from lab.scrape import Scrape
 from tests.support.guests.inside import ServingExporter, show
 from tests.support.guests.twolevel import Guest, Hypervisor, Laboratory
@@ -29,6 +31,7 @@ class Split:
     shown: Mapping[str, Any]
 
 
+@pytest.mark.slow
 def test_one_cpu_that_differs_is_named(laboratory: Laboratory) -> None:
     """A bit that is lost on one vCPU alone is told with the CPU's number, and is no loss to the machine."""
 

@@ -93,6 +93,7 @@ def test_the_table_has_ratios_first() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_short_soak(capsys: pytest.CaptureFixture[str]) -> None:
     """Long enough for every change to happen, and for the first slow peers to be cut."""
     result = run("benchmarks.soak", "--duration=20s")

@@ -20,7 +20,7 @@ from lab.servers import start_alertmanager
 from lab.tree import DASHBOARDS
 from tests.support.monitoring.fleet import alert_rules
 from tests.support.monitoring.stack import until
-from tests.support.tools import RELEASES, monitoring_program
+from tests.support.tools import EACH_RELEASE, monitoring_program
 
 NOWHERE = "http://127.0.0.1:9"
 """Nobody takes messages there: the discard port."""
@@ -148,7 +148,7 @@ def alertmanager(release: str, folder: Path) -> Iterator[Alertmanager]:
         server.process.stop()
 
 
-@pytest.fixture(scope="module", params=RELEASES)
+@pytest.fixture(scope="module", params=EACH_RELEASE)
 def states(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Case]:
     """What a server of each release makes of the cases."""
     with alertmanager(request.param, tmp_path_factory.mktemp("alertmanager")) as server:

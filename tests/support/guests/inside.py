@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from lab.patience import GUEST_PATIENCE_SECONDS
 from lab.scrape import Scrape
 from tests.support.guests.serial import Shell
 
@@ -29,7 +30,8 @@ class ServingExporter:
 
     def __init__(self, shell: Shell, *flags: str) -> None:
         self._shell = shell
-        command = " ".join(("kvm-exporter", "serve", f"--web.listen-address={ADDRESS}", *flags))
+        patient = f"--sample.timeout={GUEST_PATIENCE_SECONDS:.0f}s"
+        command = " ".join(("kvm-exporter", "serve", f"--web.listen-address={ADDRESS}", patient, *flags))
         self.pid = shell.run(f"{command} 2>{LOG} & echo $!").strip()
         # It has ended, or it serves.
         shell.run(
