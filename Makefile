@@ -1,4 +1,5 @@
-# The two that you need: "make run" and "make test". Each sets up what is missing and is quick when nothing is.
+# "make check" before a commit, "make test" before a merge; "make" alone lists all. Each sets up what is missing, and is
+# quick when nothing is.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,94 +8,108 @@ ADDRESS ?= 127.0.0.1:10401
 FUZZ_SECONDS ?= 30
 BUILD_INPUTS := pyproject.toml setup.py constraints.txt kvm_exporter/cpuid.c kvm_exporter/cpuid_api.h kvm_exporter/_cpuid_build.py
 
+# The tests that mirror the rooms: no root, no download, no system package that "make run" does without.
+ROOMS := app collector config cpuid kvm metrics report web
+CHECKED := $(ROOMS:%=tests/%) tests/fuzz tests/test_imports.py
+
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run demo test lint format install bench bench-fleet bench-rollout soak dashboards fuzz mutants deb dist clean
+.DEFAULT_GOAL := help
+.PHONY: help run check test test-all lint format demo dist deb dashboards install bench bench-fleet bench-rollout soak \
+    fuzz mutants clean
 
-run: $(VENV)/.installed
+help: ## this list
+	@echo "make TARGET, where TARGET is one of:"
+	@sed -n 's/^\([a-z-]*\):.*## /    \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+run: $(VENV)/.installed ## the exporter, at ADDRESS=127.0.0.1:10401
 	@exec $(BIN)/kvm-exporter --web.listen-address=$(ADDRESS)
 
-# A fleet to try the alerts on, with servers of its own on the loopback.
-demo: $(VENV)/.installed build/tools/.unpacked
-	@exec $(BIN)/python -m demo
+check: lint ## lint, and the tests that mirror the rooms: a minute or two
+	$(BIN)/python -m pytest -q $(PYTEST_FLAGS) $(CHECKED)
 
-install: $(VENV)/.installed
-
-test: $(VENV)/.installed-dev build/tools/.unpacked build/guests/.unpacked build/grafana/.installed build/trees/.made build/peers/.unpacked
+test: WHICH := -m "not slow"
+test test-all: $(VENV)/.installed-test build/tools/.unpacked build/guests/.unpacked build/grafana/.installed build/trees/.made build/peers/.unpacked
 	@scripts/system-packages $(PYTHON) test
 	@scripts/system-packages $(PYTHON) deb
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PYTEST_FLAGS)
+	$(BIN)/coverage run -m pytest --durations=20 $(WHICH) $(PYTEST_FLAGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report $(if $(PYTEST_FLAGS),--fail-under=0)
 
-# What parses bytes from outside, each target for so many seconds; FUZZ_SECONDS=0 makes the corpus anew with what was found.
-fuzz: $(VENV)/.installed-fuzz
-	$(BIN)/python -m tests.fuzz build/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+test: ## every test but the slow ones, which say little more; PYTEST_FLAGS="tests/guests -x" for some
+test-all: ## every test
 
-# Changes that no test notices, in the modules that decode and compare: half an hour for all of them.
-mutants: $(VENV)/.installed-mutants
-	$(BIN)/python scripts/mutants.py $(MUTANTS)
-
-lint: $(VENV)/.installed-dev
+lint: $(VENV)/.installed-check ## ruff with all rules, its formatter, mypy strict
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/biome ci --indent-style=space --line-width=120 kvm_exporter/report/page.css
 	$(BIN)/mypy
 
-format: $(VENV)/.installed-dev
+format: $(VENV)/.installed-check ## what ruff can mend by itself
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(BIN)/biome check --write --indent-style=space --line-width=120 kvm_exporter/report/page.css
 
-# Side by side with what users would otherwise run; docs/benchmarks.md has a run of it. Needs a machine that is quiet.
-bench: $(VENV)/.installed-dev build/peers/.unpacked
-	@scripts/system-packages $(PYTHON) test
-	$(BIN)/python -m benchmarks $(BENCH_FLAGS)
-
-# Under load for a long time, with everything changing: SOAK_FLAGS="--duration=2m".
-soak: $(VENV)/.installed-dev
-	@scripts/system-packages $(PYTHON) test
-	$(BIN)/python -m benchmarks.soak $(SOAK_FLAGS)
-
-# What fleets of a thousand and of ten thousand machines cost a real Prometheus with our rules, and our dashboard.
-bench-fleet: $(VENV)/.installed build/tools/.unpacked
-	$(BIN)/python -m benchmarks.fleet.scale
-
-# How many messages the roll-out of a new host kernel over ten thousand guests sends; takes ten minutes.
-bench-rollout: $(VENV)/.installed build/tools/.unpacked
-	$(BIN)/python -m benchmarks.fleet.rollout
-
-# The rules, alerts, dashboards and provisioning of dashboards/, from the one place that has cohort, thresholds and selectors.
-dashboards: $(VENV)/.installed-dev
-	$(BIN)/python dashboards/generate.py
+demo: $(VENV)/.installed build/tools/.unpacked ## a fleet to try the alerts on, with servers of its own on the loopback
+	@exec $(BIN)/python -m demo
 
 # An sdist, and the wheel that is built from it: "python -m build -w" would not notice a file that the sdist lacks.
-dist: $(VENV)/.installed-dev
+dist: $(VENV)/.has-build ## an sdist and the wheel that is built from it, in dist
 	$(BIN)/python -m build --outdir dist
 
-# The Debian package and its source package, built with Debian's own Python and libraries.
-deb:
+deb: ## the Debian package and its source package, built with Debian's own Python and libraries, in build/deb
 	@scripts/system-packages $(PYTHON) deb
 	scripts/build-deb build/deb
 
-clean:
+# From the one place that has cohort, thresholds and selectors.
+dashboards: $(VENV)/.installed-dashboards ## the rules, alerts, dashboards and provisioning in dashboards
+	$(BIN)/python dashboards/generate.py
+
+install: $(VENV)/.installed ## what "make run" runs
+
+# Side by side with what users would otherwise run; docs/benchmarks.md has a run of it. Needs a machine that is quiet.
+bench: $(VENV)/.installed build/peers/.unpacked ## the benchmarks of docs/benchmarks.md
+	@scripts/system-packages $(PYTHON) bench
+	$(BIN)/python -m benchmarks $(BENCH_FLAGS)
+
+bench-fleet: $(VENV)/.installed build/tools/.unpacked ## what fleets of up to ten thousand machines cost a Prometheus
+	$(BIN)/python -m benchmarks.fleet.scale
+
+bench-rollout: $(VENV)/.installed build/tools/.unpacked ## how many messages a roll-out over ten thousand guests sends
+	$(BIN)/python -m benchmarks.fleet.rollout
+
+soak: $(VENV)/.installed ## under load for a long time, with everything changing; SOAK_FLAGS="--duration=2m"
+	@scripts/system-packages $(PYTHON) bench
+	$(BIN)/python -m benchmarks.soak $(SOAK_FLAGS)
+
+# FUZZ_SECONDS=0 makes the corpus anew with what was found.
+fuzz: $(VENV)/.installed-fuzz ## what parses bytes from outside, each target for FUZZ_SECONDS=30
+	$(BIN)/python -m tests.fuzz build/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+mutants: $(VENV)/.installed-mutants ## changes that no test notices, in what decodes and compares; MUTANTS="dump.py"
+	$(BIN)/python scripts/mutants.py $(MUTANTS)
+
+clean: ## away with all that was made
 	rm -rf $(VENV) build dist kvm_exporter/*.so kvm_exporter/_cpuid.c kvm_exporter/_revision.py *.egg-info
 
-$(VENV)/.installed: $(BUILD_INPUTS)
+$(BIN)/python:
 	@scripts/system-packages $(PYTHON) build
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BUILD_INPUTS) | $(BIN)/python
+	@scripts/system-packages $(PYTHON) build
 	@$(BIN)/pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	@scripts/system-packages $(PYTHON) test
-	@$(BIN)/pip install --quiet --editable '.[dev]'
+# One of the extras of pyproject.toml.
+$(VENV)/.installed-%: $(VENV)/.installed
+	@$(BIN)/pip install --quiet --editable '.[$*]'
 	@touch $@
 
-$(VENV)/.installed-%: $(VENV)/.installed-dev
-	@$(BIN)/pip install --quiet --editable '.[$*]'
+$(VENV)/.has-build: constraints.txt | $(BIN)/python
+	@$(BIN)/pip install --quiet build
 	@touch $@
 
 build/guests/.unpacked: scripts/guest-tools
@@ -102,6 +117,7 @@ build/guests/.unpacked: scripts/guest-tools
 	@touch $@
 
 build/grafana/.installed: scripts/grafana-packages tests/node/package-lock.json
+	@scripts/system-packages $(PYTHON) test
 	@scripts/grafana-packages build/grafana
 	@touch $@
 

@@ -25,6 +25,7 @@ from benchmarks.slow_peers import visit_slowly
 from benchmarks.turnover import Turnover
 from kvm_exporter.app.flags import parse_duration
 from lab.exporter import UNMEASURED, Exporter
+from lab.patience import PATIENCE_SECONDS
 from lab.proc import memory, sockets, wait_until
 from lab.scrape import Scrape
 from lab.secure import ask
@@ -98,12 +99,12 @@ def soak(seconds: float, folder: Path) -> Soaked:
             finally:
                 stop.set()
             for future in futures:
-                future.result(30)
+                future.result(PATIENCE_SECONDS)
         arrived = next(peers)
         peers.close()
         scrape = Scrape(ask(running.port, context=context, login=LOGIN).body)
-        with suppress(AssertionError):  # complaints() reports it
-            wait_until(lambda: sockets(running) <= OWN_SOCKETS, 30)
+        with suppress(AssertionError):  # the verdict says so
+            wait_until(lambda: sockets(running) <= OWN_SOCKETS)
         after = descriptors(running)
         code = running.stop()
     return Soaked(

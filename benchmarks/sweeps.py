@@ -147,6 +147,6 @@ class LeaflessMachine:
 
 def own_overhead(times: int) -> list[float]:
     """Return the microseconds of a sweep for each CPU without a leaf to read, pinning included, several times."""
-    machine = LeaflessMachine(NOBODYS_CPUS)
+    machine = LeaflessMachine(LEAFLESS_CPUS)
     took = [timed(lambda: sweep(machine, CpuSelection(), None)) for _ in range(times + 1)]
-    return [all_of_them.time * MICROSECONDS / NOBODYS_CPUS for all_of_them in took[1:]]
+    return [all_of_them.time * MICROSECONDS / LEAFLESS_CPUS for all_of_them in took[1:]]

@@ -4,6 +4,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.patience import PATIENCE_SECONDS
 from lab.tools import program
 
 
@@ -32,7 +33,9 @@ class Certificates:
 
     def openssl(self, *arguments: str) -> None:
         """Run openssl in the folder."""
-        subprocess.run([program("openssl"), *arguments], cwd=self.folder, check=True, capture_output=True, timeout=60)
+        subprocess.run(
+            [program("openssl"), *arguments], cwd=self.folder, check=True, capture_output=True, timeout=PATIENCE_SECONDS
+        )
 
     def __truediv__(self, name: str) -> Path:
         return self.folder / name

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from lab.guest import port_of
+from lab.patience import PATIENCE_SECONDS
 from lab.process import Process
 from lab.scrape import Scrape
 
@@ -31,7 +32,7 @@ class Exporter(Process):
     def get(self, path: str = "/metrics", headers: dict[str, str] | None = None) -> str:
         """Return the body of a response."""
         request = urllib.request.Request(self.url + path, headers=headers or {})  # noqa: S310 - always http
-        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - always http
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:  # noqa: S310 - always http
             return str(response.read().decode())
 
     def scrape(self) -> Scrape:

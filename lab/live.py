@@ -5,10 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kvm_exporter.cpuid.registers import Reader
+from lab.patience import PATIENCE_SECONDS
 from lab.readers import Machine, kvm_rows, reader
-
-PATIENCE_SECONDS = 20
-"""The longest time that a test waits for a thread, in seconds."""
 
 
 class LiveMachine(Machine):

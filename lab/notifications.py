@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lab.exporter import Exporter, exporter
+from lab.patience import PATIENCE_SECONDS
 
 Notification = dict[str, str]
 
@@ -23,17 +24,28 @@ class Notifications:
         """The environment variable that gives a service the address of the socket."""
         return {"NOTIFY_SOCKET": self.address}
 
-    def next(self, seconds: float = 10) -> Notification:
-        """Return the next notification. Raises TimeoutError after ``seconds``."""
+    def next(self) -> Notification:
+        """The next one. Raises TimeoutError."""
+        return self._next(PATIENCE_SECONDS)
+
+    def until(self, name: str) -> Notification:
+        """The next one that has a name in it; those before it are dropped. Raises TimeoutError."""
+        while name not in (notification := self.next()):
+            pass
+        return notification
+
+    def within(self, seconds: float) -> Iterator[Notification]:
+        """Those that have come, and those that come until there is none for so many seconds."""
+        try:
+            while True:
+                yield self._next(seconds)
+        except (TimeoutError, BlockingIOError):
+            return
+
+    def _next(self, seconds: float) -> Notification:
         self._received.settimeout(seconds)
         lines = self._received.recv(1 << 16).decode().splitlines()
         return {name: value for name, _, value in (line.partition("=") for line in lines)}
-
-    def until(self, name: str, seconds: float = 10) -> Notification:
-        """Return the next notification that contains a variable, and drop those before it. Raises TimeoutError."""
-        while name not in (notification := self.next(seconds)):
-            pass
-        return notification
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lab.exporter import Exporter
+from lab.patience import PATIENCE_SECONDS
 
 
 class Running(Protocol):
@@ -53,11 +54,11 @@ def sleeps(running: Running) -> dict[int, int]:
     return found
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
+def wait_until(true: Callable[[], bool]) -> None:
     """Poll until a condition is true. Fails after ``seconds``."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not true():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
+        assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS:g} s"
         time.sleep(0.02)
 
 

@@ -6,13 +6,11 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
+from lab.patience import PATIENCE_SECONDS
 from lab.tree import REPOSITORY
 
 MORTAL = ("setpriv", "--pdeathsig", "KILL")
 """The start of a command line: the program after it is killed when its parent dies, however that happens: prctl(2)."""
-
-STOP_SECONDS = 20
-"""How long a process may take to end, in seconds."""
 
 
 class LogError(Exception):
@@ -44,14 +42,14 @@ class Process:
         self._logged = threading.Condition()
         threading.Thread(target=self._read, daemon=True).start()
 
-    def wait_for_log(self, text: str, seconds: float = 10) -> str:
+    def wait_for_log(self, text: str) -> str:
         """Return the first line of the whole log that contains a text. Raises LogError after ``seconds``."""
         with self._logged:
             found = self._logged.wait_for(
-                lambda: any(text in line for line in self.log) or not self._running(), seconds
+                lambda: any(text in line for line in self.log) or not self._running(), PATIENCE_SECONDS
             )
             if not found:
-                raise LogError(f"no {text!r} within {seconds} s in {self.log}")
+                raise LogError(f"no {text!r} within {PATIENCE_SECONDS:g} s in {self.log}")
             lines = [line for line in self.log if text in line]
             if not lines:
                 raise LogError(f"it ended without {text!r}: {self.log}")
@@ -61,7 +59,7 @@ class Process:
         """Send a signal to the process if it is running, and return its exit code."""
         if self._running():
             self.process.send_signal(number)
-        return self.process.wait(timeout=STOP_SECONDS)
+        return self.process.wait(PATIENCE_SECONDS)
 
     def when_ended(self, tell: Callable[[], None]) -> None:
         """Have ``tell`` called in another thread when the process has ended; call it immediately if it has."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lab.certificates import Certificates
+from lab.patience import PATIENCE_SECONDS
 
 TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
 MUTUAL = f"{TLS}  client_ca_file: ca.crt\n  client_auth_type: RequireAndVerifyClientCert\n"
@@ -65,8 +66,8 @@ def basic(user: str, password: str = PASSWORD) -> dict[str, str]:
 def connection(port: int, context: ssl.SSLContext | None = None) -> http.client.HTTPConnection:
     """Return a connection that is opened when it is first used."""
     if context is None:
-        return http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    return http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
+    return http.client.HTTPSConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS, context=context)
 
 
 def ask_on(kept: http.client.HTTPConnection, path: str = "/metrics", login: dict[str, str] | None = None) -> Reply:

@@ -20,8 +20,6 @@ RELEASES = ("bookworm", "sid")
 
 JOB = "kvm"
 
-START_SECONDS = 20
-
 _EXAMPLE_URL = "http://127.0.0.1:9095"
 """The URL to which dashboards/alertmanager.example.yaml sends messages."""
 
@@ -55,8 +53,8 @@ def start(release: str, name: str, *flags: str) -> Server:
     command = [*_INSIDE, str(share), *MORTAL, str(program), *flags, "--web.listen-address=127.0.0.1:0"]
     process = Process(command, group=0)
     try:
-        line = process.wait_for_log('msg="Listening on"', START_SECONDS)
-        process.wait_for_log(_READY[name], START_SECONDS)
+        line = process.wait_for_log('msg="Listening on"')
+        process.wait_for_log(_READY[name])
     except LogError:
         process.stop()
         raise

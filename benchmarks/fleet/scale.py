@@ -25,7 +25,8 @@ from benchmarks.fleet.bodies import body, cpus
 from benchmarks.fleet.client import ask
 from benchmarks.fleet.crowd import crowd
 from lab.panels import EVERYTHING, PanelQuery, queries
-from lab.servers import JOB, START_SECONDS, start
+from lab.patience import PATIENCE_SECONDS
+from lab.servers import JOB, start
 from lab.tree import DASHBOARDS, REPOSITORY
 
 RESULT = REPOSITORY / "build" / "bench-fleet.json"
@@ -94,7 +95,7 @@ def measure(machines: int, folder: Path, release: str, times: Times) -> Cost:
         port = running.enter_context(crowd(body_at))
         server = start(release, "prometheus", *_prometheus(folder, port, machines, times))
         running.callback(server.process.stop)
-        _wait_until_all_are_up(server.address, machines, 5 * times.scrape + START_SECONDS)
+        _wait_until_all_are_up(server.address, machines, 5 * times.scrape + PATIENCE_SECONDS)
         rules = [_evaluation(server.address, times.evaluate) for _ in range(EVALUATIONS)]
         with urllib.request.urlopen(f"http://{server.address}/metrics", timeout=60) as response:
             own = response.read().decode()

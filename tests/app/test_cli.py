@@ -16,9 +16,9 @@ from kvm_exporter import __version__
 from kvm_exporter.app.cli import main
 from kvm_exporter.app.console import MAX_DUMP_BYTES
 from lab.exporter import UNMEASURED
+from lab.patience import PATIENCE_SECONDS
 from lab.scrape import Scrape
 from lab.tree import REPOSITORY
-from tests.support.tools import program
 
 DUMPS = REPOSITORY / "lab" / "dumps"
 KVM_DUMP = DUMPS / "firecracker-amd-milan-2cpu.txt"
@@ -30,7 +30,7 @@ Captured = pytest.CaptureFixture[str]
 def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
     """Run the program in a child process."""
     return subprocess.run(  # type: ignore[call-overload,no-any-return]
-        [*PROGRAM, *arguments], capture_output=True, text=True, timeout=30, check=False, **settings
+        [*PROGRAM, *arguments], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False, **settings
     )
 
 
@@ -195,9 +195,9 @@ def test_a_textfile_that_cannot_be_written(tmp_path: Path) -> None:
     """After a failed write the exit code is 1, stderr has the reason, and the old file is unchanged and alone."""
     path = tmp_path / "kvm.prom"
     path.write_text("old\n")
-    command = [program("prlimit"), "--fsize=100", *PROGRAM, "textfile", str(path)]
+    command = ["prlimit", "--fsize=100", *PROGRAM, "textfile", str(path)]
     ended = subprocess.run(
-        command, capture_output=True, text=True, timeout=30, check=False, env={**os.environ, **UNMEASURED}
+        command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False, env={**os.environ, **UNMEASURED}
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (
         1,
@@ -308,7 +308,12 @@ def test_a_reader_that_has_enough(arguments: list[str]) -> None:
     os.close(read)
     try:
         ended = subprocess.run(
-            [*PROGRAM, *arguments], stdout=write, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+            [*PROGRAM, *arguments],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
         )
     finally:
         os.close(write)
@@ -320,7 +325,12 @@ def test_an_output_that_cannot_be_written(arguments: list[str]) -> None:
     """If stdout cannot be written, as on a full disk, the exit code is 1 with one line."""
     with Path("/dev/full").open("w", encoding="ascii") as full:
         ended = subprocess.run(
-            [*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+            [*PROGRAM, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
         )
     message = "kvm-exporter: the output cannot be written: No space left on device\n"
     assert (ended.returncode, ended.stderr) == (1, message)

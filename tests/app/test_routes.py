@@ -16,6 +16,7 @@ from kvm_exporter.metrics.exporter import Reload
 from kvm_exporter.metrics.negotiation import Format
 from kvm_exporter.web.http import Request, Response
 from lab.live import LiveMachine, live_machine
+from lab.patience import PATIENCE_SECONDS
 from lab.scrape import Scrape
 from tests.support.rooms.loop import in_loop
 
@@ -197,7 +198,7 @@ async def test_a_scrape_that_has_waited_is_served_what_there_was() -> None:
     site = Site(sampler(machine, Limits(max_age=1e-9, timeout=20)), SiteSettings())
     before = Scrape((await ask(site, "/metrics")).body.decode())
     with machine.shut():
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             late = await ask(site, "/metrics", x_prometheus_scrape_timeout_seconds="0.1")
     scrape = Scrape(late.body.decode())
     assert (late.status, scrape.value("kvm_exporter_sample_success")) == (HTTPStatus.OK, 0)

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm_exporter.collector import host
 from kvm_exporter.collector.host import host_features, supported_features
 from kvm_exporter.collector.observer import Observation, Observer
 from kvm_exporter.collector.sweep import CpuSelection
@@ -19,14 +17,7 @@ from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.features import FEATURES
 from lab.live import live_machine
-from tests.support.guests.kvm import supported_cpuid
 from tests.support.rooms.unprivileged import unprivileged
-from tests.support.tools import kvm_device, missing
-
-FEATURE_LEAF = (0x4000_0001, 0)
-
-NO_DRIVER = (os.makedev(511, 0), os.makedev(10, 254))
-"""A major and a minor number without a driver: opening them fails with ENXIO and ENODEV."""
 
 REFUSED = "Permission denied; let the exporter's user open it, or say --no-collector.host"
 
@@ -37,37 +28,6 @@ def device(tmp_path: Path) -> Path:
     path = tmp_path / "dev/kvm"
     path.parent.mkdir()
     return path
-
-
-def test_the_real_kvm_says_what_it_supports() -> None:
-    """The feature leaf equals what another program reads from the same device."""
-    kvm_device()
-    assert supported_features() == supported_cpuid()[FEATURE_LEAF]
-
-
-def test_an_answer_that_does_not_fit_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While KVM returns E2BIG, the ioctl is repeated with a larger buffer."""
-    kvm_device()
-    monkeypatch.setattr(host, "_FIRST_GUESS", 1)
-    assert supported_features() == supported_cpuid()[FEATURE_LEAF]
-
-
-def test_an_answer_that_never_fits_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If KVM returns E2BIG even for the largest buffer, an error is raised."""
-    kvm_device()
-    monkeypatch.setattr(host, "_FIRST_GUESS", 1)
-    monkeypatch.setattr(host, "_MOST_ENTRIES", 2)
-    with pytest.raises(ReadError, match=r"^/dev/kvm: KVM_GET_SUPPORTED_CPUID: Argument list too long$"):
-        supported_features()
-
-
-def test_the_real_device_may_be_closed_to_the_exporter() -> None:
-    """Without permission to open the device the error says what to do."""
-    if stat.S_IMODE(kvm_device().stat().st_mode) & 0o006:
-        pytest.skip("here everybody may open /dev/kvm")
-    with unprivileged(), pytest.raises(ReadError) as error:
-        supported_features()
-    assert str(error.value) == f"/dev/kvm: {REFUSED}"
 
 
 def _nothing(path: Path) -> None:
@@ -86,16 +46,6 @@ def _a_link_to_nothing(path: Path) -> None:
 def test_a_machine_without_the_device_has_no_host(device: Path, prepare: Callable[[Path], None]) -> None:
     """A missing device raises NoHostError."""
     prepare(device)
-    assert supported_features(device.parents[1]) is None
-
-
-@pytest.mark.parametrize("number", NO_DRIVER)
-def test_a_device_without_a_driver_is_no_host(device: Path, number: int) -> None:
-    """A device node without a driver, as when the module is not loaded, raises NoHostError."""
-    try:
-        os.mknod(device, stat.S_IFCHR | 0o600, number)
-    except PermissionError:
-        missing("permission to make device nodes")
     assert supported_features(device.parents[1]) is None
 
 
@@ -162,14 +112,6 @@ def test_a_guest_has_no_host_collector(device: Path, log: pytest.LogCaptureFixtu
     """Without the device there is no host collector, and nothing is logged."""
     found = observer(device.parents[1]).observe(None)
     assert (found.host, collected(found), log.messages) == (None, None, [])
-
-
-def test_a_host_is_asked_at_every_sample(log: pytest.LogCaptureFixture) -> None:
-    """On a real host each sample includes the features that KVM supports."""
-    kvm_device()
-    found = observer(Path("/")).observe(None)
-    assert (found.host, collected(found), log.messages) == (supported_cpuid()[FEATURE_LEAF], True, [])
-    assert 0 < found.collectors["host"].duration < 1
 
 
 def test_a_host_that_nobody_wants_to_know_of_is_not_asked(device: Path, log: pytest.LogCaptureFixture) -> None:

@@ -1,7 +1,5 @@
 """kvm_exporter.config.web and tls: every key, valid and invalid, and the same files in the exporter toolkit of Go."""
 
-import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +10,6 @@ from hypothesis import strategies as st
 from kvm_exporter.config.tls import CURVES, SUITES, TLS13_SUITES, ClientAuth, Pem, TlsConfig
 from kvm_exporter.config.web import RateLimit, WebConfig, parse_web_config
 from kvm_exporter.errors import InputError
-from lab.certificates import Certificates
-from tests.support.tools import monitoring_program
 
 FOLDER = Path("/etc/exporter")
 
@@ -497,62 +493,3 @@ def test_any_bytes_are_a_configuration_or_an_error(content: bytes) -> None:
         assert str(error).startswith("line ")  # noqa: PT017 - both ends are right
     else:
         assert isinstance(config, WebConfig)
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """The certificates and keys that the configurations refer to."""
-    made = Certificates(tmp_path_factory.mktemp("certificates"))
-    made.make("ca")
-    made.make("server", signer="ca", sans="DNS:localhost")
-    return made
-
-
-@pytest.mark.parametrize("case", GOOD)
-def test_the_toolkit_of_debian_12_accepts_the_same(certificates: Certificates, case: str) -> None:
-    """The toolkit of Debian 12, which is part of promtool, accepts every valid configuration."""
-    file = certificates / "web.yml"
-    file.write_text(GOOD[case][0])
-    promtool = monitoring_program("bookworm", "promtool")
-    checked = subprocess.run(
-        [promtool, "check", "web-config", file], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (checked.returncode, checked.stderr) == (0, f"{file} SUCCESS\n")
-
-
-def inline(certificates: Certificates) -> str:
-    """Return a configuration that contains its certificates and its key."""
-    lines = ["tls_server_config:", "  client_auth_type: RequireAndVerifyClientCert"]
-    for key, name in ("cert", "server.crt"), ("key", "server.key"), ("client_ca", "ca.crt"):
-        lines += [f"  {key}: |", *(f"    {line}" for line in (certificates / name).read_text().splitlines())]
-    return "\n".join(lines) + "\n"
-
-
-def log_of(command: list[str]) -> Iterator[str]:
-    """Yield the lines that a program logs, and kill it when the iteration ends."""
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
-        assert process.stderr is not None
-        try:
-            yield from process.stderr
-        finally:
-            process.kill()
-
-
-@pytest.mark.parametrize("case", [*NEWER, "inline"])
-def test_the_newest_toolkit_accepts_the_same(certificates: Certificates, tmp_path: Path, case: str) -> None:
-    """The newest Prometheus starts with the configuration."""
-    file, main = certificates / "web.yml", tmp_path / "prometheus.yml"
-    file.write_text(NEWER[case][0] if case in NEWER else inline(certificates))
-    main.write_text("{}\n")
-    served = "TLS is enabled" if "tls_server_config" in file.read_text() else "TLS is disabled"
-    command = [
-        monitoring_program("sid", "prometheus"),
-        *(f"--config.file={main}", f"--web.config.file={file}", f"--storage.tsdb.path={tmp_path}"),
-        "--web.listen-address=127.0.0.1:0",
-    ]
-    log: list[str] = []
-    for line in log_of(command):
-        log.append(line)
-        if served in line:
-            return
-    pytest.fail("".join(log))

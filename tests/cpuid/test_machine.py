@@ -3,10 +3,6 @@
 import errno
 import os
 import platform
-import re
-import struct
-import subprocess
-from collections import Counter
 from collections.abc import Callable, Iterator, MutableSequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,24 +14,14 @@ import pytest
 from kvm_exporter._cpuid import lib
 from kvm_exporter.cpuid import machine as cpuid
 from kvm_exporter.cpuid.machine import ATTEMPTS, Machine
-from kvm_exporter.cpuid.registers import Registers, read_runs
+from kvm_exporter.cpuid.registers import read_runs
 from kvm_exporter.cpuid.topology import Topology
 from kvm_exporter.errors import ReadError, UnavailableError
 from lab.exporter import Exporter, exporter
-from tests.support.tools import missing, program
 
 CPUS = sorted(os.sched_getaffinity(0))
 NO_CPU = 5000
 """A CPU number that exceeds glibc's cpu_set_t and that this kernel does not have."""
-
-BASES = (0x4000_0000, 0x4000_0100)
-"""The bases at which the hypervisors of test machines have KVM's signature."""
-
-KVM = tuple(int.from_bytes(word, "little") for word in (b"KVMK", b"VMKV", b"M\0\0\0"))
-
-ROW = re.compile(
-    r"0x([0-9a-f]{8}) 0x00: eax=0x([0-9a-f]{8}) ebx=0x([0-9a-f]{8}) ecx=0x([0-9a-f]{8}) edx=0x([0-9a-f]{8})"
-)
 
 T = TypeVar("T")
 
@@ -51,72 +37,11 @@ def is_online(folder: Path) -> bool:
     return not switch.exists() or switch.read_text() == "1\n"
 
 
-def instruction(leaf: int) -> dict[int, Registers]:
-    """Read a leaf on every CPU with Debian's cpuid program, which executes the instruction."""
-    command = [program("cpuid"), "-i", "-r", "-l", hex(leaf)]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found: dict[int, Registers] = {}
-    for block in output.split("CPU ")[1:]:
-        number, _, rows = block.partition(":")
-        row = ROW.search(rows)
-        assert row is not None, block
-        assert int(row[1], 16) == leaf
-        found[int(number)] = Registers(*(int(word, 16) for word in row.groups()[1:]))
-    return found
-
-
-def device(leaf: int) -> dict[int, Registers]:
-    """Read a leaf on every CPU through the kernel's driver: cpuid(4)."""
-    found: dict[int, Registers] = {}
-    for cpu in online():
-        try:
-            descriptor = os.open(f"/dev/cpu/{cpu}/cpuid", os.O_RDONLY)
-        except OSError:
-            missing("/dev/cpu/N/cpuid, as root (the kernel's cpuid module)")
-            raise
-        try:
-            found[cpu] = Registers(*struct.unpack("<4I", os.pread(descriptor, 16, leaf)))
-        finally:
-            os.close(descriptor)
-    return found
-
-
-def offers(read: Callable[[int], dict[int, Registers]]) -> dict[int, tuple[int, Registers]]:
-    """Return the number and the registers of KVM's feature leaf for each CPU that has KVM's signature."""
-    found: dict[int, tuple[int, Registers]] = {}
-    for base in BASES:
-        signed = [cpu for cpu, registers in read(base).items() if registers[1:] == KVM]
-        feature_leaf = read(base + 1)
-        found.update({cpu: (base + 1, feature_leaf[cpu]) for cpu in signed if cpu not in found})
-    return found
-
-
 @pytest.fixture(scope="module")
 def running() -> Iterator[Exporter]:
     """Run an exporter on this machine."""
     with exporter() as started:
         yield started
-
-
-@pytest.mark.parametrize("read", [instruction, device])
-def test_every_cpu_is_served_as_others_read_it(read: Callable[[int], dict[int, Registers]], running: Exporter) -> None:
-    """The registers of each CPU, and the number of CPUs per feature bit, equal what independent programs read."""
-    scrape, offered = running.scrape(), offers(read)
-    assert scrape.values("kvm_cpu_register", "cpu", "leaf", "register") == {
-        (str(cpu), f"{leaf:#010x}", register): getattr(registers, register)
-        for cpu, (leaf, registers) in offered.items()
-        for register in ("eax", "edx")
-    }
-    cpus_by_bit = Counter(
-        (register, str(bit))
-        for _, registers in offered.values()
-        for register in ("eax", "edx")
-        for bit in range(32)
-        if getattr(registers, register) >> bit & 1
-    )
-    served = scrape.values("kvm_feature_offered_cpus", "register", "bit")
-    assert {place: cpus for place, cpus in served.items() if cpus} == cpus_by_bit
-    assert scrape.value("kvm_present") == bool(offered)
 
 
 def test_every_online_cpu_is_sampled(running: Exporter) -> None:
@@ -244,13 +169,14 @@ def test_a_visit_that_was_given_up_fails() -> None:
     def job() -> None:
         machine = Machine(Topology())
         with machine.reading():
+            expected = machine.on(CPUS[0])(1, 0).eax
             read = machine.on(CPUS[-1])
             in_thread(machine.unstick)
             assert os.sched_getaffinity(0) == {CPUS[0]}
             with pytest.raises(ReadError) as caught:
                 read(1, 0)
             assert str(caught.value) == "another task holds it and lets nobody run"
-            assert machine.on(CPUS[0])(1, 0).eax == instruction(1)[CPUS[0]].eax
+            assert machine.on(CPUS[0])(1, 0).eax == expected
 
     with process_on({CPUS[0]}):
         in_thread(job)

@@ -8,8 +8,8 @@ from lab.scrape import Scrape
 from tests.support.guests.inside import ServingExporter
 from tests.support.guests.twolevel import Hypervisor, Laboratory
 
-MAX_AGE = 1
-"""Seconds that a sample may be served before the next scrape takes another."""
+ALWAYS = "--sample.max-age=1us"
+"""Every scrape finds the sample too old, and takes another."""
 
 ALL = 0x01007AFB
 """What QEMU's -cpu host offers, and what the kernel found when it booted."""
@@ -51,15 +51,15 @@ class Journey:
 
 @pytest.fixture(scope="module")
 def journey(laboratory: Laboratory) -> Journey:
-    """One guest that moves from station to station, and the first scrape after the sample's maximum age at each."""
+    """One guest that moves from station to station, and the first scrape at each."""
 
     def experiment(hypervisor: Hypervisor) -> Journey:
         with hypervisor.guest("host") as guest:
-            exporter = ServingExporter(guest.shell, f"--sample.max-age={MAX_AGE}s")
+            exporter = ServingExporter(guest.shell, ALWAYS)
             journey = Journey(exporter.scrape(), identities={exporter.identity()})
             for name, station in STATIONS.items():
                 guest.move(station.cpu)
-                journey.scrapes[name] = exporter.scrape(after=MAX_AGE)
+                journey.scrapes[name] = exporter.scrape()
                 journey.identities.add(exporter.identity())
             return journey
 

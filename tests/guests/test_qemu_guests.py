@@ -28,6 +28,9 @@ OFFERS: dict[str, tuple[list[tuple[str, str]], tuple[str, str]]] = {
 }
 """For QEMU's masks, the signatures with their bases, and EAX and EDX of the feature leaf."""
 
+USUAL = "host,-kvm-steal-time,-kvm-pv-unhalt,+kvm-hint-dedicated"
+"""The mask that make test tries: bits of both registers, some on and some off."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
@@ -87,7 +90,7 @@ def observe_under_kvm(laboratory: Laboratory, cpu: str, switches: str = "") -> O
     return laboratory.attempt(experiment)
 
 
-@pytest.mark.parametrize("cpu", OFFERS)
+@pytest.mark.parametrize("cpu", [pytest.param(cpu, marks=() if cpu == USUAL else pytest.mark.slow) for cpu in OFFERS])
 def test_guest_is_offered_what_the_mask_leaves(laboratory: Laboratory, cpu: str) -> None:
     """Signatures, base and feature words are the mask's, and each of the two vCPUs was read on itself."""
     signatures, words = OFFERS[cpu]
@@ -100,6 +103,7 @@ def test_guest_is_offered_what_the_mask_leaves(laboratory: Laboratory, cpu: str)
     assert_in_use_is_what_the_kernel_says(observation)
 
 
+@pytest.mark.slow
 def test_guest_told_not_to_use_features(laboratory: Laboratory) -> None:
     """Boot switches show as features not in use; what is offered stays the same."""
     observation = observe_under_kvm(laboratory, "host", "no-kvmclock no-kvmapf nopvspin")
@@ -110,6 +114,7 @@ def test_guest_told_not_to_use_features(laboratory: Laboratory) -> None:
         assert observation.in_use[feature] is False, feature
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cpu", "hypervisor_bit"), [("host,kvm=off", True), ("EPYC,-hypervisor", False)])
 def test_guest_that_must_not_see_kvm(laboratory: Laboratory, cpu: str, hypervisor_bit: bool) -> None:  # noqa: FBT001
     """Hidden leaves, and leaves behind a cleared hypervisor bit, are no KVM."""

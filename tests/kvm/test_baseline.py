@@ -17,6 +17,7 @@ from kvm_exporter.kvm.baseline import Baseline, violations
 from kvm_exporter.kvm.features import feature_named, features_of
 from kvm_exporter.kvm.leaves import Leaves
 from kvm_exporter.kvm.sample import Sample
+from lab.patience import PATIENCE_SECONDS
 from lab.readers import guest, sample_of
 from lab.tree import DUMPS
 
@@ -141,7 +142,7 @@ def test_a_machine_keeps_its_own_baseline(dump: Path) -> None:
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the program in a child process."""
     command = [sys.executable, "-m", "kvm_exporter", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
 
 
 def test_this_machine_keeps_its_own_baseline(tmp_path: Path) -> None:

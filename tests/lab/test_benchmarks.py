@@ -11,6 +11,7 @@ import pytest
 from benchmarks.effort import PEERS
 from benchmarks.figures import Figure, ratios, table
 from benchmarks.soak import Soaked, complaints, summary
+from lab.patience import PATIENCE_SECONDS
 from lab.tree import REPOSITORY
 from tests.support.tools import missing, program
 
@@ -44,7 +45,9 @@ GOOD = Soaked(
 def run(module: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """As make runs it."""
     command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+    )
 
 
 def test_all_that_is_promised_is_measured(tmp_path: Path) -> None:
@@ -90,6 +93,7 @@ def test_the_table_has_ratios_first() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_short_soak(capsys: pytest.CaptureFixture[str]) -> None:
     """Long enough for every change to happen, and for the first slow peers to be cut."""
     result = run("benchmarks.soak", "--duration=20s")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from demo.cast import CAST
+from lab.patience import PATIENCE_SECONDS
 from lab.proc import descendants, parents, wait_until
 from tests.support.system.terminal import Terminal, terminal
 from tests.support.tools import monitoring_program
@@ -31,12 +32,12 @@ def demonstration(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[tup
         monitoring_program("bookworm", name)
     monkeypatch.setenv("TMPDIR", str(folder))
     with terminal(*PROGRAM) as shown:
-        yield shown, shown.until(f"(?s).*{re.escape(LAST_WORDS)}", 30)[0]
+        yield shown, shown.until(f"(?s).*{re.escape(LAST_WORDS)}")[0]
 
 
 def page(url: str) -> str:
     """What is there."""
-    with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 - always http
+    with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as response:  # noqa: S310 - always http
         return str(response.read().decode())
 
 
@@ -56,15 +57,15 @@ def test_keys_and_signals_make_a_machine_drift(monkeypatch: pytest.MonkeyPatch, 
     """Enter does, and the other signal puts it right; each is told. So does the signal, and Enter puts it right."""
     with demonstration(monkeypatch, tmp_path) as (shown, _):
         shown.press("\n")
-        shown.until("plain loses steal_time", 5)
-        shown.until(FIRING, 30)
+        shown.until("plain loses steal_time")
+        shown.until(FIRING)
         shown.process.send_signal(signal.SIGUSR2)
-        shown.until("plain has steal_time again", 5)
-        shown.until(RESOLVED, 60)
+        shown.until("plain has steal_time again")
+        shown.until(RESOLVED)
         shown.process.send_signal(signal.SIGUSR1)
-        shown.until("plain loses steal_time", 5)
+        shown.until("plain loses steal_time")
         shown.press("\n")
-        shown.until("plain has steal_time again", 5)
+        shown.until("plain has steal_time again")
 
 
 def exporter_on(machine: str, demo: int) -> int:
@@ -87,9 +88,9 @@ def test_everything_stops_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
             shown.process.send_signal(signal.Signals[how])
         else:
             os.kill(exporter_on("strict", shown.process.pid), signal.SIGKILL)
-            shown.until("the exporter on strict exited unexpectedly with -9. The end of its log:", 5)
+            shown.until("the exporter on strict has ended by itself, with -9. Its last words:")
         expected = {"SIGKILL": -signal.SIGKILL, "a child's death": 1}.get(how, 0)
-        assert shown.process.wait(timeout=30) == expected
+        assert shown.process.wait(PATIENCE_SECONDS) == expected
         try:
             wait_until(lambda: not started & parents().keys())
         finally:

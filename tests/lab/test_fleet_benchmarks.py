@@ -57,6 +57,7 @@ def test_a_guest_that_is_not_of_the_fleet_has_no_state() -> None:
         Rollout(GUESTS).state(GUESTS, 0)
 
 
+@pytest.mark.slow
 def test_a_rollout_is_told_of_in_few_messages(tmp_path: Path) -> None:
     """Everything that is to be known of it, and not of each guest by itself."""
     monitoring_program("bookworm", "prometheus")

@@ -1,7 +1,5 @@
 """kvm_exporter.metrics.exporter: the gauges in the file for node_exporter's textfile collector."""
 
-import subprocess
-
 from prometheus_client.parser import text_string_to_metric_families
 
 from kvm_exporter.collector.boot import BootReference
@@ -11,7 +9,6 @@ from kvm_exporter.kvm.features import feature_named
 from kvm_exporter.metrics.exporter import textfile_body
 from lab.readers import guest, sample_of
 from lab.scrape import Scrape
-from tests.support.tools import monitoring_program
 
 OBSERVATION = Observation(
     sample=sample_of({0: guest(0x0100007B), 1: guest(0x0100007B)}),
@@ -70,10 +67,3 @@ def test_a_sample_alone_is_enough() -> None:
     found = Scrape(textfile_body(Observation(sample_of({0: guest(0x0100007B)}))).decode())
     assert found.value("kvm_present") == 1
     assert not [name for name in found.names if name.startswith(("kvm_boot", "kvm_host"))]
-
-
-def test_promtool_has_nothing_to_say() -> None:
-    """The program promtool accepts names, units, types and help."""
-    promtool = [monitoring_program("bookworm", "promtool"), "check", "metrics"]
-    result = subprocess.run(promtool, input=textfile_body(OBSERVATION), capture_output=True, check=False)
-    assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")

@@ -422,7 +422,7 @@ def test_drift_during_an_hour_away_is_not_missed(name: str, tmp_path: Path) -> N
     assert says == ""
 
 
-@pytest.mark.parametrize("name", DRIFT)
+@pytest.mark.parametrize("name", [DRIFT[0], *(pytest.param(name, marks=pytest.mark.slow) for name in DRIFT[1:])])
 def test_drift_that_lasts_is_not_forgotten(name: str, tmp_path: Path) -> None:
     """After two days it fires as after an hour."""
     scene = SCENES[name]

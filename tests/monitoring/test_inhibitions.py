@@ -15,11 +15,12 @@ from typing import NamedTuple
 import pytest
 import yaml
 
+from lab.patience import PATIENCE_SECONDS
 from lab.servers import start_alertmanager
 from lab.tree import DASHBOARDS
 from tests.support.monitoring.fleet import alert_rules
 from tests.support.monitoring.stack import until
-from tests.support.tools import RELEASES, monitoring_program
+from tests.support.tools import EACH_RELEASE, monitoring_program
 
 NOWHERE = "http://127.0.0.1:9"
 """Nobody takes messages there: the discard port."""
@@ -122,11 +123,11 @@ class Alertmanager:
         body = [{"labels": one, "endsAt": ends} for one in labels]
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self._url, json.dumps(body).encode(), headers)  # noqa: S310 - always http
-        urllib.request.urlopen(request, timeout=10).close()  # noqa: S310 - likewise
+        urllib.request.urlopen(request, timeout=PATIENCE_SECONDS).close()  # noqa: S310 - likewise
 
     def states(self) -> dict[str, dict[str, set[Labels]]]:
         """The alerts by job and state: ``active``, ``suppressed``, or for a moment ``unprocessed``."""
-        with urllib.request.urlopen(self._url, timeout=10) as response:  # noqa: S310 - always http
+        with urllib.request.urlopen(self._url, timeout=PATIENCE_SECONDS) as response:  # noqa: S310 - always http
             alerts = json.load(response)
         found: dict[str, dict[str, set[Labels]]] = {}
         for one in alerts:
@@ -147,13 +148,13 @@ def alertmanager(release: str, folder: Path) -> Iterator[Alertmanager]:
         server.process.stop()
 
 
-@pytest.fixture(scope="module", params=RELEASES)
+@pytest.fixture(scope="module", params=EACH_RELEASE)
 def states(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Case]:
     """What a server of each release makes of the cases."""
     with alertmanager(request.param, tmp_path_factory.mktemp("alertmanager")) as server:
         for name, case in CASES.items():
             server.post(name, case.told | case.held)
-        found = until(server.states, lambda now: all("unprocessed" not in by_state for by_state in now.values()), 10)
+        found = until(server.states, lambda now: all("unprocessed" not in by_state for by_state in now.values()))
     return {
         name: Case(by_state.get("active", set()), by_state.get("suppressed", set())) for name, by_state in found.items()
     }

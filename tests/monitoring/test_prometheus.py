@@ -11,7 +11,7 @@ from lab.exporter import exporter
 from tests.support.monitoring.prometheus import prometheus
 from tests.support.rooms.loop import in_loop
 from tests.support.system.relay import relay
-from tests.support.tools import RELEASES
+from tests.support.tools import EACH_RELEASE
 
 CHECKED = (
     "kvm_present",
@@ -26,7 +26,7 @@ CHECKED = (
 )
 
 
-@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("release", EACH_RELEASE)
 @in_loop
 async def test_a_server_knows_what_is_served(release: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The target is up and healthy, and every series has the labels and the value that the exporter gives it."""

@@ -7,14 +7,14 @@ import pytest
 from lab.exporter import exporter
 from lab.secure import MUTUAL, PASSWORD, TLS, USERS, make_server, web_config
 from tests.support.monitoring.prometheus import prometheus
-from tests.support.tools import RELEASES
+from tests.support.tools import EACH_RELEASE
 
 TRUST = "scheme: https\ntls_config:\n  ca_file: {folder}/ca.crt\n"
 LOGIN = "basic_auth:\n  username: prometheus\n  password: {password}\n"
 CERTIFICATE = "  cert_file: {folder}/client.crt\n  key_file: {folder}/client.key\n"
 
 
-@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("release", EACH_RELEASE)
 @pytest.mark.parametrize(
     ("exporters", "servers", "health", "problem"),
     [

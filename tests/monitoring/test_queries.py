@@ -49,9 +49,6 @@ KEPT = "features: {required: [steal_time], forbidden: [hints_realtime]}\n"
 VIOLATED = "features: {required: [hints_realtime], forbidden: [steal_time]}\n"
 MISSPELLED = "features: {required: [steal], forbidden: []}\n"
 
-MOST_SECONDS = 60
-"""For what takes ten on a machine of its own."""
-
 
 def on_all(rows: Rows) -> Cpus:
     """Two CPUs alike."""
@@ -121,7 +118,7 @@ def ask_all(server: Prometheus, enough: Callable[[set[str]], bool]) -> set[str]:
     def unanswered() -> set[str]:
         return {name for name, expression in QUERIES.items() if not server.query(expression)}
 
-    return until(unanswered, enough, MOST_SECONDS)
+    return until(unanswered, enough)
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,6 @@ from tests.support.monitoring.tables import Row, tables
 from tests.support.rooms.layouts import kvm
 from tests.support.tools import monitoring_program
 
-MOST_SECONDS = 60
-
 ALL = kvm(0x0100_7EFB)
 CHANGED = kvm(0x0100_7EDF)
 """Without steal_time, with mmu_op."""
@@ -95,7 +93,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rows]:
         server = start_prometheus("bookworm", folder / "prometheus", machines, NOWHERE, NO_WAITS)
         running.callback(server.process.stop)
         prometheus = Prometheus(server.address)
-        assert until(lambda: prometheus.query(READY), bool, MOST_SECONDS), "the fleet is not what it should be"
+        assert until(lambda: prometheus.query(READY), bool), "the fleet is not what it should be"
         yield shown(prometheus)
 
 

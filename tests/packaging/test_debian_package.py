@@ -14,7 +14,6 @@ from tests.support.tools import program
 from tests.support.tree import tracked
 
 CHANGELOG = REPOSITORY / "packaging/debian/changelog"
-MODULES = REPOSITORY / "kvm_exporter"
 
 
 def test_the_changelog_has_the_version() -> None:
@@ -48,13 +47,16 @@ def test_what_is_in_it(debian_package: DebianPackage) -> None:
     """Everything that is installed has its place, and nothing else is in there."""
     root = debian_package.root
     files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
-    modules = {f"usr/lib/python3/dist-packages/kvm_exporter/{path.name}" for path in MODULES.glob("*.py*")}
+    modules = {
+        f"usr/lib/python3/dist-packages/{name}"
+        for name in {*tracked(), "kvm_exporter/_revision.py"}
+        if name.startswith("kvm_exporter/") and not name.endswith((".c", ".h"))
+    }
     units = {path.name for path in (REPOSITORY / "packaging/systemd").iterdir()}
     assert modules - files == set()
     assert {name for name in files - modules if not re.search(r"/kvm_exporter-[^/]*\.dist-info/", name)} == {
         "usr/bin/kvm-exporter",
         "usr/lib/python3/dist-packages/kvm_exporter/_cpuid.abi3.so",
-        "usr/lib/python3/dist-packages/kvm_exporter/py.typed",
         *(f"lib/systemd/system/{name}" for name in units if name.endswith((".service", ".socket"))),
         f"usr/lib/systemd/catalog/{NAME}.catalog",
         f"etc/default/{NAME}",

@@ -20,7 +20,7 @@ from lab.tree import REPOSITORY
 from tests.support.monitoring.prometheus import prometheus
 from tests.support.packaging.debian import NAME, DebianPackage, run
 from tests.support.packaging.deploying import COMMANDS, FILES, SNIPPETS, TEXT, UNIT_FILES
-from tests.support.tools import RELEASES, monitoring_program, program
+from tests.support.tools import EACH_RELEASE, monitoring_program, program
 
 PAGES = tuple(REPOSITORY.joinpath("docs").glob("*.md"))
 
@@ -90,7 +90,7 @@ def test_prometheus_accepts_the_configuration(server: Path) -> None:
     assert "WARNING" not in said
 
 
-@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("release", EACH_RELEASE)
 def test_prometheus_scrapes_with_tls_and_a_password(server: Path, release: str) -> None:
     """The page's web configuration and its job fit, and the instance has no port."""
     [job] = yaml.safe_load(server.read_text())["scrape_configs"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.packaging.container import SUITES, Container
+from tests.support.packaging.container import EACH_SUITE, Container
 from tests.support.packaging.debian import NAME, DebianPackage, build
 from tests.support.packaging.installed import DEFAULTS, apt, install, system_with
 from tests.support.packaging.unit import PORT, Unit, scrape
@@ -28,7 +28,7 @@ def older_package(debian_package: DebianPackage) -> DebianPackage:
     return build(debian_package.deb.parent / "older", OLDER)
 
 
-@pytest.fixture(params=SUITES)
+@pytest.fixture(params=EACH_SUITE)
 def system(
     request: pytest.FixtureRequest, older_package: DebianPackage, debian_package: DebianPackage
 ) -> Iterator[Container]:

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from kvm_exporter import __version__
 from lab.exporter import exporter
@@ -39,6 +40,15 @@ def pythons() -> list[Path]:
     return list(found.values())
 
 
+def each_python() -> list[ParameterSet]:
+    """The same; make test has the running one, make test-all the others too."""
+    running, *others = pythons()
+    return [
+        pytest.param(running, id=str(running)),
+        *(pytest.param(other, id=str(other), marks=pytest.mark.slow) for other in others),
+    ]
+
+
 def test_the_sdist_has_everything(distribution: Path) -> None:
     """All that git knows but what only git and CI read; the revision; and no compiled file."""
     with tarfile.open(distribution / f"kvm_exporter-{__version__}.tar.gz") as sdist:
@@ -59,7 +69,7 @@ def test_the_wheel_is_for_every_python_from_3_11_on(wheel: Path) -> None:
     assert {name.partition("/")[0] for name in names} == {"kvm_exporter", f"kvm_exporter-{__version__}.dist-info"}
 
 
-@pytest.mark.parametrize("interpreter", pythons(), ids=str)
+@pytest.mark.parametrize("interpreter", each_python())
 def test_what_the_wheel_installs_runs(wheel: Path, interpreter: Path, tmp_path: Path) -> None:
     """In a venv of its own, with the libraries that pip finds for it, every part of the program works."""
     venv = tmp_path / "venv"

@@ -2,10 +2,6 @@
 
 import json
 import logging
-import re
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,10 +15,6 @@ from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.kvm.words import summary
 from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID, announce
 from lab.readers import guest, sample_of
-from lab.tree import UNITS
-from tests.support.tools import program
-
-CATALOG = UNITS / "prometheus-kvm-exporter.catalog"
 
 ALL = guest(0x01007EFB)
 #: The features of mainline without steal_time and clocksource_stable_bit, plus an unassigned bit.
@@ -241,42 +233,3 @@ def test_as_text_they_are_quoted(record: logging.LogRecord) -> None:
     assert f' kvm_before="{summary(ALL)}" ' in line
     assert line.endswith(" kvm_cpu=0,1")
     assert "\n" not in line
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A root directory with only our catalog, compiled by journalctl."""
-    folder = tmp_path / "usr/lib/systemd/catalog"
-    folder.mkdir(parents=True)
-    shutil.copy(CATALOG, folder)
-    assert journalctl(tmp_path, "--update-catalog") == ""
-    return tmp_path
-
-
-def journalctl(root: Path, *arguments: str) -> str:
-    """Run journalctl in a root directory, and return its output."""
-    command = [program("journalctl"), f"--root={root}", "--no-pager", *arguments]
-    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
-
-
-def test_every_message_is_in_the_catalog(root: Path) -> None:
-    """The catalog has exactly the message IDs of the exporter, as journalctl lists them."""
-    assert dict(line.split(" ", 1) for line in journalctl(root, "--list-catalog").splitlines()) == {
-        CHANGE_ID: "kvm-exporter: The hypervisor offers this machine a different feature set",
-        BOOT_DRIFT_ID: "kvm-exporter: The feature set is not that of this boot's first sample",
-    }
-
-
-@pytest.mark.parametrize("message_id", [CHANGE_ID, BOOT_DRIFT_ID])
-def test_the_catalog_shows_only_fields_that_there_are(
-    root: Path, caplog: pytest.LogCaptureFixture, message_id: str
-) -> None:
-    """The catalog's text refers only to fields that the record has."""
-    change(sample_of({0: ALL}), sample_of({0: LESS}))
-    start(ALL, sample_of({0: LESS}))
-    [found] = [record for record in caplog.records if fields(record)["message_id"] == message_id]
-    text = journalctl(root, "--dump-catalog", message_id)
-    shown = set(re.findall("@([A-Z_]+)@", text))
-    assert shown == {"KVM_BEFORE", "KVM_AFTER", "KVM_LOST", "KVM_GAINED"}
-    assert shown <= {name.upper() for name in fields(found)}
-    assert max(map(len, text.splitlines())) <= 80

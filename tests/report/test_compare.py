@@ -14,6 +14,7 @@ import pytest
 
 from kvm_exporter.app.cli import main
 from kvm_exporter.cpuid.dump import Dump, Rows, format_dump
+from lab.patience import PATIENCE_SECONDS
 from lab.tree import REPOSITORY
 from tests.support.rooms.layouts import AMD, BARE_METAL, kvm, signature
 from tests.support.rooms.unprivileged import unprivileged
@@ -251,6 +252,6 @@ def test_a_dump_may_come_on_standard_input(find: Callable[[str], str], words: li
     """A dump can be read from stdin, as from kvm-exporter dump over ssh."""
     command = [sys.executable, "-m", "kvm_exporter", *(word.format(all=find("all")) for word in words)]
     more = Path(find("with-unassigned-bit")).read_bytes()
-    result = subprocess.run(command, input=more, capture_output=True, check=False, timeout=60)
+    result = subprocess.run(command, input=more, capture_output=True, check=False, timeout=PATIENCE_SECONDS)
     assert (result.returncode, result.stderr) == (code, b"")
     assert b"eax_bit_18 (eax bit 18)" in result.stdout

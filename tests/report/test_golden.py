@@ -5,7 +5,6 @@ read the difference with git diff before it is committed.
 """
 
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from kvm_exporter.metrics.machine import machine_families
 from kvm_exporter.metrics.negotiation import Format
 from kvm_exporter.report.table import as_json, table
 from lab.tree import DUMPS, REPOSITORY
-from tests.support.tools import monitoring_program
 
 GOLDEN = REPOSITORY / "tests" / "golden"
 
@@ -57,14 +55,6 @@ def test_every_golden_file_has_its_dump() -> None:
     """There is no golden file without a dump."""
     expected = {f"{dump.stem}{suffix}" for dump in DUMPS for suffix in OUTPUTS}
     assert {path.name for path in GOLDEN.iterdir() if path.is_file()} == expected
-
-
-@pytest.mark.parametrize("dump", DUMPS, ids=lambda dump: dump.stem)
-def test_promtool_has_nothing_to_say(dump: Path) -> None:
-    """The program promtool accepts names, types, units and help of every dump's metrics."""
-    promtool = [monitoring_program("bookworm", "promtool"), "check", "metrics"]
-    result = subprocess.run(promtool, input=exposition(decoded(dump)).encode(), capture_output=True, check=False)
-    assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
 
 
 def test_every_dump_is_described() -> None:

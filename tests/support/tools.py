@@ -11,6 +11,9 @@ from lab import servers, tools
 RELEASES = servers.RELEASES
 """The releases of Debian whose servers are there: 12, and the newest."""
 
+EACH_RELEASE = (RELEASES[0], *(pytest.param(release, marks=pytest.mark.slow) for release in RELEASES[1:]))
+"""For tests that start servers of one release at a time: make test has Debian 12's, make test-all the others' too."""
+
 
 def missing(what: str) -> None:
     """Skip the running test because something is missing; in CI, fail it."""

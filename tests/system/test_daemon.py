@@ -17,6 +17,7 @@ import pytest
 from kvm_exporter import __version__
 from lab.exporter import PROGRAM, Exporter, exporter
 from lab.notifications import Notifications, notified_exporter
+from lab.patience import NEVER, PATIENCE_SECONDS
 from lab.scrape import Scrape
 from tests.support.system.gate import Gate
 from tests.support.system.journal import journal
@@ -32,7 +33,7 @@ class Reply(NamedTuple):
 
 def request(running: Exporter, path: str = "/metrics") -> Reply:
     """Ask on a connection of its own."""
-    with closing(http.client.HTTPConnection("127.0.0.1", running.port, timeout=20)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", running.port, timeout=PATIENCE_SECONDS)) as connection:
         connection.request("GET", path)
         with connection.getresponse() as response:
             return Reply(response.status, response.getheader("Connection"), response.read().decode())
@@ -64,17 +65,17 @@ def test_a_running_answer_ends_first(number: signal.Signals, gate: Gate, manager
             with gate.visitor():
                 running.process.send_signal(number)
                 manager.until("STOPPING")
-        reply = answer.result(20)
+        reply = answer.result(PATIENCE_SECONDS)
         assert (reply.status, reply.connection) == (200, "close")
         assert Scrape(reply.body).value("kvm_exporter_sample_success") == 1
-        assert running.process.wait(20) == 0
+        assert running.process.wait(PATIENCE_SECONDS) == 0
 
 
 def test_a_signal_during_the_start_ends_it(gate: Gate) -> None:
     """A machine that does not answer at the start does not hold up the end either."""
-    with gate.shut(), gate.daemon(timeout=3) as running, gate.visitor():
+    with gate.shut(), gate.daemon(timeout=NEVER) as running, gate.visitor():
         running.process.terminate()
-        assert running.process.wait(1.5) == 0
+        assert running.process.wait(PATIENCE_SECONDS) == 0
 
 
 def test_a_reading_that_never_ends_does_not_hold_up_the_end(gate: Gate) -> None:
@@ -138,7 +139,7 @@ def test_the_journal_is_chosen_where_stderr_leads_there(tmp_path: Path, *, leads
         else:
             assert "listening on " in stderr.readline()
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
         assert ("stopped" in stderr.read()) is not leads_there
 
 
@@ -194,7 +195,7 @@ def test_several_addresses() -> None:
         running.wait_for_log("listening on 127.0.0.2:")
         ports = [int(line.rpartition(":")[2].rstrip('"')) for line in running.log if "listening on" in line]
         for host, port in zip(("127.0.0.1", "127.0.0.2"), ports, strict=True):
-            socket.create_connection((host, port), timeout=10).close()
+            socket.create_connection((host, port), timeout=PATIENCE_SECONDS).close()
 
 
 def test_an_address_in_use() -> None:
@@ -205,7 +206,7 @@ def test_an_address_in_use() -> None:
             [sys.executable, "-m", "kvm_exporter", f"--web.listen-address={address}"],
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
     problem = f"cannot listen on {address}: Address already in use"

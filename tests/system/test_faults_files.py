@@ -10,6 +10,7 @@ import pytest
 
 from kvm_exporter.app.cli import main
 from lab.exporter import UNMEASURED, exporter
+from lab.patience import PATIENCE_SECONDS
 from lab.proc import errors
 from lab.scrape import Scrape
 from lab.secure import USERS, ask, basic
@@ -32,7 +33,7 @@ def test_a_full_disk_keeps_the_old_textfile(tmp_path: Path, room: str) -> None:
     """A real one, with no room beside the old file: that is whole and alone, and the message says why."""
     disk = seeing(f"-t tmpfs -o {room} none '{tmp_path}'")
     command = [*disk, "sh", "-c", IN_A_FOLDER, str(tmp_path), *PROGRAM, "textfile"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert (ended.returncode, ended.stdout) == (1, f"kvm.prom\n{OLD}")
     why = "cannot be written: No space left on device; the previous file is unchanged"
     assert ended.stderr == f"kvm-exporter: {tmp_path}/kvm.prom: {why}\n"

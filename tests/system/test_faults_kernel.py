@@ -15,6 +15,7 @@ from kvm_exporter.metrics.negotiation import Format
 from kvm_exporter.report.page import landing_page
 from kvm_exporter.report.table import table
 from lab.exporter import UNMEASURED, exporter
+from lab.patience import PATIENCE_SECONDS
 from lab.proc import errors, memory, wait_until
 from lab.readers import kvm_rows
 from lab.scrape import Scrape
@@ -60,7 +61,7 @@ def odd_file(folder: Path, kind: str) -> Path:
 def test_without_sysfs_there_is_nothing_to_serve(mount: str, why: str) -> None:
     """Exit code 1, and a line that says what to do."""
     with exporter(under=seeing(mount)) as running:
-        assert running.process.wait(20) == 1
+        assert running.process.wait(PATIENCE_SECONDS) == 1
         wait_until(lambda: running.log == [f"kvm-exporter: {CPUS}/online: {why}; is /sys mounted?"])
 
 

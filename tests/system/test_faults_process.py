@@ -16,6 +16,7 @@ import pytest
 
 from lab.exporter import PROGRAM, UNMEASURED, exporter
 from lab.notifications import Notifications
+from lab.patience import NEVER, PATIENCE_SECONDS
 from lab.proc import errors, wait_until
 from lab.secure import TLS, make_server, web_config
 from tests.support.system.clock import Clock
@@ -38,7 +39,9 @@ def test_where_there_may_be_no_more_threads(words: list[str]) -> None:
     with TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         command = [sys.executable, "-m", "tests.support.system.threadless", *(word.format(folder) for word in words)]
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+        ended = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+        )
         assert list(Path(folder).iterdir()) == []
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", NO_THREAD)
 
@@ -65,14 +68,14 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path, where: str) 
             running.send_signal(signal.SIGHUP)
     finally:
         running.terminate()
-    assert running.wait(20) == 0
+    assert running.wait(PATIENCE_SECONDS) == 0
 
 
 def ask_at(path: Path) -> bytes:
     """What is served at a socket in the file system."""
     received = b""
     with socket.socket(socket.AF_UNIX) as peer:
-        peer.settimeout(10)
+        peer.settimeout(PATIENCE_SECONDS)
         peer.connect(str(path))
         peer.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         while data := peer.recv(1 << 16):
@@ -85,7 +88,7 @@ def ask_at(path: Path) -> bytes:
 def test_an_error_that_nobody_hears_keeps_its_exit_code(words: str, redirection: str) -> None:
     """2, where 1 would be an answer: of check, that the machine drifts."""
     command = ["sh", "-c", f'exec "$@" {words} {redirection}', "sh", sys.executable, "-m", "kvm_exporter"]
-    assert subprocess.run(command, timeout=30, check=False).returncode == 2
+    assert subprocess.run(command, timeout=PATIENCE_SECONDS, check=False).returncode == 2
 
 
 # Signals.
@@ -112,15 +115,15 @@ def test_the_end_comes_twice_while_a_scrape_waits(gate: Gate, manager: Notificat
                 running.process.terminate()
                 manager.until("STOPPING")
                 running.process.terminate()
-        assert answer.result(20).value("kvm_exporter_sample_success") == 1
-        assert running.process.wait(20) == 0
+        assert answer.result(PATIENCE_SECONDS).value("kvm_exporter_sample_success") == 1
+        assert running.process.wait(PATIENCE_SECONDS) == 0
         assert errors(running) == []
 
 
 @pytest.mark.parametrize("also", [(), (signal.SIGHUP,)], ids=["reloading", "and asked to reload once more"])
 def test_the_end_comes_while_it_reloads(gate: Gate, manager: Notifications, also: tuple[signal.Signals, ...]) -> None:
     """The machine that does not answer is not waited for, and the manager is told."""
-    with gate.daemon(timeout=8, environment=manager.environment) as running:
+    with gate.daemon(timeout=NEVER, environment=manager.environment) as running:
         manager.until("READY")
         with gate.shut():
             running.process.send_signal(signal.SIGHUP)
@@ -129,7 +132,7 @@ def test_the_end_comes_while_it_reloads(gate: Gate, manager: Notifications, also
                 for number in (*also, signal.SIGTERM):
                     running.process.send_signal(number)
                 manager.until("STOPPING")
-                assert running.process.wait(4) == 0
+                assert running.process.wait(PATIENCE_SECONDS) == 0
         assert errors(running) == []
 
 
@@ -139,7 +142,7 @@ def test_the_end_comes_while_clients_shake_hands(tmp_path: Path) -> None:
     flag = f"--web.config.file={web_config(tmp_path, TLS)}"
     with exporter(flag) as running, ExitStack() as peers:
         for said in (b"", b"\x16\x03\x01\x02\x00\x01\x00"):
-            peer = peers.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=10))
+            peer = peers.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE_SECONDS))
             peer.sendall(said)
         time.sleep(0.2)
         running.process.terminate()
@@ -155,7 +158,7 @@ def test_the_wall_clock_jumps(tmp_path: Path, offset: str) -> None:
     """Ten years either way: the sample is as young as it was; the next one has the new time."""
     clock = Clock(tmp_path, monotonic=False)
     with exporter(environment=clock.environment) as running:
-        kept = HTTPConnection("127.0.0.1", running.port, timeout=10)
+        kept = HTTPConnection("127.0.0.1", running.port, timeout=PATIENCE_SECONDS)
         before = scrape_on(kept)
         clock.jump(offset)
         assert scrape_on(kept) == before

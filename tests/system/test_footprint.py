@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab.exporter import UNMEASURED, Exporter, exporter
+from lab.patience import PATIENCE_SECONDS
 
 SCRAPES = 1000
 MOST_RESIDENT = 64 << 20
@@ -45,7 +46,7 @@ def test_memory_after_many_scrapes(capsys: pytest.CaptureFixture[str]) -> None:
         for _ in range(SCRAPES // 10):
             running.get()
         before = resident(running)
-        with closing(http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", running.port, timeout=PATIENCE_SECONDS)) as connection:
             for number in range(SCRAPES):
                 headers = {
                     "Accept": ("text/plain", "application/openmetrics-text; version=1.0.0")[number % 2],

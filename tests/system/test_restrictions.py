@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab.exporter import exporter
+from lab.patience import PATIENCE_SECONDS
 from lab.tree import REPOSITORY
 from tests.support.system.refusal import ARCH_GET_CPUID, refusing
 from tests.support.tools import program
@@ -26,7 +27,9 @@ NOT_X86 = f"CPUID exists on x86 processors only, and this is {platform.machine()
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     """Run a program to its end."""
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
 
 
 def online() -> int:

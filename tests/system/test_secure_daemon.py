@@ -17,6 +17,7 @@ import pytest
 from lab.certificates import Certificates
 from lab.exporter import PROGRAM, Exporter, exporter
 from lab.notifications import notified_exporter
+from lab.patience import PATIENCE_SECONDS
 from lab.proc import errors, sockets, wait_until
 from lab.scrape import Scrape
 from lab.secure import (
@@ -103,7 +104,7 @@ def test_a_version_that_the_configuration_excludes(made: Certificates) -> None:
 def test_requests_in_several_records(made: Certificates) -> None:
     """Where TLS cuts does not matter: headers in pieces and requests sent ahead are all answered."""
     with exporter(secure(made, TLS)) as running:
-        plain = socket.create_connection(("127.0.0.1", running.port), timeout=10)
+        plain = socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE_SECONDS)
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         end = client(made).wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
         with plain:
@@ -163,7 +164,7 @@ def everything(end: ssl.SSLObject, incoming: ssl.MemoryBIO, plain: socket.socket
 def test_something_else_than_tls(made: Certificates, data: bytes) -> None:
     """The connection ends, others are served, and nothing is logged."""
     with exporter(secure(made, TLS)) as running:
-        with socket.create_connection(("127.0.0.1", running.port), timeout=10) as peer:
+        with socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE_SECONDS) as peer:
             peer.sendall(data)
             peer.shutdown(socket.SHUT_WR)
             assert b"HTTP/" not in until_the_end(peer)
@@ -177,7 +178,9 @@ def test_a_peer_that_leaves_while_it_is_answered(made: Certificates, *, farewell
     """Its connection is over soon after the answer, with TLS's farewell or without, and nothing is logged."""
     with exporter(secure(made, TLS + USERS.replace(HASH, SLOW_HASH))) as running:
         address, before = ("127.0.0.1", running.port), sockets(running)
-        peer = client(made).wrap_socket(socket.create_connection(address, timeout=10), server_hostname="127.0.0.1")
+        peer = client(made).wrap_socket(
+            socket.create_connection(address, timeout=PATIENCE_SECONDS), server_hostname="127.0.0.1"
+        )
         with peer:
             login = basic("prometheus", "wrong")["Authorization"]
             peer.sendall(f"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: {login}\r\n\r\n".encode())
@@ -187,7 +190,7 @@ def test_a_peer_that_leaves_while_it_is_answered(made: Certificates, *, farewell
                     peer.unwrap()
             with suppress(OSError):
                 peer.shutdown(socket.SHUT_WR)
-            wait_until(lambda: sockets(running) == before, 5)
+            wait_until(lambda: sockets(running) == before)
         assert ask(running.port, context=client(made), login=basic("prometheus")).status == 200
         assert running.stop() == 0
         assert {line.split(" ")[1] for line in running.log} == {"level=info"}
@@ -318,7 +321,7 @@ def test_a_certificate_that_is_swapped_under_load(folder: Certificates) -> None:
         finally:
             done.set()
         for scraper in scrapers:
-            scraper.result(20)
+            scraper.result(PATIENCE_SECONDS)
         assert min(kept_scrapes) > 10
         assert Scrape(ask(running.port, context=context).body).value(SUCCESSFUL) == 1
 
@@ -397,7 +400,7 @@ def test_sighup_reads_it_again(folder: Certificates) -> None:
 
 def run(*flags: str) -> subprocess.CompletedProcess[str]:
     """The program to its end."""
-    return subprocess.run([*SERVE, *flags], capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run([*SERVE, *flags], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
 
 
 def test_a_good_configuration_is_checked(made: Certificates) -> None:
@@ -447,8 +450,8 @@ def test_addresses_of_every_family_at_once(made: Certificates, tmp_path: Path) -
         line = running.wait_for_log("listening on [::1]:")
         port6 = int(line.rpartition(":")[2].rstrip('"'))
         plain = (
-            socket.create_connection(("127.0.0.1", running.port), timeout=10),
-            socket.create_connection(("::1", port6), timeout=10),
+            socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE_SECONDS),
+            socket.create_connection(("::1", port6), timeout=PATIENCE_SECONDS),
             unix_connection(path),
         )
         for one in plain:
@@ -461,7 +464,7 @@ def test_addresses_of_every_family_at_once(made: Certificates, tmp_path: Path) -
 def unix_connection(path: Path) -> socket.socket:
     """A connection to a socket in the file system."""
     peer = socket.socket(socket.AF_UNIX)
-    peer.settimeout(10)
+    peer.settimeout(PATIENCE_SECONDS)
     peer.connect(str(path))
     return peer
 
@@ -490,7 +493,7 @@ def test_vsock() -> None:
                 peer.connect((VMADDR_CID_LOCAL, port))
             except OSError:
                 return  # no vsock_loopback here
-            peer.settimeout(10)
+            peer.settimeout(PATIENCE_SECONDS)
             assert healthy(peer)
 
 
@@ -526,7 +529,7 @@ def test_sockets_that_systemd_hands_over(tmp_path: Path) -> None:
     with activated(f"127.0.0.1:{port}", str(path), flags=["--web.systemd-socket"]) as running:
         with unix_connection(path) as peer:
             assert healthy(peer)
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as peer:
             assert healthy(peer)
         listening = [line.partition("listening on ")[2].rstrip('"') for line in running.log if '"listening on' in line]
         assert listening == [f"127.0.0.1:{port}", f"unix:{path}"]
@@ -557,7 +560,7 @@ def test_a_descriptor_that_does_not_listen(tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
             peer.sendto(b"start", str(path))
         running.wait_for_log("kvm-exporter: descriptor 3 does not listen for connections; see ListenStream=, Accept=no")
-        assert running.process.wait(20) == 1
+        assert running.process.wait(PATIENCE_SECONDS) == 1
     finally:
         running.stop()
 
@@ -584,5 +587,5 @@ def test_no_more_scrapes_than_allowed(tmp_path: Path) -> None:
                 assert ask(running.port, "/-/healthy").status == 200
         assert refused.status == 503
         assert refused.body == "Too many concurrent scrapes (--web.max-requests).\n"
-        assert waiting.result(20).status == 200
+        assert waiting.result(PATIENCE_SECONDS).status == 200
         assert ask(running.port).status == 200

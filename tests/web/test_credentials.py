@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from kvm_exporter.web import credentials
 from kvm_exporter.web.credentials import MAX_WAITING, Credentials, Login, parse_basic
+from lab.patience import PATIENCE_SECONDS
+from lab.proc import wait_until
 from tests.support.rooms.loop import in_loop
-
-PATIENCE_SECONDS = 10
 
 
 def basic(user: str | bytes, password: str | bytes) -> str:
@@ -267,10 +267,7 @@ def test_a_hash_may_outlive_its_event_loop(asked: Bcrypt) -> None:
 
 def living(asked: Bcrypt) -> set[threading.Thread]:
     """Wait until a thread computes a hash, and return the threads that do."""
-    for _ in range(1000):
-        if asked.threads:
-            break
-        threading.Event().wait(0.01)
+    wait_until(lambda: bool(asked.threads))
     return asked.threads
 
 
@@ -280,7 +277,7 @@ def test_bcrypt_is_not_loaded_for_nobody() -> None:
         "import sys; from kvm_exporter.web.credentials import Credentials; nobody = Credentials({}); "
         "assert 'bcrypt' not in sys.modules; nobody.use({'a': b'$2b$04$' + b'.' * 53}); assert 'bcrypt' in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The two systems that the guests of the tests run: a hypervisor with KVM, and a guest with the exporter in it."""
 
 import hashlib
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -86,10 +87,9 @@ def guest_image(folder: Path) -> Path:
     image = folder / "guest.cpio"
     with tempfile.TemporaryDirectory() as staged:
         package = Path(staged, PACKAGES, "kvm_exporter")
-        package.mkdir(parents=True)
-        for source in (REPOSITORY / "kvm_exporter").iterdir():
-            if source.suffix in {".py", ".so"}:
-                (package / source.name).write_bytes(source.read_bytes())
+        shutil.copytree(
+            REPOSITORY / "kvm_exporter", package, ignore=shutil.ignore_patterns("__pycache__", "*.c", "*.h")
+        )
         _compile(package, Path(staged))
         exporter = Archive()
         exporter.tree(package, f"{PACKAGES}/kvm_exporter")

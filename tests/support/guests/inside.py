@@ -1,9 +1,9 @@
 """The exporter inside a guest, by way of the guest's shell."""
 
 import json
-import time
 from typing import Any
 
+from lab.patience import GUEST_PATIENCE_SECONDS
 from lab.scrape import Scrape
 from tests.support.guests.serial import Shell
 
@@ -30,16 +30,16 @@ class ServingExporter:
 
     def __init__(self, shell: Shell, *flags: str) -> None:
         self._shell = shell
-        command = " ".join(("kvm-exporter", "serve", f"--web.listen-address={ADDRESS}", *flags))
+        patient = f"--sample.timeout={GUEST_PATIENCE_SECONDS:.0f}s"
+        command = " ".join(("kvm-exporter", "serve", f"--web.listen-address={ADDRESS}", patient, *flags))
         self.pid = shell.run(f"{command} 2>{LOG} & echo $!").strip()
         # It has ended, or it serves.
         shell.run(
             f"while kill -0 {self.pid} && ! grep -q listening {LOG}; do sleep 0.1; done; cat {LOG}; kill -0 {self.pid}"
         )
 
-    def scrape(self, after: float = 0) -> Scrape:
-        """The series of ours, after some seconds; others and comments stay away, as the line is slow."""
-        time.sleep(after)
+    def scrape(self) -> Scrape:
+        """The series of ours; others and comments stay away, as the line is slow."""
         return Scrape(self._shell.run(f"wget -qO- http://{ADDRESS}/metrics | grep ^kvm_"))
 
     def identity(self) -> str:

@@ -4,7 +4,8 @@ import json
 import time
 from typing import Any
 
-from tests.support.guests.serial import DEADLINE, Line, SilentError
+from lab.patience import GUEST_PATIENCE_SECONDS
+from tests.support.guests.serial import Line, SilentError
 
 
 class MonitorError(Exception):
@@ -17,9 +18,9 @@ class Monitor:
     def __init__(self, line: Line) -> None:
         self._line = line
 
-    def greet(self, seconds: float = DEADLINE) -> None:
+    def greet(self) -> None:
         """Wait for QEMU to start, and agree to speak."""
-        self._line.until(r'\{"QMP": .*\n', seconds)
+        self._line.until(r'\{"QMP": .*\n')
         self.run("qmp_capabilities")
 
     def run(self, command: str, **arguments: Any) -> Any:  # noqa: ANN401 - as JSON has it
@@ -32,19 +33,19 @@ class Monitor:
             if "return" in answer:
                 return answer["return"]
 
-    def save(self, path: str, seconds: float = DEADLINE) -> None:
+    def save(self, path: str) -> None:
         """Migrate the guest to a file; it stays paused. Raises MonitorError, SilentError."""
         gigabyte = 1 << 30
         self.run("migrate-set-parameters", **{"max-bandwidth": gigabyte})
         self.run("migrate", uri=f"exec:cat > {path}")
-        self._poll("query-migrate", "completed", seconds)
+        self._poll("query-migrate", "completed")
 
-    def wait_until_running(self, seconds: float = DEADLINE) -> None:
+    def wait_until_running(self) -> None:
         """Until a guest that is migrated in runs on. Raises SilentError."""
-        self._poll("query-status", "running", seconds)
+        self._poll("query-status", "running")
 
-    def _poll(self, command: str, wanted: str, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
+    def _poll(self, command: str, wanted: str) -> None:
+        deadline = time.monotonic() + GUEST_PATIENCE_SECONDS
         while (status := self.run(command).get("status")) != wanted:
             if status == "failed":
                 raise MonitorError(f"{command} says that it failed")

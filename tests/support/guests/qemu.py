@@ -7,9 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
+from lab.patience import GUEST_PATIENCE_SECONDS
 from tests.support.guests.images import ROOT, kernel
 from tests.support.guests.initramfs import loaded
-from tests.support.guests.serial import DEADLINE, Line, SilentError
+from tests.support.guests.serial import Line, SilentError
 
 PROGRAM = "usr/bin/qemu-system-x86_64"
 MODULES = "usr/lib/x86_64-linux-gnu/qemu"
@@ -82,7 +83,7 @@ def _listen(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen(1)
-    listener.settimeout(DEADLINE)
+    listener.settimeout(GUEST_PATIENCE_SECONDS)
     return listener
 
 

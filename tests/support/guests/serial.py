@@ -1,16 +1,15 @@
-"""A guest's serial line: a shell at its other end, with a deadline for every answer."""
+"""A guest's serial line, with a shell at its other end."""
 
 import contextlib
 import re
 import socket
 import time
 
-DEADLINE = 60.0
-"""Seconds that a guest may take for what takes it one or two on a machine of its own."""
+from lab.patience import GUEST_PATIENCE_SECONDS
 
 
 class SilentError(Exception):
-    """The other end of a line did not answer in time, or is gone."""
+    """The other end of a line does not answer, or is gone."""
 
 
 class Line:
@@ -22,13 +21,13 @@ class Line:
 
     def send(self, text: str) -> None:
         """Write it all. Raises SilentError."""
-        self._connection.settimeout(DEADLINE)
+        self._connection.settimeout(GUEST_PATIENCE_SECONDS)
         try:
             self._connection.sendall(text.encode())
         except OSError as error:
             raise SilentError(f"the line does not take {text!r}: {error}") from error
 
-    def until(self, pattern: str, seconds: float = DEADLINE) -> re.Match[str]:
+    def until(self, pattern: str, seconds: float = GUEST_PATIENCE_SECONDS) -> re.Match[str]:
         """What a regular expression finds first; it and all before it are taken off the line. Raises SilentError."""
         deadline = time.monotonic() + seconds
         while (match := re.search(pattern, self._received.decode(errors="surrogateescape"))) is None:
@@ -70,11 +69,11 @@ class Shell:
         self._line = line
         self._commands = 0
 
-    def wait(self, seconds: float = DEADLINE) -> None:
+    def wait(self) -> None:
         """Until the system has started and the shell reads."""
-        self._line.until("ready\n", seconds)
+        self._line.until("ready\n")
 
-    def run(self, command: str, codes: tuple[int, ...] = (0,), seconds: float = DEADLINE) -> str:
+    def run(self, command: str, codes: tuple[int, ...] = (0,), seconds: float = GUEST_PATIENCE_SECONDS) -> str:
         """What a command writes to standard output. Raises SilentError; CommandError for an exit code not allowed."""
         self._commands += 1
         self._line.send(f"{command}\nprintf '\\nended %d %d\\n' {self._commands} $?\n")

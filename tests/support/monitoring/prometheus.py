@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
+from lab.patience import PATIENCE_SECONDS
 from lab.servers import JOB, start
 from tests.support.tools import monitoring_program
 
@@ -36,7 +37,7 @@ class Prometheus:
     def ask(self, path: str, **parameters: str) -> Any:  # noqa: ANN401 - JSON of many shapes
         """The data of its API's answer."""
         url = f"{self._url}/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 - always http
+        with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as response:  # noqa: S310 - always http
             answer = json.load(response)
         assert answer["status"] == "success"
         return answer["data"]
@@ -47,7 +48,7 @@ class Prometheus:
 
     def target(self) -> dict[str, Any]:
         """Its only target, once that has been asked: ``health``, ``lastError``, ``labels``."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             for target in self.ask("targets")["activeTargets"]:
                 if target["health"] != "unknown":

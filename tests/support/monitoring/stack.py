@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from lab.patience import PATIENCE_SECONDS
 from lab.servers import start_alertmanager, start_prometheus
 from lab.webhook import Message, webhook
 from tests.support.monitoring.prometheus import Prometheus
@@ -24,10 +25,10 @@ class Stack:
         self.prometheus = prometheus
         self.messages = messages
 
-    def wait_until_known(self, machines: int, seconds: float = 60) -> None:
+    def wait_until_known(self, machines: int) -> None:
         """Return when all machines are scraped and the rules have counted them."""
         query = f"cohort:kvm_present:sum == {machines}"
-        assert until(lambda: self.prometheus.query(query), bool, seconds), f"no {machines} machines in {seconds} s"
+        assert until(lambda: self.prometheus.query(query), bool), f"the rules have not counted {machines} machines"
 
     def take(self) -> list[Message]:
         """The messages since the last time."""
@@ -51,9 +52,9 @@ def stack(release: str, folder: Path, machines: Mapping[str, str]) -> Iterator[S
         yield Stack(Prometheus(prometheus.address), messages)
 
 
-def until(ask: Callable[[], T], enough: Callable[[T], bool], seconds: float) -> T:
+def until(ask: Callable[[], T], enough: Callable[[T], bool]) -> T:
     """The first answer that is enough; the last one if none is in time, so that whoever asked sees what is missing."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE_SECONDS
     while not enough(answer := ask()) and time.monotonic() < end:
         time.sleep(0.2)
     return answer

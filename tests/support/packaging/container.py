@@ -15,7 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
 from lab.notifications import notifications
+from lab.patience import PATIENCE_SECONDS
 from lab.tree import REPOSITORY
 from tests.support.packaging.cgroups import Cgroups, cgroups
 from tests.support.tools import missing, program
@@ -26,8 +29,8 @@ TREES = REPOSITORY / "build" / "trees"
 SUITES = ("bookworm", "trixie")
 """Debian 12 with systemd 252 and Python 3.11, and Debian 13 with systemd 257 and Python 3.13."""
 
-DEADLINE = 60.0
-"""Seconds for what takes less than one on a machine of its own."""
+EACH_SUITE = (SUITES[0], *(pytest.param(suite, marks=pytest.mark.slow) for suite in SUITES[1:]))
+"""For tests that boot one system: make test boots Debian 12, make test-all the other too."""
 
 PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 PROPAGATED = Path("/run/systemd/nspawn/propagate")
@@ -54,7 +57,7 @@ class Container:
         #: Its files. A link in there that begins with a slash leads out of it.
         self.root = Path(f"/proc/{leader}/root")
 
-    def run(self, *command: str, seconds: float = DEADLINE) -> str:
+    def run(self, *command: str) -> str:
         """What a command in it writes to standard output. Raises CommandError if it fails."""
         enter = (program("nsenter"), "-t", str(self._leader), *("-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w"), "--")
         ended = subprocess.run(
@@ -62,7 +65,7 @@ class Container:
             capture_output=True,
             stdin=subprocess.DEVNULL,
             text=True,
-            timeout=seconds,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         if ended.returncode:
@@ -93,7 +96,7 @@ class Container:
         with Path(f"/proc/{self._leader}/ns/net").open("rb") as network:
             if ctypes.CDLL(None, use_errno=True).setns(network.fileno(), CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
-        return socket.create_connection(("127.0.0.1", port), DEADLINE)
+        return socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS)
 
 
 def tree(suite: str) -> Path:
@@ -122,8 +125,8 @@ def container(suite: str, *flags: str) -> Iterator[Container]:
             )
             at_the_end.callback(_stop, process, groups)
             try:
-                leader = int(manager.until("X_NSPAWN_LEADER_PID", DEADLINE)["X_NSPAWN_LEADER_PID"])
-                manager.until("READY", DEADLINE)
+                leader = int(manager.until("X_NSPAWN_LEADER_PID")["X_NSPAWN_LEADER_PID"])
+                manager.until("READY")
             except TimeoutError as error:
                 error.add_note(log.read_text(errors="replace"))
                 raise
@@ -135,8 +138,8 @@ def _stop(process: subprocess.Popen[bytes], groups: Cgroups) -> None:
     """Shut down. SIGTERM makes nspawn do it in order; SIGKILL would leave the container's first process behind."""
     process.send_signal(signal.SIGTERM)
     try:
-        process.wait(DEADLINE / 2)
+        process.wait(PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
         groups.kill()
-        process.wait(DEADLINE / 2)
+        process.wait(PATIENCE_SECONDS)
     shutil.rmtree(PROPAGATED / groups.name, ignore_errors=True)

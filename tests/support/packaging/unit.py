@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+from lab.patience import PATIENCE_SECONDS
 from lab.scrape import Scrape
 from lab.secure import Reply, ask_on
-from tests.support.packaging.container import DEADLINE, Container
+from tests.support.packaging.container import Container
 
 PORT = 10401
 
@@ -41,9 +42,9 @@ class Unit:
         """One of its properties."""
         return self.system.run("systemctl", "show", f"--property={name}", "--value", self.name).rstrip("\n")
 
-    def wait_for(self, name: str, *values: str, seconds: float = DEADLINE) -> None:
+    def wait_for(self, name: str, *values: str) -> None:
         """Until a property has one of these values."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while (found := self.show(name)) not in values:
             assert time.monotonic() < deadline, f"{name} is still {found!r}"
             time.sleep(0.05)

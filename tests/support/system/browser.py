@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from lab.patience import PATIENCE_SECONDS
 from tests.support.tools import program
 
 FLAGS = (
@@ -22,7 +23,6 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--hide-scrollbars"),
 )
 STARTED = re.compile(r"started successfully on port (\d+)")
-TIMEOUT_SECONDS = 60
 
 Scheme = Literal["light", "dark"]
 
@@ -81,7 +81,7 @@ class Browser:
         self._call("DELETE", "")
 
     def _call(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT_SECONDS)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_SECONDS)
         try:
             connection.request(method, self._session + path, json.dumps(body) if body is not None else None)
             response = connection.getresponse()

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from lab.exporter import Exporter, exporter
+from lab.patience import PATIENCE_SECONDS
 
 
 class Gate:
@@ -20,7 +21,7 @@ class Gate:
         self,
         *,
         max_age: float = 0.001,
-        timeout: float = 10,
+        timeout: float = PATIENCE_SECONDS,
         max_requests: int = 40,
         environment: dict[str, str] | None = None,
     ) -> AbstractContextManager[Exporter]:
@@ -34,7 +35,7 @@ class Gate:
         """Hold up every reading that begins in this block, until its end at the latest."""
         with socket.socket(socket.AF_UNIX) as self._listener:
             self._listener.bind(str(self._path))
-            self._listener.settimeout(10)
+            self._listener.settimeout(PATIENCE_SECONDS)
             self._listener.listen()
             try:
                 yield

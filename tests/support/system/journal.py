@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lab.patience import PATIENCE_SECONDS
 from tests.support.tools import missing, program
 
 SCRIPT = (
@@ -27,7 +28,7 @@ class Journal:
 
     def next(self) -> Entry:
         """The next entry. Raises TimeoutError."""
-        self._received.settimeout(10)
+        self._received.settimeout(PATIENCE_SECONDS)
         return parse(self._received.recv(1 << 16))
 
 

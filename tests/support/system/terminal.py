@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from lab.patience import PATIENCE_SECONDS
+
 
 class Terminal:
     """A pseudo-terminal with long lines: pty(7). The program that is started there leads its session."""
@@ -27,9 +29,9 @@ class Terminal:
         """Type."""
         os.write(self._keys, keys.encode())
 
-    def until(self, pattern: str, seconds: float) -> re.Match[str]:
+    def until(self, pattern: str) -> re.Match[str]:
         """What a regular expression finds first; it and all before it are not looked at again."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE_SECONDS
         while (found := re.search(pattern, self._unread)) is None:
             assert self._receive(end - time.monotonic()), f"no {pattern!r}; the terminal shows {self._unread!r}"
         self._unread = found.string[found.end() :]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lab.exporter import UNMEASURED
+from lab.patience import PATIENCE_SECONDS
 from tests.support.tools import missing, program
 
 _CALL = re.compile(r"(\d+) +(\w+)\((.*)")
@@ -49,6 +50,6 @@ def _strace(options: Sequence[str], command: Sequence[str], log: Path) -> subpro
         env={**os.environ, **UNMEASURED},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
