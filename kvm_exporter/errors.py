@@ -1,4 +1,4 @@
-"""One family of errors. Each is raised once, where it is known, and ends a command with its exit code.
+"""The errors that end a command, each with its exit code.
 
 A message names the thing, says what is wrong with it and what to do.
 """
@@ -8,42 +8,42 @@ from contextlib import contextmanager
 
 
 class ExporterError(Exception):
-    """A command cannot do what it was asked to."""
+    """A command failed; the base of all errors here."""
 
     exit_code = 1
 
 
 class UsageError(ExporterError):
-    """The command line contradicts itself or names something that cannot be used."""
+    """The command line is invalid: contradictory flags, or a value that cannot be used."""
 
     exit_code = 2
 
 
 class InputError(ExporterError):
-    """A file, or a text from one, is not what it has to be; the message begins with the place in it."""
+    """The content of a file is invalid, or the file cannot be read; for content, the message begins with the line."""
 
     exit_code = 2
 
 
 class ReadError(ExporterError):
-    """A leaf could not be read; the message says which one, where and why."""
+    """A CPUID leaf could not be read; the message names the leaf and the CPU and gives the reason."""
 
 
 class UnavailableError(ReadError):
-    """No leaf can be read in this process, now or later."""
+    """This process cannot execute CPUID, and a retry would not help."""
 
 
 class ListenError(ExporterError):
-    """An address or a handed-over socket cannot be listened on."""
+    """The server cannot listen on an address or on a socket that the service manager passed."""
 
 
 class OutputError(ExporterError):
-    """The output could not be written; the message is empty where a pipe's reader has closed it."""
+    """The output could not be written; the message is empty if the reader of a pipe closed it."""
 
 
 @contextmanager
 def named(source: object) -> Iterator[None]:
-    """Put the name of a file, or of a key that names one, before the message of an InputError raised within."""
+    """Prefix the message of an InputError raised in the block with ``source``, a path or a configuration key."""
     try:
         yield
     except InputError as error:

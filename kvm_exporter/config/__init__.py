@@ -1,1 +1,1 @@
-"""Files that operators write: read strictly, reloaded, replaced whole."""
+"""Configuration files that operators write: strict parsing, reload on change, atomic replacement."""

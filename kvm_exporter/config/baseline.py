@@ -1,4 +1,7 @@
-"""The baseline's file: YAML, read strictly, and read again when it changes. The only reader of it."""
+"""Parse, reload and print the baseline file, which is YAML. No other module reads this file.
+
+A baseline lists the features that the hypervisor must offer and those that it must not.
+"""
 
 from pathlib import Path
 
@@ -11,28 +14,31 @@ from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.kvm.words import summary
 
 MAX_BYTES = 1 << 16
-"""Far more than every feature takes, and parsed in well under a second: scrapes wait meanwhile."""
+"""Largest accepted baseline file. It has room for every feature, and it is parsed in well under a second.
+
+Scrapes wait while the file is parsed.
+"""
 
 
 def watch_baseline(path: Path) -> Reloaded[Baseline]:
-    """The baseline in a file, reloaded when the file changes. Raises InputError."""
+    """Load the baseline in a file and reload it when the file changes. Raises InputError if it is not valid now."""
     return Reloaded(path, "the baseline", lambda *_: load_baseline(path))
 
 
 def load_baseline(path: Path) -> Baseline:
-    """The baseline in a file. Raises InputError."""
+    """Return the baseline in a file. Raises InputError, whose message begins with the path."""
     with named(path):
         return parse_baseline(read_bounded(path, MAX_BYTES, "a baseline", "kvm-exporter baseline prints one"))
 
 
 def parse_baseline(text: bytes) -> Baseline:
-    """The baseline in a text. Raises InputError, with the line."""
+    """Return the baseline in the content of a file. Raises InputError, whose message begins with the line number."""
     root = compose(text)
     if root is None:
-        raise InputError("line 1: empty; it begins with features:")
+        raise InputError("line 1: the file is empty; begin it with features:")
     features = mapping(root, {"features"}, "features:").get("features")
     if features is None:
-        raise InputError(f"{line_of(root)}: features is missing; it holds the lists required and forbidden")
+        raise InputError(f"{line_of(root)}: features is missing; add it, with the lists required and forbidden")
     lists = mapping(features, {"required", "forbidden"}, "forbidden: and required:")
     seen: dict[Feature, str] = {}
     required = _features(lists.get("required"), "required", seen)
@@ -40,12 +46,12 @@ def parse_baseline(text: bytes) -> Baseline:
     return Baseline(required, forbidden)
 
 
-def _features(node: Node | None, called: str, seen: dict[Feature, str]) -> tuple[Feature, ...]:
+def _features(node: Node | None, key: str, seen: dict[Feature, str]) -> tuple[Feature, ...]:
     if node is None or is_null(node):
         return ()
     listed = items(node)
     if listed is None:
-        raise InputError(f"{line_of(node)}: {called} has to be a list of feature names")
+        raise InputError(f"{line_of(node)}: {key} must be a list of feature names")
     features = []
     for item in listed:
         text = name(item)
@@ -54,14 +60,14 @@ def _features(node: Node | None, called: str, seen: dict[Feature, str]) -> tuple
         except ValueError as error:
             raise InputError(f"{line_of(item)}: {error}") from error
         if feature in seen:
-            raise InputError(f"{line_of(item)}: {text} is {seen[feature]} already; keep one of them")
-        seen[feature] = called
+            raise InputError(f"{line_of(item)}: duplicate {text}: it is already {seen[feature]}; keep one")
+        seen[feature] = key
         features.append(feature)
     return tuple(features)
 
 
 def format_baseline(sample: Sample) -> str:
-    """A baseline file that requires what this machine offers, to edit and deploy."""
+    """Return the text of a baseline file that requires every feature of a sample, for operators to edit and deploy."""
     required = [
         f"    - {feature.name}  # {feature.register} bit {feature.bit}: {feature.meaning}"
         for feature in sample.features
@@ -70,8 +76,8 @@ def format_baseline(sample: Sample) -> str:
     return "\n".join(
         [
             f"# {summary(sample.common)}",
-            "# Remove what this machine may do without, and name what it must not have. Then serve with",
-            "# --baseline.file=THIS, or compare now with: kvm-exporter check --baseline THIS",
+            "# Remove the features that this machine does not need, and list under forbidden those that it must not be",
+            "# offered. Then serve with --baseline.file=FILE, or compare now with: kvm-exporter check --baseline FILE",
             "features:",
             *(["  required:", *required] if required else ["  required: []"]),
             "  forbidden: []",

@@ -1,6 +1,6 @@
-"""Durations as Go and Prometheus write them.
+"""Parse durations in the notation of Go, which the exporter toolkit uses too.
 
-Source: time.ParseDuration of Go.
+Source: time.ParseDuration of Go. Negative durations are not accepted.
 """
 
 import re
@@ -12,12 +12,15 @@ _MAX_NANOSECONDS = 2**63 - 1
 
 
 def nanoseconds(text: str) -> int:
-    """A duration as Go writes it: ``1s``, ``1m30s``, ``1.5h``, ``0``. Raises ValueError."""
+    """Return the nanoseconds of a duration such as ``1s``, ``1m30s``, ``1.5h`` or ``0``.
+
+    Raises ValueError if the text is not a duration or exceeds 63 bits (about 292 years).
+    """
     if text == "0":
         return 0
     if not re.fullmatch(f"(?:{_PART})+", text):
-        raise ValueError(f"{text!r} is not a duration; write one such as 60s, 1m30s or 500ms")
+        raise ValueError(f"{text!r} is not a duration; use one such as 60s, 1m30s or 500ms")
     total = sum(int(Decimal(number) * _UNITS[unit]) for number, unit in re.findall(_PART, text))
     if total > _MAX_NANOSECONDS:
-        raise ValueError(f"{text!r} is longer than 290 years; write one such as 60s, 1m30s or 500ms")
+        raise ValueError(f"{text!r} is longer than 290 years; use a shorter duration, such as 60s, 1m30s or 500ms")
     return total

@@ -1,4 +1,4 @@
-"""Files: read up to a limit, replaced whole, and reloaded when they change."""
+"""Read files up to a size limit, replace them atomically, and reload them when they change."""
 
 import contextlib
 import logging
@@ -14,35 +14,40 @@ from kvm_exporter.errors import InputError
 T = TypeVar("T")
 
 Watch = Callable[[Path], None]
-"""Called with the path of a file before that is read: the value is reloaded when it changes."""
+"""Called with the path of a file before the file is read. A later change to the file then triggers a reload."""
 
 Load = Callable[[T | None, Watch], T]
-"""Makes a value from files, given the previous value and what watches a further file. Raises InputError."""
+"""Reads files and returns a value. Raises InputError.
+
+Its arguments are the previous value (None on the first load) and a function that adds a file to those watched.
+"""
 
 logger = logging.getLogger(__name__)
 
 
-def read_bounded(file: Path | BinaryIO, most: int, kind: str, remedy: str) -> bytes:
-    """The content of a file, open or not, of at most ``most`` bytes.
+def read_bounded(file: Path | BinaryIO, limit: int, kind: str, remedy: str) -> bytes:
+    """Return the content of a file, given by its path or as an open file. It may have at limit ``limit`` bytes.
 
-    Raises InputError, whose message says what the file should be (``kind``) and what to do if it cannot be read
-    (``remedy``).
+    Raises InputError if the file cannot be read or is too large. The message uses ``kind``, what the file should be,
+    and ``remedy``, what to do if it cannot be read.
     """
     try:
         with file.open("rb") if isinstance(file, Path) else contextlib.nullcontext(file) as opened:
-            content = opened.read(most + 1)
+            content = opened.read(limit + 1)
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}; {remedy}") from error
-    if len(content) > most:
-        raise InputError(f"over {most} bytes; is this {kind}?")
+    if len(content) > limit:
+        raise InputError(f"is larger than {limit} bytes; check that it is {kind}")
     return content
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Replace a file by another, in one step for all who read it. Raises OSError, and leaves the old file whole then.
+    """Replace the content of a file atomically: a reader gets either the old content or the new one.
 
-    The temporary file lies beside it under a name that does not end alike, so that no collector takes it for one of its
-    own; it reaches the disk before it gets its name (rename(2), fsync(2)).
+    ``mode`` is the permission bits of the new file. Raises OSError, in which case the old file is unchanged.
+
+    The content is written to a temporary file in the same directory, flushed to disk (fsync(2)) and renamed
+    (rename(2)). The temporary name ends in .tmp, so that collectors that select files by suffix ignore it.
     """
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
@@ -59,7 +64,10 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
 
 
 def identity(path: Path) -> tuple[int, ...]:
-    """What tells one state of a file from another; nothing while there is none."""
+    """Return the device, inode, size, mtime and ctime of a file; an empty tuple if it cannot be examined.
+
+    The value changes whenever the file is written or replaced.
+    """
     try:
         status = path.stat()
     except OSError:
@@ -68,48 +76,49 @@ def identity(path: Path) -> tuple[int, ...]:
 
 
 class Reloaded(Generic[T]):
-    """The value of a file and of the files that it names. While a change leaves them broken, the last good value stays.
+    """A value loaded from a file and the files that it names, reloaded when one of them changes.
 
-    Raises InputError if they are broken from the start.
+    A failed reload keeps the last good value. The first load, in the constructor, raises InputError if it fails.
+    ``label`` names the value in log messages, such as "the baseline".
     """
 
-    #: The last good value.
+    #: The value of the last successful load.
     value: T
-    #: Whether ``value`` is what the files say now.
+    #: Whether the last load succeeded.
     success: bool
-    #: When the files were last read, in seconds since the epoch, successfully or not.
+    #: Time of the last load, successful or not, in seconds since the epoch.
     timestamp: float
     #: Duration of the last successful load, in seconds.
     seconds: float
 
-    def __init__(self, path: Path, what: str, load: Load[T]) -> None:
+    def __init__(self, path: Path, label: str, load: Load[T]) -> None:
         self._path = path
-        self._what = what
+        self._label = label
         self._load = load
-        #: The identity of each file when it was last read.
-        self._seen: dict[Path, tuple[int, ...]] = {}
+        #: The identity() of each watched file, taken before the file was last read.
+        self._identities: dict[Path, tuple[int, ...]] = {}
         self._read(None)
 
     def refresh(self) -> None:
-        """Reload if a file has changed; one stat(2) a file if none has."""
-        if any(identity(path) != seen for path, seen in self._seen.items()):
+        """Reload if a watched file has changed. Costs one stat(2) per watched file otherwise."""
+        if any(identity(path) != known for path, known in self._identities.items()):
             self.reload()
 
     def reload(self) -> None:
-        """Read the files again; a failure is logged and keeps the value."""
+        """Reload the files. On failure, log an error and keep the previous value."""
         try:
             self._read(self.value)
         except InputError as error:
-            logger.error("could not reload %s, keeping the previous one: %s", self._what, error)  # noqa: TRY400
+            logger.error("could not reload %s, keeping the previous one: %s", self._label, error)  # noqa: TRY400
         else:
-            logger.info("reloaded %s from %s", self._what, self._path)
+            logger.info("reloaded %s from %s", self._label, self._path)
 
     def _read(self, previous: T | None) -> None:
         self.success, self.timestamp, start = False, time.time(), time.perf_counter()
-        self._seen = {}
+        self._identities = {}
         self._watch(self._path)
         self.value = self._load(previous, self._watch)
         self.success, self.seconds = True, time.perf_counter() - start
 
     def _watch(self, path: Path) -> None:
-        self._seen[path] = identity(path)
+        self._identities[path] = identity(path)

@@ -1,4 +1,4 @@
-"""The section tls_server_config of the web configuration file, read strictly. Opens no file that it names.
+"""Parse the section tls_server_config of the web configuration file. web/tls.py opens the files that it names.
 
 Source: docs/web-configuration.md and web/tls_config.go of prometheus/exporter-toolkit.
 """
@@ -13,7 +13,7 @@ from kvm_exporter.errors import InputError
 
 
 class ClientAuth(Enum):
-    """Whose connections are let in, by the name that Go has for it (crypto/tls, ClientAuthType)."""
+    """Which client certificates are required, with the names of Go's crypto/tls.ClientAuthType as values."""
 
     ANYONE = "NoClientCert"
     VERIFIED_IF_GIVEN = "VerifyClientCertIfGiven"
@@ -22,9 +22,9 @@ class ClientAuth(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Pem:
-    """A private key or certificates: the file that has them, or the text itself."""
+    """A private key or certificates in PEM: the path of a file, or the content."""
 
-    #: The key of the configuration that gave it, such as cert_file.
+    #: The configuration key, such as cert_file.
     key: str
     source: Path | bytes = field(repr=False)
 
@@ -34,35 +34,36 @@ class Pem:
 
 @dataclass(frozen=True, slots=True)
 class TlsConfig:
-    """How to serve TLS."""
+    """The values of tls_server_config."""
 
-    #: The server's own, and those that lead to a root.
+    #: The server's certificate, followed by its intermediate certificates.
     cert: Pem
+    #: The private key of the server's certificate.
     key: Pem
-    #: Who has signed clients' certificates; not None unless ANYONE is let in.
+    #: The authorities that client certificates are verified against; set unless client_auth is ANYONE.
     client_ca: Pem | None = None
     client_auth: ClientAuth = ClientAuth.ANYONE
-    #: One of these has to be in a client's certificate; empty: none has to.
+    #: A client certificate must have at least one of these subject alternative names; empty: no such restriction.
     client_allowed_sans: frozenset[str] = frozenset()
-    #: Both of tls_names.VERSIONS.
+    #: From VERSIONS, as is max_version.
     min_version: str = "TLS12"
     max_version: str = "TLS13"
-    #: Of tls_names.SUITES, the preferred first; empty: the default ones.
+    #: Keys of SUITES, in order of preference; empty: DEFAULT_SUITES.
     cipher_suites: tuple[str, ...] = ()
-    #: Of tls_names.CURVES; None: what OpenSSL offers by itself.
+    #: A key of CURVES; None: OpenSSL's defaults.
     curve: str | None = None
-    #: Who chooses among the cipher suites that both sides have; false: the client.
+    #: Whether the server's order of preference decides the cipher suite; false: the client's.
     prefer_server_cipher_suites: bool = True
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that it is made from."""
+        """The paths of the PEM files, which must be reloaded when they change."""
         pems = (self.cert, self.key, self.client_ca)
         return tuple(pem.source for pem in pems if pem is not None and isinstance(pem.source, Path))
 
 
 VERSIONS = ("TLS10", "TLS11", "TLS12", "TLS13")
-"""Oldest first."""
+"""Values of min_version and max_version, oldest first."""
 
 
 DEFAULT_SUITES: Mapping[str, str] = {
@@ -77,22 +78,22 @@ DEFAULT_SUITES: Mapping[str, str] = {
     "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA": "ECDHE-ECDSA-AES256-SHA",
     "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA": "ECDHE-RSA-AES256-SHA",
 }
-"""Cipher suites up to TLS 1.2 that Go offers by itself, the preferred first."""
+"""Cipher suites up to TLS 1.2 that Go enables by default, in its order of preference: Go's name and OpenSSL's."""
 
 
 SUITES: Mapping[str, str] = {
     **DEFAULT_SUITES,
-    # Without forward secrecy. Go 1.22 and newer know them no more; files that were written before may still have them.
+    # Without forward secrecy. Go has disabled them by default since 1.22; older configuration files may name them.
     "TLS_RSA_WITH_AES_128_GCM_SHA256": "AES128-GCM-SHA256",
     "TLS_RSA_WITH_AES_256_GCM_SHA384": "AES256-GCM-SHA384",
     "TLS_RSA_WITH_AES_128_CBC_SHA": "AES128-SHA",
     "TLS_RSA_WITH_AES_256_CBC_SHA": "AES256-SHA",
 }
-"""Cipher suites up to TLS 1.2 that may be chosen."""
+"""Cipher suites up to TLS 1.2 that cipher_suites may name: Go's name and OpenSSL's."""
 
 
 TLS13_SUITES = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
-"""Nobody chooses among these, in Go or in Python: where there is TLS 1.3, there is each of them."""
+"""Cipher suites of TLS 1.3. Neither Go nor Python can disable one of them: TLS 1.3 always has all three."""
 
 
 CURVES: Mapping[str, str] = {
@@ -112,17 +113,17 @@ _UNVERIFIED = {
     "RequireAnyClientCert": ClientAuth.VERIFIED,
     "RequireClientCert": ClientAuth.VERIFIED,
 }
-"""Policies that let in certificates that nobody vouches for, and what to use instead."""
+"""Policies of Go that accept unverified client certificates, and the policy to use instead."""
 
 Values = Mapping[str, Node]
 
 
 def parse_tls_section(node: Node | None, folder: Path) -> TlsConfig | None:
-    """The section's value; None if it is left out or empty. Relative paths are relative to the folder.
+    """Return the values of tls_server_config, or None if the section is absent or empty.
 
-    Raises InputError.
+    Relative paths are resolved against ``folder``. Raises InputError, whose message begins with the line number.
     """
-    # What is written but empty is left out, as in Go.
+    # An empty value counts as absent, as in Go.
     values = {key: value for key, value in section(node, KEYS, "tls_server_config").items() if value.value != ""}
     if node is None or is_null(node) or not node.value:
         return None
@@ -130,7 +131,7 @@ def parse_tls_section(node: Node | None, folder: Path) -> TlsConfig | None:
     if cert is None:
         raise InputError(f"{line_of(node)}: tls_server_config has no certificate; add cert_file, or cert")
     if key is None:
-        raise InputError(f"{line_of(node)}: tls_server_config has no key for its certificate; add key_file, or key")
+        raise InputError(f"{line_of(node)}: tls_server_config has no private key; add key_file, or key")
     client_ca = _pem(values, "client_ca", folder)
     auth = _client_auth(values, client_ca)
     min_version, max_version = _versions(values)
@@ -153,7 +154,7 @@ def _pem(values: Values, key: str, folder: Path) -> Pem | None:
     in_file, inline = f"{key}_file", key
     if in_file in values and inline in values:
         line = max(values[in_file].start_mark.line, values[inline].start_mark.line) + 1
-        raise InputError(f"line {line}: {in_file} and {inline} are both there; keep one of them")
+        raise InputError(f"line {line}: {in_file} and {inline} are mutually exclusive; keep one")
     if in_file in values:
         return Pem(in_file, folder / text(values[in_file], in_file))
     return Pem(inline, text(values[inline], inline).encode()) if inline in values else None
@@ -163,23 +164,23 @@ def _client_auth(values: Values, client_ca: Pem | None) -> ClientAuth:
     node = values.get("client_auth_type")
     auth = _policy(node) if node is not None else ClientAuth.ANYONE
     if node is not None and auth is not ClientAuth.ANYONE and client_ca is None:
-        raise InputError(f"{line_of(node)}: client_auth_type {auth.value} has nothing to verify by; add client_ca_file")
+        raise InputError(f"{line_of(node)}: client_auth_type {auth.value} needs an authority; add client_ca_file")
     if client_ca is not None and auth is ClientAuth.ANYONE:
         raise InputError(
-            f"{line_of(values[client_ca.key])}: {client_ca.key} is there, but client_auth_type asks for no "
-            f"certificate; add client_auth_type: {ClientAuth.VERIFIED.value}"
+            f"{line_of(values[client_ca.key])}: {client_ca.key} has no effect without client_auth_type; "
+            f"add client_auth_type: {ClientAuth.VERIFIED.value}"
         )
     return auth
 
 
 def _policy(node: Node) -> ClientAuth:
-    written = text(node, "client_auth_type")
-    if written in _UNVERIFIED:
+    policy = text(node, "client_auth_type")
+    if policy in _UNVERIFIED:
         raise InputError(
-            f"{line_of(node)}: client_auth_type {written} lets in certificates that nobody has verified, which "
-            f"Python's ssl cannot do; use {_UNVERIFIED[written].value} with client_ca_file"
+            f"{line_of(node)}: client_auth_type {policy} accepts unverified certificates, which "
+            f"Python's ssl module does not support; use {_UNVERIFIED[policy].value} with client_ca_file"
         )
-    return ClientAuth(choice(node, "client_auth_type", [policy.value for policy in ClientAuth]))
+    return ClientAuth(choice(node, "client_auth_type", [known.value for known in ClientAuth]))
 
 
 def _sans(values: Values, auth: ClientAuth) -> frozenset[str]:
@@ -188,10 +189,12 @@ def _sans(values: Values, auth: ClientAuth) -> frozenset[str]:
         return frozenset()
     sans = texts(node, "client_allowed_sans")
     if not sans:
-        raise InputError(f"{line_of(node)}: client_allowed_sans is empty and lets in nobody; name some, or remove it")
+        raise InputError(
+            f"{line_of(node)}: client_allowed_sans is empty, so no client would be accepted; add a name, or remove it"
+        )
     if auth is not ClientAuth.VERIFIED:
         raise InputError(
-            f"{line_of(node)}: client_allowed_sans lets in clients that have no certificate at all; "
+            f"{line_of(node)}: client_allowed_sans would accept clients without a certificate; "
             f"add client_auth_type: {ClientAuth.VERIFIED.value}"
         )
     return frozenset(sans)
@@ -203,24 +206,26 @@ def _versions(values: Values) -> tuple[str, str]:
     high = choice(highest, "max_version", VERSIONS) if highest is not None else "TLS13"
     place = highest or lowest
     if place is not None and low > high:
-        raise InputError(f"{line_of(place)}: max_version {high} is below min_version {low}; nobody could speak to it")
+        raise InputError(
+            f"{line_of(place)}: max_version {high} is below min_version {low}; raise max_version or lower min_version"
+        )
     return low, high
 
 
 def _suites(values: Values, min_version: str) -> tuple[str, ...]:
-    """Those up to TLS 1.2."""
+    """Return the cipher suites up to TLS 1.2 that cipher_suites names, in its order. Raises InputError."""
     node = values.get("cipher_suites")
     names = texts(node, "cipher_suites", [*SUITES, *TLS13_SUITES]) if node is not None else []
     if node is None or not names:
         return ()
     if any(name in names for name in TLS13_SUITES) and not all(name in names for name in TLS13_SUITES):
         raise InputError(
-            f"{line_of(node)}: cipher_suites cannot choose among those of TLS 1.3, which always has all of them; "
-            f"name none or all: {', '.join(TLS13_SUITES)}"
+            f"{line_of(node)}: cipher_suites cannot select single suites of TLS 1.3, which are always all enabled; "
+            f"list all of them or leave them out: {', '.join(TLS13_SUITES)}"
         )
     suites = tuple(name for name in names if name in SUITES)
     if not suites and min_version != "TLS13":
-        raise InputError(f"{line_of(node)}: cipher_suites has none for TLS 1.2; add one, or min_version: TLS13")
+        raise InputError(f"{line_of(node)}: cipher_suites has no suite for TLS 1.2; add one, or set min_version: TLS13")
     return suites
 
 
@@ -229,6 +234,7 @@ def _curve(values: Values) -> str | None:
     names = texts(node, "curve_preferences", CURVES) if node is not None else []
     if node is not None and len(names) > 1:
         raise InputError(
-            f"{line_of(node)}: curve_preferences has {len(names)}, but Python's ssl can set only one; keep one"
+            f"{line_of(node)}: curve_preferences has {len(names)} curves, but Python's ssl module can set only one; "
+            "keep one"
         )
     return names[0] if names else None

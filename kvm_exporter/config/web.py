@@ -1,4 +1,4 @@
-"""The web configuration: who may ask, over what, how often. Its values, and the parser of its text.
+"""Parse the web configuration file: TLS, response headers, users and the rate limit.
 
 Source: docs/web-configuration.md, web/tls_config.go and web/handler.go of prometheus/exporter-toolkit.
 """
@@ -15,12 +15,12 @@ from kvm_exporter.config.schema import (
     compose,
     count,
     flag,
+    is_encodable,
     is_null,
     line_of,
     mapping,
     name,
     section,
-    storable,
     text,
 )
 from kvm_exporter.config.tls import TlsConfig, parse_tls_section
@@ -29,7 +29,7 @@ from kvm_exporter.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """One token each ``interval`` nanoseconds, and room for ``burst`` of them."""
+    """A token bucket of ``burst`` tokens, refilled with one token per ``interval`` nanoseconds. A request costs one."""
 
     interval: int
     burst: int
@@ -42,32 +42,36 @@ HEADERS: Mapping[str, tuple[str, ...]] = {
     "X-Frame-Options": ("deny", "sameorigin"),
     "X-XSS-Protection": (),
 }
-"""What may be added to every response, and the only values that make sense; none: any."""
+"""Headers that may be added to every response, and the values they may have; an empty tuple allows any value."""
 
 _BCRYPT = re.compile(
     r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{30}[.CGKOSWaeimquy26]"
 )
-"""Version, cost as a power of two, 16 bytes of salt and 23 of hash in bcrypt's base64; unused bits are 0."""
+"""A bcrypt hash: version, cost (a power of two), then 16 bytes of salt and 23 of hash in bcrypt's base64.
+
+The unused low bits in the last character of the salt and of the hash must be 0.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class WebConfig:
-    """All of it."""
+    """The values of a web configuration file; the defaults are those of an empty file."""
 
     #: None: plain HTTP.
     tls: TlsConfig | None = None
     #: Names and values, added to every response.
     headers: tuple[tuple[str, str], ...] = ()
-    #: The bcrypt hash of each user's password; nobody in it: everybody may ask.
+    #: The bcrypt hash of each user's password; empty: no authentication.
     users: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    #: None: as often as they like.
+    #: None: no rate limit.
     rate_limit: RateLimit | None = None
 
 
 def parse_web_config(content: bytes, folder: Path) -> WebConfig:
-    """The configuration in a text, with relative paths made relative to the folder. Opens none of the named files.
+    """Return the configuration in the content of a file. The files that it names are not opened.
 
-    Raises InputError, with the line; the message contains no secret.
+    Relative paths are resolved against ``folder``. Raises InputError, whose message begins with the line number and
+    contains no secret.
     """
     values = section(
         compose(content),
@@ -85,19 +89,19 @@ def parse_web_config(content: bytes, folder: Path) -> WebConfig:
 def _headers(node: Node | None) -> tuple[tuple[str, str], ...]:
     values = section(node, ("http2", "headers"), "http_server_config")
     if "http2" in values:
-        flag(values["http2"], "http2")  # valid either way: HTTP/1.1 is what is served
+        flag(values["http2"], "http2")  # accepted and ignored: only HTTP/1.1 is served
     headers = section(values.get("headers"), HEADERS, "headers")
     pairs = [(header, _header(header, value)) for header, value in headers.items()]
     return tuple((header, value) for header, value in pairs if value)
 
 
 def _header(header: str, node: Node) -> str:
-    # Any scalar: X-XSS-Protection is often 0.
+    # Accept a scalar of any type: X-XSS-Protection is often the number 0.
     value = name(node).strip(" ")
     if not (value.isascii() and value.isprintable()):
-        raise InputError(f"{line_of(node)}: {header} has to be one line of ASCII, as every header")
+        raise InputError(f"{line_of(node)}: {header} must be a single line of printable ASCII")
     if HEADERS[header] and value not in HEADERS[header]:
-        raise InputError(f"{line_of(node)}: {header} has to be {' or '.join(HEADERS[header])}")
+        raise InputError(f"{line_of(node)}: {header} must be {' or '.join(HEADERS[header])}")
     return value
 
 
@@ -105,14 +109,14 @@ def _users(node: Node | None) -> Mapping[str, bytes]:
     if node is None:
         return MappingProxyType({})
     users = {}
-    for user, value in mapping(node, None, "basic_auth_users to have a hash for each user").items():
-        # Neither the user nor the hash goes into a message: who mixes them up would find the hash in the log.
-        if ":" in user or not storable(user):
-            why = "has a colon or something else that no login can have; choose another"
-            raise InputError(f"{line_of(value)}: the name of this user in basic_auth_users {why}")
+    for user, value in mapping(node, None, "basic_auth_users to be a mapping of user names to bcrypt hashes").items():
+        # Messages contain neither the user name nor the hash: if the two were swapped, the log would show the hash.
+        if ":" in user or not is_encodable(user):
+            reason = "must not contain a colon, NUL or lone surrogate; choose another"
+            raise InputError(f"{line_of(value)}: the name of this user in basic_auth_users {reason}")
         if is_null(value) or not _BCRYPT.fullmatch(text(value, "the hash of this user in basic_auth_users")):
-            why = "is not one of bcrypt, from $2a$, $2b$ or $2y$ on; make one with htpasswd -nBC 10 USER"
-            raise InputError(f"{line_of(value)}: the hash of this user in basic_auth_users {why}")
+            reason = "is not a bcrypt hash ($2a$, $2b$ or $2y$); create one with htpasswd -nBC 10 USER"
+            raise InputError(f"{line_of(value)}: the hash of this user in basic_auth_users {reason}")
         users[user] = str(value.value).encode()
     return MappingProxyType(users)
 
@@ -122,7 +126,7 @@ def _rate_limit(node: Node | None) -> RateLimit | None:
     if node is None or not values:
         return None
     if "interval" not in values:
-        raise InputError(f"{line_of(node)}: rate_limit has no interval; add one such as interval: 1s")
+        raise InputError(f"{line_of(node)}: rate_limit has no interval; add one, such as interval: 1s")
     try:
         interval = nanoseconds(name(values["interval"]))
     except ValueError as error:
@@ -132,5 +136,5 @@ def _rate_limit(node: Node | None) -> RateLimit | None:
         return None
     if not burst:
         place = line_of(values.get("burst", node))
-        raise InputError(f"{place}: rate_limit lets nothing in without a burst; add one such as burst: 5")
+        raise InputError(f"{place}: rate_limit without a burst would refuse every request; add one, such as burst: 5")
     return RateLimit(interval, burst)

@@ -294,7 +294,7 @@ def test_a_dump_without_an_end(tmp_path: Path, source: str) -> None:
     os.truncate(path, 1 << 40)
     with path.open("rb") as stdin:
         ended = run("decode", name := source.format(path), stdin=stdin)
-    message = f"kvm-exporter: {name}: over {MAX_DUMP_BYTES} bytes; is this the output of cpuid -r?\n"
+    message = f"kvm-exporter: {name}: is larger than {MAX_DUMP_BYTES} bytes; check that it is the output of cpuid -r\n"
     assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", message)
 
 

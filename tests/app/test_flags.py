@@ -68,7 +68,7 @@ def test_durations(text: str, seconds: float) -> None:
 @pytest.mark.parametrize("text", ["", "1", "s", "-1s", "1 s", "1d", "1s ", "1,5s", "1e3s", "1s30", "infs"])
 def test_what_is_no_duration(text: str) -> None:
     """The error names the text and gives an example."""
-    with pytest.raises(ValueError, match=r"^.* is not a duration; write one such as 60s, 1m30s or 500ms$"):
+    with pytest.raises(ValueError, match=r"^.* is not a duration; use one such as 60s, 1m30s or 500ms$"):
         parse_duration(text)
 
 
@@ -106,9 +106,9 @@ WRONG_FLAGS = [
     ("--web.telemetry-path=/a#b", "'/a#b' is not a path for the metrics; write one such as /metrics"),
     ("--web.telemetry-path=/a b", "'/a b' is not a path for the metrics; write one such as /metrics"),
     ("--web.telemetry-path=/\xe9", "'/\xe9' is not a path for the metrics; write one such as /metrics"),
-    ("--sample.max-age=60", "'60' is not a duration; write one such as 60s, 1m30s or 500ms"),
-    ("--sample.max-age=-1s", "'-1s' is not a duration; write one such as 60s, 1m30s or 500ms"),
-    ("--sample.timeout=5", "'5' is not a duration; write one such as 60s, 1m30s or 500ms"),
+    ("--sample.max-age=60", "'60' is not a duration; use one such as 60s, 1m30s or 500ms"),
+    ("--sample.max-age=-1s", "'-1s' is not a duration; use one such as 60s, 1m30s or 500ms"),
+    ("--sample.timeout=5", "'5' is not a duration; use one such as 60s, 1m30s or 500ms"),
     ("--sample.timeout=0", "'0' leaves no time to sample at all; write one such as 5s"),
     ("--sample.timeout=0ms", "'0ms' leaves no time to sample at all; write one such as 5s"),
     ("--sample.isolated=maybe", "invalid choice: 'maybe' (choose from 'once', 'always', 'never')"),

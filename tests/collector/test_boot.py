@@ -192,7 +192,7 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
         json.dumps(GOOD).replace('"edx": 0', f'"edx": {"1" * 5000}').encode(),
         "ValueError Exceeds the limit",
     ),
-    "huge": (json.dumps({**GOOD, "more": "x" * (1 << 24)}).encode(), "65536 bytes; is this a boot reference?"),
+    "huge": (json.dumps({**GOOD, "more": "x" * (1 << 24)}).encode(), "65536 bytes; check that it is a boot reference"),
 }
 
 

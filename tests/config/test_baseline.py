@@ -81,25 +81,25 @@ A_NAME = "expected a name, not a list or a mapping"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", "line 1: empty; it begins with features:"),
-        (b"# nothing yet\n", "line 1: empty; it begins with features:"),
-        (b"{}", "line 1: features is missing; it holds the lists required and forbidden"),
+        (b"", "line 1: the file is empty; begin it with features:"),
+        (b"# nothing yet\n", "line 1: the file is empty; begin it with features:"),
+        (b"{}", "line 1: features is missing; add it, with the lists required and forbidden"),
         (b"[features]", "line 1: expected features:"),
         (b"steal_time", "line 1: expected features:"),
         (b"features:\n", "line 1: expected forbidden: and required:"),
         (b"features: [steal_time]\n", "line 1: expected forbidden: and required:"),
-        (b"\n\nfeature: {}\n", "line 3: unknown key 'feature'; known here: features"),
-        (GOOD.encode() + b"owner: me\n", "line 4: unknown key 'owner'; known here: features"),
-        (b"features:\n  require: []\n", "line 2: unknown key 'require'; known here: forbidden, required"),
-        (b"<<: {features: {}}", "line 1: unknown key '<<'; known here: features"),
+        (b"\n\nfeature: {}\n", "line 3: unknown key 'feature'; use one of features"),
+        (GOOD.encode() + b"owner: me\n", "line 4: unknown key 'owner'; use one of features"),
+        (b"features:\n  require: []\n", "line 2: unknown key 'require'; use one of forbidden, required"),
+        (b"<<: {features: {}}", "line 1: unknown key '<<'; use one of features"),
         (b"? [features]\n: {}\n", f"line 1: {A_NAME}"),
-        (b"features: {}\nfeatures: {}\n", "line 2: features is there a second time; keep one of them"),
+        (b"features: {}\nfeatures: {}\n", "line 2: duplicate key features; keep one"),
         (
             b"features:\n  required: []\n  forbidden: []\n  required: []\n",
-            "line 4: required is there a second time; keep one of them",
+            "line 4: duplicate key required; keep one",
         ),
-        (b"features: {required: steal_time}", "line 1: required has to be a list of feature names"),
-        (b"features:\n  required: []\n  forbidden: {a: 1}\n", "line 3: forbidden has to be a list of feature names"),
+        (b"features: {required: steal_time}", "line 1: required must be a list of feature names"),
+        (b"features:\n  required: []\n  forbidden: {a: 1}\n", "line 3: forbidden must be a list of feature names"),
         (required("steal_tme"), "line 3: no feature is called 'steal_tme'; did you mean steal_time?"),
         (
             required("steal_time", "Clocksource2"),
@@ -114,44 +114,50 @@ A_NAME = "expected a name, not a list or a mapping"
         (required(""), f"line 3: no feature is called ''; the names are {NAMES}, eax_bit_N and edx_bit_N"),
         (required("steal_time: true"), f"line 3: {A_NAME}"),
         (required("pv_eoi", "[steal_time]"), f"line 4: {A_NAME}"),
-        (required("steal_time", "pv_eoi", "steal_time"), "line 5: steal_time is required already; keep one of them"),
-        (required("steal_time", "eax_bit_5"), "line 4: eax_bit_5 is required already; keep one of them"),
+        (
+            required("steal_time", "pv_eoi", "steal_time"),
+            "line 5: duplicate steal_time: it is already required; keep one",
+        ),
+        (required("steal_time", "eax_bit_5"), "line 4: duplicate eax_bit_5: it is already required; keep one"),
         (
             b"features:\n  required: [steal_time]\n  forbidden: [steal_time]\n",
-            "line 3: steal_time is required already; keep one of them",
+            "line 3: duplicate steal_time: it is already required; keep one",
         ),
         (
             b"features:\n  forbidden: [eax_bit_5]\n  required: [steal_time]\n",
-            "line 2: eax_bit_5 is required already; keep one of them",
+            "line 2: duplicate eax_bit_5: it is already required; keep one",
         ),
         (
             b"features: {required: &both [steal_time], forbidden: *both}",
-            "line 1: steal_time is required already; keep one of them",
+            "line 1: duplicate steal_time: it is already required; keep one",
         ),
-        (required("*steal"), "line 3: not YAML: found undefined alias 'steal'"),
+        (required("*steal"), "line 3: not valid YAML: found undefined alias 'steal'"),
         (required(f"[{BOMB}]"), f"line 3: {A_NAME}"),
         (f"? [{BOMB}]\n: 1\n".encode(), f"line 1: {A_NAME}"),
-        (b"features: &a {required: *a}", "line 1: required has to be a list of feature names"),
+        (b"features: &a {required: *a}", "line 1: required must be a list of feature names"),
         (b"features: {required: &a [*a]}", f"line 1: {A_NAME}"),
         (
             b"features:\n\trequired: []\n",
-            "line 2: not YAML: while scanning for the next token, found character '\\t' that cannot start any token",
+            (
+                "line 2: not valid YAML: while scanning for the next token, "
+                "found character '\\t' that cannot start any token"
+            ),
         ),
         (
             b"features: {required: [steal_time\n",
-            "line 2: not YAML: while parsing a flow sequence, expected ',' or ']', but got '<stream end>'",
+            "line 2: not valid YAML: while parsing a flow sequence, expected ',' or ']', but got '<stream end>'",
         ),
         (
             b"features: {}\n---\nfeatures: {}\n",
-            "line 2: not YAML: expected a single document in the stream, but found another document",
+            "line 2: not valid YAML: expected a single document in the stream, but found another document",
         ),
         (
             b"\x7fELF\x02\x01\x01\0\0",
-            "line 1: not YAML: unacceptable character #x007f: special characters are not allowed",
+            "line 1: not valid YAML: unacceptable character #x007f: special characters are not allowed",
         ),
-        (b"features: \xff", "line 1: not YAML: unacceptable character #x00ff: invalid start byte"),
-        (required(r'"\UFFFFFFFF"'), "line 1: not YAML: Python int too large to convert to C int"),
-        (required(r'"\U00110000"'), "line 1: not YAML: chr() arg not in range(0x110000)"),
+        (b"features: \xff", "line 1: not valid YAML: unacceptable character #x00ff: invalid start byte"),
+        (required(r'"\UFFFFFFFF"'), "line 1: not valid YAML: Python int too large to convert to C int"),
+        (required(r'"\U00110000"'), "line 1: not valid YAML: chr() arg not in range(0x110000)"),
     ],
 )
 def test_no_baseline(text: bytes, message: str) -> None:
@@ -163,7 +169,7 @@ def test_no_baseline(text: bytes, message: str) -> None:
 
 def test_no_depth_is_too_much() -> None:
     """Lists that are nested too deeply for the parser are an error like any other invalid YAML."""
-    with pytest.raises(InputError, match=r"^line 1: not YAML: maximum recursion depth exceeded"):
+    with pytest.raises(InputError, match=r"^line 1: not valid YAML: maximum recursion depth exceeded"):
         parse_baseline(b"[" * MAX_BYTES)
 
 
@@ -235,7 +241,7 @@ def _directory(path: Path) -> str:
 
 def _empty(path: Path) -> str:
     path.write_bytes(b"")
-    return "line 1: empty; it begins with features:"
+    return "line 1: the file is empty; begin it with features:"
 
 
 def _wrong(path: Path) -> str:
@@ -246,7 +252,7 @@ def _wrong(path: Path) -> str:
 def _huge(path: Path) -> str:
     with path.open("wb") as file:
         file.truncate(1 << 40)
-    return f"over {MAX_BYTES} bytes; is this a baseline?"
+    return f"is larger than {MAX_BYTES} bytes; check that it is a baseline"
 
 
 @pytest.mark.parametrize("spoil", [_missing, _directory, _empty, _wrong, _huge])
@@ -361,7 +367,7 @@ def test_on_demand_it_is_read_again_although_it_has_not_changed(path: Path, log:
     ("spoil", "why"),
     [
         (partial(edited, text=BROKEN_TEXT), WHY_BROKEN),
-        (partial(replaced, text=b""), "line 1: empty; it begins with features:"),
+        (partial(replaced, text=b""), "line 1: the file is empty; begin it with features:"),
         (Path.unlink, "cannot be read: No such file or directory; kvm-exporter baseline prints one"),
     ],
     ids=["broken", "empty", "gone"],

@@ -177,40 +177,41 @@ HEADERS = (
     "Content-Security-Policy, Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection"
 )
 ONE_SUITE = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
-UNVERIFIED = "lets in certificates that nobody has verified, which Python's ssl cannot do"
+UNVERIFIED = "accepts unverified certificates, which Python's ssl module does not support"
 USE_VERIFIED = "use RequireAndVerifyClientCert with client_ca_file"
 VERIFY = "add client_auth_type: RequireAndVerifyClientCert"
-NO_TEXT = "has to be a text; write one, in quotes if it looks like a number"
+NO_TEXT = "must be a string; quote it if it looks like a number"
 NO_HASH = (
-    "the hash of this user in basic_auth_users is not one of bcrypt, from $2a$, $2b$ or $2y$ on; "
-    "make one with htpasswd -nBC 10 USER"
+    "the hash of this user in basic_auth_users is not a bcrypt hash ($2a$, $2b$ or $2y$); "
+    "create one with htpasswd -nBC 10 USER"
 )
-NO_USER = (
-    "the name of this user in basic_auth_users has a colon or something else that no login can have; choose another"
-)
+NO_USER = "the name of this user in basic_auth_users must not contain a colon, NUL or lone surrogate; choose another"
 
 BAD = [
     # The file as a whole.
     ("tls_server_config", f"line 1: expected the keys of the web configuration: {SECTIONS}"),
     ("[]", f"line 1: expected the keys of the web configuration: {SECTIONS}"),
-    ("\ntls_config: {}", f"line 2: unknown key 'tls_config'; known here: {SECTIONS}"),
+    ("\ntls_config: {}", f"line 2: unknown key 'tls_config'; use one of {SECTIONS}"),
     ("? []\n: 1", "line 1: expected a name, not a list or a mapping"),
-    ("rate_limit:\nrate_limit:\n", "line 2: rate_limit is there a second time; keep one of them"),
-    ("a: b: c", "line 1: not YAML: mapping values are not allowed here"),
+    ("rate_limit:\nrate_limit:\n", "line 2: duplicate key rate_limit; keep one"),
+    ("a: b: c", "line 1: not valid YAML: mapping values are not allowed here"),
     (
         "http_server_config: {\n",
-        "line 2: not YAML: while parsing a flow node, expected the node content, but found '<stream end>'",
+        "line 2: not valid YAML: while parsing a flow node, expected the node content, but found '<stream end>'",
     ),
-    ("rate_limit: *x", "line 1: not YAML: found undefined alias 'x'"),
-    ("--- {}\n--- {}\n", "line 2: not YAML: expected a single document in the stream, but found another document"),
-    ("\0", "line 1: not YAML: unacceptable character #x0000: special characters are not allowed"),
-    (b"\xff\xfe\xff", "line 1: not YAML: unacceptable character #x00ff: truncated data"),
-    ("<<: {rate_limit: }", f"line 1: unknown key '<<'; known here: {SECTIONS}"),
+    ("rate_limit: *x", "line 1: not valid YAML: found undefined alias 'x'"),
+    (
+        "--- {}\n--- {}\n",
+        "line 2: not valid YAML: expected a single document in the stream, but found another document",
+    ),
+    ("\0", "line 1: not valid YAML: unacceptable character #x0000: special characters are not allowed"),
+    (b"\xff\xfe\xff", "line 1: not valid YAML: unacceptable character #x00ff: truncated data"),
+    ("<<: {rate_limit: }", f"line 1: unknown key '<<'; use one of {SECTIONS}"),
     # Certificate and key.
     ("tls_server_config: x", f"line 1: expected the keys of tls_server_config: {TLS_KEYS}"),
     ("tls_server_config:\n- cert_file\n", f"line 2: expected the keys of tls_server_config: {TLS_KEYS}"),
-    ("tls_server_config:\n  cert_path: x\n", f"line 2: unknown key 'cert_path'; known here: {TLS_KEYS}"),
-    (f"{TLS}  key_file: server.key\n", "line 4: key_file is there a second time; keep one of them"),
+    ("tls_server_config:\n  cert_path: x\n", f"line 2: unknown key 'cert_path'; use one of {TLS_KEYS}"),
+    (f"{TLS}  key_file: server.key\n", "line 4: duplicate key key_file; keep one"),
     ("tls_server_config:\n  key_file: a\n", "line 2: tls_server_config has no certificate; add cert_file, or cert"),
     (
         "tls_server_config:\n  min_version: TLS13\n",
@@ -222,23 +223,23 @@ BAD = [
     ),
     (
         "tls_server_config:\n  cert: a\n  key_file:\n",
-        "line 2: tls_server_config has no key for its certificate; add key_file, or key",
+        "line 2: tls_server_config has no private key; add key_file, or key",
     ),
-    (f"{TLS}  cert: x\n", "line 4: cert_file and cert are both there; keep one of them"),
+    (f"{TLS}  cert: x\n", "line 4: cert_file and cert are mutually exclusive; keep one"),
     (
         "tls_server_config:\n  key: x\n  cert_file: y\n  key_file: z\n",
-        "line 4: key_file and key are both there; keep one of them",
+        "line 4: key_file and key are mutually exclusive; keep one",
     ),
-    (f"{MUTUAL}  client_ca: x\n", "line 6: client_ca_file and client_ca are both there; keep one of them"),
+    (f"{MUTUAL}  client_ca: x\n", "line 6: client_ca_file and client_ca are mutually exclusive; keep one"),
     ("tls_server_config:\n  cert_file: [a]\n", f"line 2: cert_file {NO_TEXT}"),
     ("tls_server_config:\n  cert_file: 7\n", f"line 2: cert_file {NO_TEXT}"),
     ("tls_server_config:\n  cert_file: yes\n", f"line 2: cert_file {NO_TEXT}"),
     ("tls_server_config:\n  cert: !!binary eA==\n", f"line 2: cert {NO_TEXT}"),
     (
         'tls_server_config:\n  cert_file: "a\\0b"\n',
-        "line 2: cert_file has a character in it that no text has; remove it",
+        "line 2: cert_file contains an invalid character; remove it",
     ),
-    ('tls_server_config:\n  cert: "\\ud800"\n', "line 2: cert has a character in it that no text has; remove it"),
+    ('tls_server_config:\n  cert: "\\ud800"\n', "line 2: cert contains an invalid character; remove it"),
     # Clients.
     (
         f"{TLS}  client_auth_type: RequestClientCert\n",
@@ -254,104 +255,107 @@ BAD = [
     ),
     (
         f"{TLS}  client_auth_type: Verify\n",
-        f"line 4: client_auth_type 'Verify' is none of {', '.join(policy.value for policy in ClientAuth)}",
+        f"line 4: unknown client_auth_type 'Verify'; use one of {', '.join(policy.value for policy in ClientAuth)}",
     ),
     (f"{TLS}  client_auth_type: [a]\n", f"line 4: client_auth_type {NO_TEXT}"),
     (
         f"{TLS}  client_auth_type: RequireAndVerifyClientCert\n",
-        "line 4: client_auth_type RequireAndVerifyClientCert has nothing to verify by; add client_ca_file",
+        "line 4: client_auth_type RequireAndVerifyClientCert needs an authority; add client_ca_file",
     ),
     (
         f"{TLS}  client_auth_type: VerifyClientCertIfGiven\n",
-        "line 4: client_auth_type VerifyClientCertIfGiven has nothing to verify by; add client_ca_file",
+        "line 4: client_auth_type VerifyClientCertIfGiven needs an authority; add client_ca_file",
     ),
     (
         f"{TLS}  client_ca_file: ca.crt\n",
-        f"line 4: client_ca_file is there, but client_auth_type asks for no certificate; {VERIFY}",
+        f"line 4: client_ca_file has no effect without client_auth_type; {VERIFY}",
     ),
     (
         f"{TLS}  client_auth_type: NoClientCert\n  client_ca: x\n",
-        f"line 5: client_ca is there, but client_auth_type asks for no certificate; {VERIFY}",
+        f"line 5: client_ca has no effect without client_auth_type; {VERIFY}",
     ),
     (
         f"{TLS}  client_allowed_sans: [a]\n",
-        f"line 4: client_allowed_sans lets in clients that have no certificate at all; {VERIFY}",
+        f"line 4: client_allowed_sans would accept clients without a certificate; {VERIFY}",
     ),
     (
         f"{TLS}  client_ca_file: a\n  client_auth_type: VerifyClientCertIfGiven\n  client_allowed_sans: [a]\n",
-        f"line 6: client_allowed_sans lets in clients that have no certificate at all; {VERIFY}",
+        f"line 6: client_allowed_sans would accept clients without a certificate; {VERIFY}",
     ),
     (
         f"{MUTUAL}  client_allowed_sans: []\n",
-        "line 6: client_allowed_sans is empty and lets in nobody; name some, or remove it",
+        "line 6: client_allowed_sans is empty, so no client would be accepted; add a name, or remove it",
     ),
-    (f"{MUTUAL}  client_allowed_sans: a\n", "line 6: client_allowed_sans has to be a list"),
-    (f"{MUTUAL}  client_allowed_sans:\n  - a\n  - 1\n", f"line 8: what client_allowed_sans lists {NO_TEXT}"),
+    (f"{MUTUAL}  client_allowed_sans: a\n", "line 6: client_allowed_sans must be a list"),
+    (f"{MUTUAL}  client_allowed_sans:\n  - a\n  - 1\n", f"line 8: each item of client_allowed_sans {NO_TEXT}"),
     (
         f"{MUTUAL}  client_allowed_sans:\n  - a\n  - a\n",
-        "line 8: a is in client_allowed_sans already; keep one of them",
+        "line 8: duplicate a in client_allowed_sans; keep one",
     ),
     # Versions, suites, curves.
-    (f"{TLS}  min_version: TLS9\n", "line 4: min_version 'TLS9' is none of TLS10, TLS11, TLS12, TLS13"),
+    (f"{TLS}  min_version: TLS9\n", "line 4: unknown min_version 'TLS9'; use one of TLS10, TLS11, TLS12, TLS13"),
     (f"{TLS}  max_version: 1.2\n", f"line 4: max_version {NO_TEXT}"),
-    (f"{TLS}  max_version: TLS11\n", "line 4: max_version TLS11 is below min_version TLS12; nobody could speak to it"),
+    (
+        f"{TLS}  max_version: TLS11\n",
+        "line 4: max_version TLS11 is below min_version TLS12; raise max_version or lower min_version",
+    ),
     (
         f"{TLS}  max_version: TLS12\n  min_version: TLS13\n",
-        "line 4: max_version TLS12 is below min_version TLS13; nobody could speak to it",
+        "line 4: max_version TLS12 is below min_version TLS13; raise max_version or lower min_version",
     ),
-    (f"{TLS}  cipher_suites: {ONE_SUITE}\n", "line 4: cipher_suites has to be a list"),
+    (f"{TLS}  cipher_suites: {ONE_SUITE}\n", "line 4: cipher_suites must be a list"),
     (
         f"{TLS}  cipher_suites:\n  - {ONE_SUITE}\n  - TLS_NULL\n",
-        f"line 6: cipher_suites 'TLS_NULL' is none of {', '.join([*SUITES, *TLS13_SUITES])}",
+        f"line 6: unknown cipher_suites 'TLS_NULL'; use one of {', '.join([*SUITES, *TLS13_SUITES])}",
     ),
     (
         f"{TLS}  cipher_suites: [{ONE_SUITE}, {ONE_SUITE}]\n",
-        f"line 4: {ONE_SUITE} is in cipher_suites already; keep one of them",
+        f"line 4: duplicate {ONE_SUITE} in cipher_suites; keep one",
     ),
     (
         f"{TLS}  cipher_suites: [{ONE_SUITE}, TLS_AES_128_GCM_SHA256]\n",
         (
-            "line 4: cipher_suites cannot choose among those of TLS 1.3, which always has all of them; "
-            f"name none or all: {', '.join(TLS13_SUITES)}"
+            "line 4: cipher_suites cannot select single suites of TLS 1.3, which are always all enabled; "
+            f"list all of them or leave them out: {', '.join(TLS13_SUITES)}"
         ),
     ),
     (
         f"{TLS}  cipher_suites: [{', '.join(TLS13_SUITES)}]\n",
-        "line 4: cipher_suites has none for TLS 1.2; add one, or min_version: TLS13",
+        "line 4: cipher_suites has no suite for TLS 1.2; add one, or set min_version: TLS13",
     ),
-    (f"{TLS}  prefer_server_cipher_suites: 1\n", "line 4: prefer_server_cipher_suites has to be true or false"),
+    (f"{TLS}  prefer_server_cipher_suites: 1\n", "line 4: prefer_server_cipher_suites must be true or false"),
     (
         f"{TLS}  prefer_server_cipher_suites: !!bool maybe\n",
-        "line 4: prefer_server_cipher_suites has to be true or false",
+        "line 4: prefer_server_cipher_suites must be true or false",
     ),
-    (f"{TLS}  curve_preferences: X25519\n", "line 4: curve_preferences has to be a list"),
+    (f"{TLS}  curve_preferences: X25519\n", "line 4: curve_preferences must be a list"),
     (
         f"{TLS}  curve_preferences: [P256]\n",
-        "line 4: curve_preferences 'P256' is none of CurveP256, CurveP384, CurveP521, X25519",
+        "line 4: unknown curve_preferences 'P256'; use one of CurveP256, CurveP384, CurveP521, X25519",
     ),
     (
         f"{TLS}  curve_preferences: [X25519, CurveP256]\n",
-        "line 4: curve_preferences has 2, but Python's ssl can set only one; keep one",
+        "line 4: curve_preferences has 2 curves, but Python's ssl module can set only one; keep one",
     ),
     # HTTP.
     ("http_server_config: 7", "line 1: expected the keys of http_server_config: headers, http2"),
-    ("http_server_config:\n  http3: true\n", "line 2: unknown key 'http3'; known here: headers, http2"),
-    ("http_server_config:\n  http2: 'true'\n", "line 2: http2 has to be true or false"),
-    ("http_server_config:\n  http2: []\n", "line 2: http2 has to be true or false"),
+    ("http_server_config:\n  http3: true\n", "line 2: unknown key 'http3'; use one of headers, http2"),
+    ("http_server_config:\n  http2: 'true'\n", "line 2: http2 must be true or false"),
+    ("http_server_config:\n  http2: []\n", "line 2: http2 must be true or false"),
     ("http_server_config:\n  headers: [Server]\n", f"line 2: expected the keys of headers: {HEADERS}"),
-    ("http_server_config:\n  headers:\n    Server: x\n", f"line 3: unknown key 'Server'; known here: {HEADERS}"),
+    ("http_server_config:\n  headers:\n    Server: x\n", f"line 3: unknown key 'Server'; use one of {HEADERS}"),
     (
         "http_server_config:\n  headers:\n    x-frame-options: deny\n",
-        f"line 3: unknown key 'x-frame-options'; known here: {HEADERS}",
+        f"line 3: unknown key 'x-frame-options'; use one of {HEADERS}",
     ),
     (
         "http_server_config:\n  headers: {X-Frame-Options: allow}\n",
-        "line 2: X-Frame-Options has to be deny or sameorigin",
+        "line 2: X-Frame-Options must be deny or sameorigin",
     ),
-    ("http_server_config:\n  headers: {X-Frame-Options: ''}\n", "line 2: X-Frame-Options has to be deny or sameorigin"),
+    ("http_server_config:\n  headers: {X-Frame-Options: ''}\n", "line 2: X-Frame-Options must be deny or sameorigin"),
     (
         "http_server_config:\n  headers: {X-Content-Type-Options: x}\n",
-        "line 2: X-Content-Type-Options has to be nosniff",
+        "line 2: X-Content-Type-Options must be nosniff",
     ),
     (
         "http_server_config:\n  headers: {X-XSS-Protection: [0]}\n",
@@ -359,14 +363,14 @@ BAD = [
     ),
     (
         'http_server_config:\n  headers: {Content-Security-Policy: "a\\r\\nSet-Cookie: b"}\n',
-        "line 2: Content-Security-Policy has to be one line of ASCII, as every header",
+        "line 2: Content-Security-Policy must be a single line of printable ASCII",
     ),
     (
         "http_server_config:\n  headers: {Content-Security-Policy: ä}\n",
-        "line 2: Content-Security-Policy has to be one line of ASCII, as every header",
+        "line 2: Content-Security-Policy must be a single line of printable ASCII",
     ),
     # Users.
-    ("basic_auth_users: [alice]", "line 1: expected basic_auth_users to have a hash for each user"),
+    ("basic_auth_users: [alice]", "line 1: expected basic_auth_users to be a mapping of user names to bcrypt hashes"),
     ("basic_auth_users:\n  alice: secret\n", f"line 2: {NO_HASH}"),
     ("basic_auth_users:\n  alice:\n", f"line 2: {NO_HASH}"),
     ("basic_auth_users:\n  alice: ''\n", f"line 2: {NO_HASH}"),
@@ -383,40 +387,43 @@ BAD = [
     ("basic_auth_users:\n  alice: 7\n", f"line 2: the hash of this user in basic_auth_users {NO_TEXT}"),
     (
         f"basic_auth_users:\n  alice: {HASH}\n  alice: {HASH}\n",
-        "line 3: alice is there a second time; keep one of them",
+        "line 3: duplicate key alice; keep one",
     ),
     (f"basic_auth_users:\n  a:b: {HASH}\n", f"line 2: {NO_USER}"),
     (f'basic_auth_users:\n  "\\ud800": {HASH}\n', f"line 2: {NO_USER}"),
     # Rate limit.
     ("rate_limit: 1s", "line 1: expected the keys of rate_limit: burst, interval"),
-    ("rate_limit:\n  every: 1s\n", "line 2: unknown key 'every'; known here: burst, interval"),
-    ("rate_limit:\n  burst: 5\n", "line 2: rate_limit has no interval; add one such as interval: 1s"),
+    ("rate_limit:\n  every: 1s\n", "line 2: unknown key 'every'; use one of burst, interval"),
+    ("rate_limit:\n  burst: 5\n", "line 2: rate_limit has no interval; add one, such as interval: 1s"),
     (
         "rate_limit:\n  burst: 5\n  interval: 5\n",
-        "line 3: interval '5' is not a duration; write one such as 60s, 1m30s or 500ms",
+        "line 3: interval '5' is not a duration; use one such as 60s, 1m30s or 500ms",
     ),
     (
         "rate_limit:\n  interval: 1 s\n",
-        "line 2: interval '1 s' is not a duration; write one such as 60s, 1m30s or 500ms",
+        "line 2: interval '1 s' is not a duration; use one such as 60s, 1m30s or 500ms",
     ),
     (
         "rate_limit:\n  interval: -1s\n",
-        "line 2: interval '-1s' is not a duration; write one such as 60s, 1m30s or 500ms",
+        "line 2: interval '-1s' is not a duration; use one such as 60s, 1m30s or 500ms",
     ),
     ("rate_limit:\n  interval: [1s]\n", "line 2: expected a name, not a list or a mapping"),
     (
         "rate_limit:\n  interval: 9999999h\n",
-        "line 2: interval '9999999h' is longer than 290 years; write one such as 60s, 1m30s or 500ms",
+        "line 2: interval '9999999h' is longer than 290 years; use a shorter duration, such as 60s, 1m30s or 500ms",
     ),
-    ("rate_limit:\n  interval: 1s\n", "line 2: rate_limit lets nothing in without a burst; add one such as burst: 5"),
+    (
+        "rate_limit:\n  interval: 1s\n",
+        "line 2: rate_limit without a burst would refuse every request; add one, such as burst: 5",
+    ),
     (
         "rate_limit:\n  interval: 1s\n  burst: 0\n",
-        "line 3: rate_limit lets nothing in without a burst; add one such as burst: 5",
+        "line 3: rate_limit without a burst would refuse every request; add one, such as burst: 5",
     ),
-    ("rate_limit:\n  interval: 1s\n  burst: -1\n", "line 3: burst has to be a whole number, such as 5"),
-    ("rate_limit:\n  interval: 1s\n  burst: 1.5\n", "line 3: burst has to be a whole number, such as 5"),
-    ("rate_limit:\n  interval: 1s\n  burst: '5'\n", "line 3: burst has to be a whole number, such as 5"),
-    ("rate_limit:\n  interval: 1s\n  burst: 9999999999\n", "line 3: burst has to be a whole number, such as 5"),
+    ("rate_limit:\n  interval: 1s\n  burst: -1\n", "line 3: burst must be a whole number, such as 5"),
+    ("rate_limit:\n  interval: 1s\n  burst: 1.5\n", "line 3: burst must be a whole number, such as 5"),
+    ("rate_limit:\n  interval: 1s\n  burst: '5'\n", "line 3: burst must be a whole number, such as 5"),
+    ("rate_limit:\n  interval: 1s\n  burst: 9999999999\n", "line 3: burst must be a whole number, such as 5"),
 ]
 
 

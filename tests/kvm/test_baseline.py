@@ -97,8 +97,8 @@ def test_each_bit_is_either_required_or_forbidden_in_vain(sample: Sample) -> Non
 
 EXPECTED = """\
 # KVM at 0x40000000, features EAX 0x01040020, EDX 0x00000001, fingerprint a0a0b0589eb02654
-# Remove what this machine may do without, and name what it must not have. Then serve with
-# --baseline.file=THIS, or compare now with: kvm-exporter check --baseline THIS
+# Remove the features that this machine does not need, and list under forbidden those that it must not be
+# offered. Then serve with --baseline.file=FILE, or compare now with: kvm-exporter check --baseline FILE
 features:
   required:
     - steal_time  # eax bit 5: steal time can be enabled

@@ -204,7 +204,7 @@ def test_a_bad_dump_is_bad_input(
     [
         (None, "cannot be read: No such file or directory; kvm-exporter baseline prints one"),
         ("features: {required: [steal]}\n", "line 1: no feature is called 'steal'; did you mean steal_time?"),
-        ("feature: {}\n", "line 1: unknown key 'feature'; known here: features"),
+        ("feature: {}\n", "line 1: unknown key 'feature'; use one of features"),
     ],
     ids=["missing", "unknown feature", "unknown key"],
 )

@@ -414,7 +414,7 @@ def test_a_good_configuration_is_checked(made: Certificates) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tls_server_confg:\n", "line 1: unknown key 'tls_server_confg'; known here: "),
+        ("tls_server_confg:\n", "line 1: unknown key 'tls_server_confg'; use one of "),
         (TLS.replace("server.crt", "missing.crt"), "missing.crt: cannot be read: No such file or directory"),
         (TLS.replace("server.key", "other.key"), "is not the key of"),
     ],

@@ -349,7 +349,7 @@ def test_comments_and_windows_line_ends_do_no_harm(certificates: Certificates, c
         (".", "server.key", "cert_file: {}: cannot be read: Is a directory; {readable}"),
         ("empty", "server.key", "cert_file: {}/empty: is empty; it has to be PEM"),
         ("server.crt", "empty", "key_file: {}/empty: is empty; it has to be PEM"),
-        ("huge", "server.key", "cert_file: {}/huge: over 1048576 bytes; is this PEM?"),
+        ("huge", "server.key", "cert_file: {}/huge: is larger than 1048576 bytes; check that it is PEM"),
         ("server.key", "server.key", "cert_file: {}/server.key: {no_certificates}"),
         ("cut.crt", "server.key", "cert_file: {}/cut.crt: {no_certificates}"),
         (

@@ -122,11 +122,11 @@ def test_a_path_relative_to_where_the_exporter_runs(
         (
             b"nonsense: 1",
             (
-                "line 1: unknown key 'nonsense'; known here: basic_auth_users, http_server_config, rate_limit, "
+                "line 1: unknown key 'nonsense'; use one of basic_auth_users, http_server_config, rate_limit, "
                 "tls_server_config"
             ),
         ),
-        (b"#" * (MAX_BYTES + 1), "over 131072 bytes; is this a web configuration?"),
+        (b"#" * (MAX_BYTES + 1), "is larger than 131072 bytes; check that it is a web configuration"),
         (
             TLS.encode(),
             (
