@@ -1,1 +1,1 @@
-"""HTTP, TLS, passwords and limits. Knows nothing of KVM."""
+"""The HTTP server: connections, TLS, authentication and limits. Nothing here depends on KVM."""

@@ -1,4 +1,4 @@
-"""Where to listen, as text and as values.
+"""Parse listen addresses and format them: TCP, Unix and vsock.
 
 Source: the Prometheus exporter toolkit's flags (docs/web-configuration.md of prometheus/exporter-toolkit); vsock(7).
 """
@@ -14,7 +14,7 @@ UNIX_SCHEME = "unix:"
 
 @dataclass(frozen=True, slots=True)
 class TcpAddress:
-    """A host and a port; an empty host is all addresses of both families."""
+    """A host name or IP address, and a port. An empty host means all addresses, IPv4 and IPv6."""
 
     host: str
     port: int
@@ -25,7 +25,7 @@ class TcpAddress:
 
 @dataclass(frozen=True, slots=True)
 class UnixAddress:
-    """A socket in the file system."""
+    """The path of a Unix socket in the file system."""
 
     path: Path
 
@@ -35,7 +35,7 @@ class UnixAddress:
 
 @dataclass(frozen=True, slots=True)
 class VsockAddress:
-    """A port of this guest, for programs on its host: any context identifier."""
+    """A vsock port of this guest, on any context identifier (CID). Its host connects to it."""
 
     port: int
 
@@ -47,30 +47,30 @@ Address = TcpAddress | UnixAddress | VsockAddress
 
 
 def parse_address(text: str) -> Address:
-    """``host:port``, ``[::1]:port``, ``:port``, ``unix:PATH`` or ``vsock://:port``. Raises ValueError."""
+    """Parse ``host:port``, ``[::1]:port``, ``:port``, ``unix:PATH`` or ``vsock://:port``. Raises ValueError."""
     if text.startswith(UNIX_SCHEME):
         return UnixAddress(_unix_path(text))
     if text.startswith(VSOCK_SCHEME):
         cid, colon, port = text.removeprefix(VSOCK_SCHEME).rpartition(":")
         if cid or not colon or not _is_number(port, socket.VMADDR_PORT_ANY - 1):
-            raise ValueError(f"{text!r} is not an address: give a port alone, such as vsock://:10401")
+            raise ValueError(f"{text!r} is not a valid address; give only a port, such as vsock://:10401")
         return VsockAddress(int(port))
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise ValueError(f"{text!r} is not an address: write an IPv6 host in brackets, such as [::1]:10401")
+        raise ValueError(f"{text!r} is not a valid address; put an IPv6 host in brackets, such as [::1]:10401")
     if not colon or not _is_number(port, MAX_PORT):
-        raise ValueError(f"{text!r} is not an address: give host:port or :port, such as 127.0.0.1:10401")
+        raise ValueError(f"{text!r} is not a valid address; give host:port or :port, such as 127.0.0.1:10401")
     try:
         host.encode("idna")
     except UnicodeError as error:
-        raise ValueError(f"{text!r} is not an address: {host!r} cannot be the name of a host") from error
+        raise ValueError(f"{text!r} is not a valid address: {host!r} is not a valid host name") from error
     return TcpAddress(host, int(port))
 
 
 def address_of(listener: socket.socket) -> Address:
-    """The address that a socket listens on."""
+    """Return the address that a listening socket is bound to."""
     name = listener.getsockname()
     if listener.family == socket.AF_UNIX:
         return UnixAddress(Path(name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")))
@@ -79,12 +79,14 @@ def address_of(listener: socket.socket) -> Address:
     return TcpAddress(name[0], name[1])
 
 
-def _is_number(text: str, most: int) -> bool:
-    return text.isascii() and text.isdecimal() and int(text) <= most
+def _is_number(text: str, maximum: int) -> bool:
+    return text.isascii() and text.isdecimal() and int(text) <= maximum
 
 
 def _unix_path(text: str) -> Path:
     path = text.removeprefix(UNIX_SCHEME)
     if not path or "\0" in path:
-        raise ValueError(f"{text!r} is not an address: give the path of a socket, such as unix:/run/kvm-exporter.sock")
+        raise ValueError(
+            f"{text!r} is not a valid address; give the path of a socket, such as unix:/run/kvm-exporter.sock"
+        )
     return Path(path)

@@ -1,6 +1,6 @@
-"""One HTTP/1.1 connection on asyncio's streams, with a deadline on everything that a peer can delay.
+"""One HTTP/1.1 connection on asyncio's streams, with a deadline on every operation that a peer can delay.
 
-Knows nothing of what is served: the server has a function from a Request to a Response.
+The server's handler turns each Request into a Response.
 """
 
 import asyncio
@@ -19,8 +19,11 @@ from kvm_exporter.web.http import MAX_HEADER_BYTES, Http1, Pending, Refusal, Req
 if TYPE_CHECKING:
     from kvm_exporter.web.server import Server
 
-PIECE_BYTES = 1 << 16
-"""Written at a time: asyncio's TLS encrypts all that it is given, and keeps it until the kernel takes it."""
+CHUNK_BYTES = 1 << 16
+"""The most bytes written before waiting for the kernel to accept them.
+
+asyncio's TLS encrypts and buffers everything it is given, so this bounds the memory of a slow connection.
+"""
 
 _INT = Struct("i")
 
@@ -29,22 +32,25 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """How long a peer may take, in seconds."""
+    """How long a peer may take before its connection is closed, in seconds."""
 
-    #: For a TLS handshake.
+    #: For the TLS handshake.
     handshake: float = 5.0
-    #: For a whole header: from its first byte, or for the first request from the start of the connection.
+    #: For a complete request header, from its first byte; for the first request, from the start of the connection.
     header: float = 10.0
-    #: For a write during which the peer's kernel acknowledges nothing.
+    #: For a write to make progress: the longest time without an acknowledgement from the peer.
     write: float = 10.0
-    #: Between requests.
+    #: Between a response and the first byte of the next request.
     idle: float = 75.0
-    #: For the peer to read the last response, or to end TLS, before the connection is cut.
+    #: For the peer to read the last response and to shut down TLS.
     linger: float = 1.0
 
 
 class Connection:
-    """One peer, from accept to close. At most one request is being answered; the next one waits in a bounded buffer."""
+    """One connection, from accept to close.
+
+    Requests are handled one at a time; further bytes from the peer wait in a bounded buffer.
+    """
 
     _reader: asyncio.StreamReader
     _writer: asyncio.StreamWriter
@@ -55,40 +61,41 @@ class Connection:
         self._http = Http1()
         self._task: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None
-        #: Whether no request is being answered.
+        #: Whether no request is being handled.
         self.idle = True
-        #: When it was accepted, then when the last response was sent, on the event loop's clock.
+        #: When the last response was sent, or the connection accepted, in seconds on the event loop's clock.
         self.last_used = asyncio.get_running_loop().time()
 
     def start(self, context: ssl.SSLContext | None) -> None:
-        """Serve it in a task of its own, over TLS if there is a context."""
+        """Start a task that serves the connection, over TLS if ``context`` is given."""
         self._task = asyncio.get_running_loop().create_task(self._run(context))
-        self._task.add_done_callback(self._ended)
+        self._task.add_done_callback(self._on_done)
 
     def stop(self) -> None:
-        """Close; a request that is being answered is answered first."""
+        """Close the connection once the request being handled, if any, has its response."""
         if self._transport is None:
-            self.cut()
+            self.abort()
         elif self.idle:
             self._transport.close()
 
-    def cut(self) -> None:
-        """End it now, whatever is going on."""
+    def abort(self) -> None:
+        """Close the connection immediately, without sending pending data."""
         if self._task is not None:
             self._task.cancel()
 
-    def _ended(self, _: asyncio.Task[None]) -> None:
-        self._task = None  # a cancelled task holds the frames that hold this connection
+    def _on_done(self, _: asyncio.Task[None]) -> None:
+        self._task = None  # breaks a reference cycle: the frames of a cancelled task refer to this connection
         self._server.closed(self)
 
     async def _run(self, context: ssl.SSLContext | None) -> None:
         try:
             await self._open(context)
-            if self._server.admits(self._writer.get_extra_info("ssl_object")):
+            if self._server.allows(self._writer.get_extra_info("ssl_object")):
                 await self._serve()
         except OSError as error:
-            # The peer left, missed a deadline (TimeoutError), or does not speak TLS (SSLError). The traceback's frames
-            # hold the error: a flood would take tens of megabytes until a rare garbage collection.
+            # The peer disconnected, missed a deadline (TimeoutError) or failed the handshake (SSLError). The frames in
+            # the traceback refer to the error; under a flood these cycles would hold tens of megabytes until the
+            # garbage collector runs.
             error.__traceback__ = None
         finally:
             if self._transport is not None:
@@ -96,9 +103,9 @@ class Connection:
             self._peer.close()
 
     async def _open(self, context: ssl.SSLContext | None) -> None:
-        """Take over the accepted socket, with a TLS handshake if there is a context. Raises OSError."""
+        """Create the streams of the accepted socket, after a TLS handshake if ``context`` is given. Raises OSError."""
         loop, deadlines = asyncio.get_running_loop(), self._server.deadlines
-        self._reader = asyncio.StreamReader(MAX_HEADER_BYTES // 2, loop)  # it stops reading at twice that
+        self._reader = asyncio.StreamReader(MAX_HEADER_BYTES // 2, loop)  # pauses reading at twice this
         protocol = asyncio.StreamReaderProtocol(self._reader, loop=loop)
         if context is None:
             transport, _ = await loop.connect_accepted_socket(lambda: protocol, self._peer)
@@ -110,14 +117,14 @@ class Connection:
                 ssl_handshake_timeout=deadlines.handshake,
                 ssl_shutdown_timeout=deadlines.linger,
             )
-        # drain() waits until the kernel has everything. With 0 as the mark, asyncio's TLS would pause and resume for an
-        # empty buffer, in turns.
+        # With these limits, drain() waits until the kernel has accepted everything. With high=0, asyncio's TLS would
+        # pause and resume writing repeatedly while its buffer is empty.
         transport.set_write_buffer_limits(high=1, low=0)
         self._transport = transport
         self._writer = asyncio.StreamWriter(transport, protocol, self._reader, loop)
 
     async def _serve(self) -> None:
-        """Answer one request after the other. Raises OSError."""
+        """Handle requests until the connection ends. Raises OSError."""
         first = True
         while (received := await self._receive(first=first)) is not None:
             if isinstance(received, Refusal):
@@ -127,24 +134,27 @@ class Connection:
             await self._send(self._http.send(await self._handle(received), last=self._server.stopping))
             self.idle, self.last_used = True, asyncio.get_running_loop().time()
             self._server.served(self)
-            if self._server.stopping or not self._http.go_on():
+            if self._server.stopping or not self._http.next_request():
                 break
             first = False
         await self._close()
 
     async def _receive(self, *, first: bool) -> Request | Refusal | None:
-        """The next request, or why it is refused; None if the peer sends no more. Raises TimeoutError."""
+        """Wait for the next request and return it.
+
+        Returns a Refusal if the request is invalid, None if the peer has closed its side. Raises TimeoutError.
+        """
         deadlines = self._server.deadlines
         received = self._http.take()
         if not isinstance(received, Pending):
             return received
-        begun = first
+        header_started = first
         async with asyncio.timeout(deadlines.header if first else deadlines.idle) as deadline:
             while isinstance(received, Pending):
                 if received is Pending.CLOSED:
                     return None
-                if received is Pending.HEADER and not begun:
-                    begun = True
+                if received is Pending.HEADER and not header_started:
+                    header_started = True
                     deadline.reschedule(asyncio.get_running_loop().time() + deadlines.header)
                 self._http.receive(await self._reader.read(MAX_HEADER_BYTES))
                 received = self._http.take()
@@ -158,12 +168,13 @@ class Connection:
             return text_response(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error; see the exporter's log.")
 
     async def _send(self, data: bytes) -> None:
-        """Write it, and wait until the kernel has it. Raises TimeoutError if the peer takes nothing for too long."""
-        for start in range(0, len(data), PIECE_BYTES):
-            self._writer.write(data[start : start + PIECE_BYTES])
+        """Write data and wait until the kernel has accepted it. Raises TimeoutError if a write makes no progress."""
+        for start in range(0, len(data), CHUNK_BYTES):
+            self._writer.write(data[start : start + CHUNK_BYTES])
             await self._drain()
 
     async def _drain(self) -> None:
+        """Wait until the write buffer is empty. Raises TimeoutError if the peer acknowledged nothing for a deadline."""
         unsent = self._unsent()
         while True:
             try:
@@ -177,17 +188,18 @@ class Connection:
                 return
 
     def _unsent(self) -> int:
-        """Bytes that wait here, and in the kernel for the peer to acknowledge them: tcp(7), SIOCOUTQ."""
+        """Return the number of bytes in the write buffer and, unacknowledged, in the kernel: SIOCOUTQ, tcp(7)."""
         try:
             queued = fcntl.ioctl(self._peer, termios.TIOCOUTQ, _INT.pack(0))
-        except (OSError, ValueError):  # of another kind of socket, or closed already
+        except (OSError, ValueError):  # not supported by this type of socket, or already closed
             return 0
         return self._writer.transport.get_write_buffer_size() + int(_INT.unpack(queued)[0])
 
     async def _refuse(self, response: Response) -> None:
-        """Say what is wrong and end the connection, after a moment in which the peer may read it.
+        """Send an error response and close the connection. Raises OSError.
 
-        Closing with bytes of the peer unread would make the kernel reset the connection, and drop the response.
+        What the peer still sends is read and discarded for up to ``linger`` seconds: closing a socket with unread data
+        makes the kernel reset the connection, and the peer could lose the response.
         """
         self._writer.write(self._http.send(response, last=True))
         if self._writer.can_write_eof():
@@ -198,7 +210,7 @@ class Connection:
         await self._close()
 
     async def _close(self) -> None:
-        """Close it once everything is written. Raises TimeoutError if the peer does not end TLS."""
+        """Close the connection once everything is written. Raises TimeoutError if the peer does not shut down TLS."""
         self._writer.close()
         async with asyncio.timeout(self._server.deadlines.linger):
             await self._writer.wait_closed()

@@ -1,4 +1,4 @@
-"""Who may ask, by name and password: HTTP's basic authentication against bcrypt hashes. The only importer of bcrypt.
+"""HTTP basic authentication against bcrypt hashes. The only importer of bcrypt.
 
 Source: RFC 7617; golang.org/x/crypto/bcrypt and web/handler.go of prometheus/exporter-toolkit.
 """
@@ -14,27 +14,30 @@ from queue import SimpleQueue
 from typing import NamedTuple
 
 MAX_WAITING = 16
-"""Passwords that wait to be hashed, at tens of milliseconds each; what comes on top is refused at once."""
+"""Most logins that may wait for bcrypt, which takes tens of milliseconds each; any further login fails immediately."""
 
 CLOSE_SECONDS = 5.0
-"""How long the end waits for the comparison that goes on; a usual one takes less than a tenth."""
+"""How long Hasher.close() waits for the comparison in progress, which usually takes less than 0.1 s."""
 
 MAX_WRONG = 256
-"""Wrong logins that are remembered."""
+"""Size of the cache of wrong logins."""
 
 MAX_PASSWORD_BYTES = 72
-"""bcrypt looks at no more. Go's compares these; Python's truncates until 5.0 and raises from then on."""
+"""bcrypt ignores all further bytes. Go compares these only; Python's bcrypt truncates before 5.0 and raises since."""
 
 
 class Login(NamedTuple):
-    """What a client says that it is called, and its password."""
+    """A user name and password, as a client sent them."""
 
     user: bytes
     password: bytes
 
 
 def parse_basic(header: str) -> Login | None:
-    """The login in an ``Authorization`` header; None if there is none that could be right."""
+    """Return the login in an ``Authorization`` header, or None if the header is not valid basic authentication.
+
+    The password is truncated to MAX_PASSWORD_BYTES.
+    """
     scheme, _, encoded = header.rstrip(" ").partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -44,21 +47,21 @@ def parse_basic(header: str) -> Login | None:
     except ValueError:
         return None
     if base64.b64encode(decoded) != token:
-        return None  # Python decodes a lot that is not base64
+        return None  # b64decode() accepts malformed base64
     user, colon, password = decoded.partition(b":")
-    # NUL ends a password in some versions of bcrypt, and is refused by others; RFC 7617 section 2 forbids it.
+    # RFC 7617 section 2 forbids NUL. Some versions of bcrypt end the password there, others raise.
     return Login(user, password[:MAX_PASSWORD_BYTES]) if colon and b"\0" not in password else None
 
 
 class Credentials:
-    """Verifies logins, and remembers what came out. For one event loop.
+    """Verifies logins and caches the results. For use in one event loop.
 
-    A stranger costs as much as a wrong password. Right logins are remembered apart from wrong ones, one for each user:
-    no number of wrong ones makes a right one wait.
+    An unknown user takes as long to reject as a wrong password, so that timing does not reveal user names. Each user's
+    correct login has its own place in the cache, from which wrong logins cannot displace it.
     """
 
     def __init__(self, users: Mapping[str, bytes]) -> None:
-        #: Without it, what is remembered says nothing of the passwords.
+        #: Key of the cached digests: without it, they reveal nothing about the passwords.
         self._secret = os.urandom(32)
         self._right: dict[bytes, bytes] = {}
         self._wrong: dict[bytes, None] = {}
@@ -67,22 +70,22 @@ class Credentials:
         self.use(users)
 
     def use(self, users: Mapping[str, bytes]) -> None:
-        """From now on, these are the users and the bcrypt hashes of their passwords."""
+        """Replace the users; ``users`` maps each name to the bcrypt hash of the password."""
         self._hashes = {user.encode(): hashed for user, hashed in users.items()}
         self._right = {user: digest for user, digest in self._right.items() if user in self._hashes}
         cost = max((hashed[4:6] for hashed in users.values()), default=b"04")
-        #: The hash of no password that anybody knows, as slow as the slowest.
-        self._stranger = b"$2b$%b$%b" % (cost, b"." * 53)
+        #: Compared with the password of an unknown user; its cost is the highest of all hashes.
+        self._dummy_hash = b"$2b$%b$%b" % (cost, b"." * 53)
         if users and self._hasher is None:
             self._hasher = Hasher()
 
     async def verify(self, header: str) -> bool:
-        """Whether an ``Authorization`` header has a user's name and password."""
+        """Return whether an ``Authorization`` header has the name of a user and the right password."""
         login = parse_basic(header)
         if login is None or self._hasher is None:
             return False
         hashed = self._hashes.get(login.user)
-        digest = self._digest(login, hashed or self._stranger)
+        digest = self._digest(login, hashed or self._dummy_hash)
         if hmac.compare_digest(self._right.get(login.user, b""), digest):
             return True
         if digest in self._wrong:
@@ -91,17 +94,17 @@ class Credentials:
         if check is None:
             if len(self._checks) >= MAX_WAITING:
                 return False
-            check = self._checks[digest] = self._hasher.matches(login.password, hashed or self._stranger)
-            check.add_done_callback(lambda done: self._checked(login, digest, done, known=hashed is not None))
-        # Others may wait for the same; who leaves does not end it for them.
+            check = self._checks[digest] = self._hasher.matches(login.password, hashed or self._dummy_hash)
+            check.add_done_callback(lambda done: self._on_checked(login, digest, done, known=hashed is not None))
+        # Several requests may wait for one comparison; cancelling one of them must not cancel it for the others.
         return await asyncio.shield(check) and hashed is not None
 
     def close(self) -> None:
-        """Check no more: at the end."""
+        """Stop the bcrypt thread. Call it once, at shutdown."""
         if self._hasher is not None:
             self._hasher.close()
 
-    def _checked(self, login: Login, digest: bytes, check: asyncio.Future[bool], *, known: bool) -> None:
+    def _on_checked(self, login: Login, digest: bytes, check: asyncio.Future[bool], *, known: bool) -> None:
         del self._checks[digest]
         if check.result() and known:
             self._right[login.user] = digest
@@ -118,9 +121,9 @@ class Credentials:
 
 
 class Hasher:
-    """Compares passwords with hashes, one at a time, in a daemon thread: nobody waits for it at the exit.
+    """Compares passwords with bcrypt hashes, one at a time, in a daemon thread, which does not delay the exit.
 
-    The thread is started for the first password: where there may be no more threads, the next password tries again.
+    The thread starts with the first password. If that fails, the next password retries.
     """
 
     def __init__(self) -> None:
@@ -132,16 +135,16 @@ class Hasher:
         self._thread: threading.Thread | None = None
 
     def close(self) -> None:
-        """End after the comparison that goes on: the interpreter cannot end a thread that is inside bcrypt."""
+        """Stop the thread. Waits up to CLOSE_SECONDS for the comparison in progress, which cannot be interrupted."""
         self._closed = True
         self._jobs.put(None)
         if self._thread is not None:
             self._thread.join(CLOSE_SECONDS)
 
     def matches(self, password: bytes, hashed: bytes) -> asyncio.Future[bool]:
-        """Whether a password, of at most MAX_PASSWORD_BYTES and without NUL, is the hash's. For the event loop.
+        """Return a future: whether a password matches a bcrypt hash. Call it in an event loop.
 
-        Raises RuntimeError where there may be no more threads.
+        The password has at most MAX_PASSWORD_BYTES and no NUL. Raises RuntimeError if the thread cannot be started.
         """
         if self._thread is None:
             thread = threading.Thread(target=self._run, name="kvm-bcrypt", daemon=True)
@@ -160,8 +163,8 @@ class Hasher:
             try:
                 matches = self._check(password, hashed)
             except ValueError:
-                matches = False  # what bcrypt takes for no hash has no password
+                matches = False  # bcrypt rejects the hash, so no password matches it
             try:
                 future.get_loop().call_soon_threadsafe(future.set_result, matches)
             except RuntimeError:
-                return  # the loop is closed: the process is on its way out
+                return  # the event loop is closed: the process is exiting

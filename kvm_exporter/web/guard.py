@@ -1,6 +1,5 @@
-"""Between the server and the site: who may connect and ask, and how often, as the web configuration says now."""
+"""Enforces the web configuration: TLS, names of client certificates, rate limit, authentication, response headers."""
 
-import logging
 import ssl
 import time
 from collections.abc import Callable
@@ -17,53 +16,54 @@ from kvm_exporter.web.tls import allowed_client, server_context
 
 
 class TokenBucket:
-    """Full at first. Each request takes a token, or is refused and takes none."""
+    """A rate limiter that starts with a full bucket. An allowed request takes one token, a refused request none.
+
+    ``clock`` returns nanoseconds that never decrease.
+    """
 
     def __init__(self, limit: RateLimit, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._limit = limit
         self._clock = clock
-        #: When it will be full again; a token is missing for each interval until then.
-        self._full = clock()
+        #: When the bucket will be full, in nanoseconds on the clock; one token is missing for each interval until then.
+        self._full_at = clock()
 
     def allow(self) -> bool:
-        """Whether a request may be answered now."""
+        """Take a token and return True, or return False if the bucket is empty."""
         now = self._clock()
-        full = max(self._full, now) + self._limit.interval
-        if full - now > self._limit.burst * self._limit.interval:
+        full_at = max(self._full_at, now) + self._limit.interval
+        if full_at - now > self._limit.burst * self._limit.interval:
             return False
-        self._full = full
+        self._full_at = full_at
         return True
 
 
 MAX_BYTES = 1 << 17
-"""Room for certificates in it, and parsed in a second at worst: everybody waits meanwhile."""
+"""Largest accepted web configuration file. It has room for inline certificates and is parsed within a second.
 
-
-logger = logging.getLogger(__name__)
-
-
-logger = logging.getLogger(__name__)
+All requests wait while the file is parsed.
+"""
 
 
 class Web(NamedTuple):
-    """A web configuration, and the TLS context that new connections get; None: plain HTTP."""
+    """A web configuration, and the TLS context of new connections (None: plain HTTP)."""
 
     config: WebConfig = WebConfig()
     context: ssl.SSLContext | None = None
 
 
 def watch_web_config(path: Path, directory: Path | None) -> Reloaded[Web]:
-    """The web configuration in a file, reloaded when the file, or a certificate or key that it names, changes.
+    """Load a web configuration file, and reload it when the file or a certificate or key that it names changes.
 
-    ``directory`` is the service's runtime directory, if there is one. Raises InputError.
+    ``directory`` is the service's runtime directory, if there is one: server_context() may need it for temporary files.
+    Raises InputError if the configuration is not valid now.
     """
 
     def load(previous: Web | None, watch: Watch) -> Web:
         with named(path):
             content = read_bounded(path, MAX_BYTES, "a web configuration", "give another with --web.config.file")
             if not content and previous is not None and previous.config != WebConfig():
-                # An editor that writes leaves an empty file for a moment: it must not drop TLS and passwords.
-                raise InputError("is empty; to serve without TLS and passwords, write {} into it")
+                # A file that is being written can be empty for a moment, which must not disable TLS and passwords.
+                raise InputError("is empty; to serve without TLS and passwords, let it contain {}")
             config = parse_web_config(content, path.parent)
             if config.tls is None:
                 return Web(config)
@@ -75,9 +75,10 @@ def watch_web_config(path: Path, directory: Path | None) -> Reloaded[Web]:
 
 
 class Guard:
-    """Answers requests through another handler, and gives new connections their TLS. For one event loop.
+    """Wraps a handler with the rate limit, authentication and headers of a web configuration file.
 
-    In the toolkit's order: the rate limit comes before authentication, and headers are added to every response.
+    It also provides the TLS context of new connections. For use in one event loop. As in the exporter toolkit, the
+    rate limit is checked before authentication, and the headers are added to every response, errors included.
     """
 
     def __init__(self, handle: Handler, file: Reloaded[Web]) -> None:
@@ -86,47 +87,47 @@ class Guard:
         self._config = WebConfig()
         self._credentials = Credentials({})
         self._bucket: TokenBucket | None = None
-        self._follow()
+        self._refresh()
 
     def context(self) -> ssl.SSLContext | None:
-        """What a connection that begins now is wrapped with; None: plain HTTP."""
-        self._follow()
+        """Return the TLS context for a new connection, or None for plain HTTP. Reloads changed files first."""
+        self._refresh()
         return self._file.value.context
 
-    def admits(self, peer: ssl.SSLObject | None) -> bool:
-        """Whether a client that has shown its certificate, if it had to, is one of those that are named."""
+    def allows(self, peer: ssl.SSLObject | None) -> bool:
+        """Return whether client_allowed_sans allows a peer after its TLS handshake (None: a connection without TLS)."""
         tls = self._config.tls
         if tls is None or not tls.client_allowed_sans or peer is None:
             return True
         try:
             return allowed_client(peer.getpeercert() or {}, tls.client_allowed_sans)
         except ValueError:
-            return False  # names that are no text
+            return False  # a name in the certificate cannot be decoded
 
     def close(self) -> None:
-        """Check no more passwords: at the end."""
+        """Stop checking passwords. Call it once, at shutdown."""
         self._credentials.close()
 
     async def handle(self, request: Request) -> Response:
-        """The answer to a request that is let through, or why it is not."""
-        # Connections are kept for days: who is taken out of the users is out at the next request.
-        self._follow()
-        response = await self._admitted(request)
+        """Return the handler's response, or an error if the request is not allowed. Reloads changed files first."""
+        # Connections stay open for days: a user who was removed must be refused at the next request.
+        self._refresh()
+        response = await self._handle_if_allowed(request)
         own = {name.lower() for name, _ in response.headers}
         added = [(name, value) for name, value in self._config.headers if name.lower() not in own]
         return Response(response.status, response.body, [*response.headers, *added])
 
-    async def _admitted(self, request: Request) -> Response:
+    async def _handle_if_allowed(self, request: Request) -> Response:
         if self._bucket is not None and not self._bucket.allow():
             return text_response(
-                HTTPStatus.TOO_MANY_REQUESTS, "Too many requests; the web configuration's rate_limit says how many."
+                HTTPStatus.TOO_MANY_REQUESTS, "Too many requests (rate_limit in the web configuration)."
             )
         if self._config.users and not await self._credentials.verify(request.headers.get("authorization", "")):
             return text_response(HTTPStatus.UNAUTHORIZED, "Unauthorized", ("WWW-Authenticate", "Basic"))
         return await self._handle(request)
 
-    def _follow(self) -> None:
-        """Look whether the files have changed, and take over what has; what is the same keeps its state."""
+    def _refresh(self) -> None:
+        """Reload changed files and apply the configuration. The bucket keeps its tokens unless rate_limit changed."""
         self._file.refresh()
         before, config = self._config, self._file.value.config
         if config is before:

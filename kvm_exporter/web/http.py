@@ -1,4 +1,4 @@
-"""HTTP/1.1 without I/O: from bytes to Requests and from Responses to bytes. The only importer of h11, which parses.
+"""HTTP/1.1 without I/O: parses bytes into Requests and formats Responses as bytes. The only importer of h11.
 
 Source: RFC 9112 (messages), RFC 9110 (fields).
 """
@@ -14,17 +14,18 @@ import h11
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request without a body."""
+    """A request. Requests with a body are refused, so there is none here."""
 
     method: str
+    #: Without the query.
     path: str
-    #: Lower-case names; of a repeated header, the values joined by commas (RFC 9110 section 5.3).
+    #: Values by lower-case name; the values of a repeated header are joined by commas (RFC 9110 section 5.3).
     headers: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer; Content-Length, Date and Connection are added when it is sent."""
+    """A response, without the headers Content-Length, Date and Connection, which Http1.send() adds."""
 
     status: HTTPStatus
     body: bytes
@@ -35,100 +36,111 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def text_response(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Response:
-    """A line of text for a person."""
+    """Return a plain-text response with one line of text."""
     return Response(status, f"{text}\n".encode(), [("Content-Type", "text/plain; charset=utf-8"), *headers])
 
 
 MAX_HEADER_BYTES = 16 * 1024
 
-MAX_KNOWN_BYTES = 1024
-"""Of a request that is kept to be known again, on each connection."""
+MAX_CACHED_BYTES = 1024
+"""Largest request that a connection caches with its parsed form."""
 
 
 class Pending(Enum):
-    """There is no request to answer now."""
+    """Why there is no request to handle yet."""
 
-    #: Nothing of the next request is there.
+    #: No byte of the next request has been received.
     NOTHING = auto()
-    #: Some of its header is there.
+    #: Part of its header has been received.
     HEADER = auto()
-    #: The peer will send no more.
+    #: The peer has closed its side of the connection.
     CLOSED = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What the peer sent cannot be answered as a request; after this answer the connection ends."""
+    """The error response to an invalid or unsupported request. The connection must be closed after it."""
 
     response: Response
 
 
 class Http1:
-    """One connection's side of a server. Take a request, send its response, and so on."""
+    """The server's protocol state for one connection.
+
+    Call receive() with the bytes from the peer, and take() until it returns a request. Then send() its response, and
+    next_request() before the following request.
+    """
 
     def __init__(self) -> None:
         self._parser = _parser()
-        #: Whether the parser, which is for one request, has been given nothing of it yet.
-        self._unused = True
-        #: What was received and not given to it yet.
-        self._pieces: list[bytes] = []
-        #: The last request that came in one piece with nothing else, and that piece.
-        self._known: tuple[list[bytes], Request | None] = [], None
-        #: Its header has been received, and it is not answered yet.
+        #: Whether the parser, which serves one request, has been given no bytes yet.
+        self._parser_unused = True
+        #: Bytes received, but not yet given to the parser.
+        self._chunks: list[bytes] = []
+        #: The bytes of the last request that arrived in one chunk of its own, and the parsed request.
+        self._cached: tuple[list[bytes], Request | None] = [], None
+        #: The request that awaits its response, once its header is complete.
         self._request: Request | None = None
-        self._goes_on = False
-        self._over = False
+        #: Whether the connection stays open after the response to this request.
+        self._keep_alive = False
+        #: Whether the last response has been sent.
+        self._finished = False
 
     def receive(self, data: bytes) -> None:
-        """Bytes that the peer sent; none when it sends no more."""
-        self._pieces.append(data)
+        """Add bytes that were read from the peer; empty bytes mean that the peer has closed its side."""
+        self._chunks.append(data)
 
     def take(self) -> Request | Refusal | Pending:
-        """The next request, if all of it has been received."""
-        pieces, self._pieces = self._pieces, []
-        if self._unused and not pieces:
+        """Return the next request if it has been received completely, else the reason why there is none."""
+        chunks, self._chunks = self._chunks, []
+        if self._parser_unused and not chunks:
             return Pending.NOTHING
-        known, request = self._known
-        # A scraper says the same each time; parsing it would take longer than all the rest.
-        if request is not None and self._unused and pieces == known:
-            self._request, self._goes_on = request, True
+        cached, request = self._cached
+        # A scraper sends identical requests; parsing each of them would take longer than the rest of the scrape.
+        if request is not None and self._parser_unused and chunks == cached:
+            self._request, self._keep_alive = request, True
             return request
-        for piece in pieces:
-            self._parser.receive_data(piece)
-        alone = self._unused and len(pieces) == 1
-        self._unused = self._unused and not pieces
+        for chunk in chunks:
+            self._parser.receive_data(chunk)
+        single_chunk = self._parser_unused and len(chunks) == 1
+        self._parser_unused = self._parser_unused and not chunks
         taken = self._parse()
-        if alone and self._goes_on and isinstance(taken, Request) and self._parser.trailing_data == (b"", False):
-            self._known = (pieces, taken) if len(pieces[0]) <= MAX_KNOWN_BYTES else ([], None)
+        if (
+            single_chunk
+            and self._keep_alive
+            and isinstance(taken, Request)
+            and self._parser.trailing_data == (b"", False)
+        ):
+            self._cached = (chunks, taken) if len(chunks[0]) <= MAX_CACHED_BYTES else ([], None)
         return taken
 
     def send(self, response: Response, *, last: bool = False) -> bytes:
-        """The bytes of a response: of its header alone to HEAD, with ``Connection: close`` if it is the last.
+        """Return the bytes of a response: without the body to HEAD, with ``Connection: close`` if it is the last.
 
-        Nothing if the connection is past answering.
+        Returns empty bytes if the last response has already been sent.
         """
-        if self._over:
+        if self._finished:
             return b""
-        self._over = last or not self._goes_on
+        self._finished = last or not self._keep_alive
         lines = [
             f"HTTP/1.1 {response.status:d} {response.status.phrase}",
             f"Date: {formatdate(usegmt=True)}",
             *(f"{name}: {value}" for name, value in response.headers),
             f"Content-Length: {len(response.body)}",
-            *(["Connection: close"] if self._over else []),
+            *(["Connection: close"] if self._finished else []),
         ]
         body = response.body if self._request is None or self._request.method != "HEAD" else b""
         return b"%b\r\n\r\n%b" % ("\r\n".join(lines).encode("latin-1"), body)
 
-    def go_on(self) -> bool:
-        """Whether another request may follow the one that was answered; readies for it."""
-        if self._over:
+    def next_request(self) -> bool:
+        """Prepare for the next request after a response; returns False if the connection must be closed instead."""
+        if self._finished:
             return False
-        self._request, self._goes_on = None, False
-        if not self._unused:
+        self._request, self._keep_alive = None, False
+        if not self._parser_unused:
             rest, ended = self._parser.trailing_data
-            self._pieces = [*([rest] if rest else []), *([b""] if ended else []), *self._pieces]
-            self._parser, self._unused = _parser(), True
+            self._chunks = [*([rest] if rest else []), *([b""] if ended else []), *self._chunks]
+            self._parser, self._parser_unused = _parser(), True
         return True
 
     def _parse(self) -> Request | Refusal | Pending:
@@ -136,16 +148,18 @@ class Http1:
             try:
                 event = self._parser.next_event()
             except h11.RemoteProtocolError as error:
-                return _refusal(HTTPStatus(error.error_status_hint), f"Not an HTTP/1.1 request: {error}.")
+                return _refusal(HTTPStatus(error.error_status_hint), f"Invalid HTTP/1.1 request: {error}.")
             if isinstance(event, h11.Request):
                 self._request = _request(event)
                 if _size(event) > MAX_HEADER_BYTES:
-                    return _refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The header is over 16 KiB.")
+                    return _refusal(
+                        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request header is larger than 16 KiB."
+                    )
             elif isinstance(event, h11.Data):
-                return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "This server reads no request bodies.")
+                return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request bodies are not supported.")
             elif isinstance(event, h11.EndOfMessage) and self._request is not None:
-                # Not after HTTP/1.0 or "Connection: close", nor where the peer would rather speak something else.
-                self._goes_on = self._parser.their_state is h11.DONE
+                # False after HTTP/1.0, "Connection: close" or a request to switch protocols.
+                self._keep_alive = self._parser.their_state is h11.DONE
                 return self._request
             elif event is h11.NEED_DATA:
                 return Pending.HEADER if self._parser.trailing_data[0] or self._request else Pending.NOTHING
@@ -157,8 +171,8 @@ def _parser() -> h11.Connection:
     return h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES)
 
 
-def _refusal(status: HTTPStatus, why: str) -> Refusal:
-    return Refusal(text_response(status, why))
+def _refusal(status: HTTPStatus, reason: str) -> Refusal:
+    return Refusal(text_response(status, reason))
 
 
 def _request(event: h11.Request) -> Request:
@@ -170,7 +184,7 @@ def _request(event: h11.Request) -> Request:
 
 
 def _path(target: str) -> str:
-    """A request target's path: without its query, and without the scheme and host of the absolute form."""
+    """Return the path of a request target, without the query and, in absolute form, without scheme and host."""
     path = target.partition("?")[0]
     if path.startswith("/"):
         return path

@@ -1,4 +1,4 @@
-"""Sockets that listen: bound here, or handed over by the service manager."""
+"""Listening sockets: bound here, or passed by the service manager."""
 
 import contextlib
 import errno
@@ -12,20 +12,20 @@ from kvm_exporter.web.addresses import Address, TcpAddress, UnixAddress, VsockAd
 
 BACKLOG = 1024
 
-Place = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes] | tuple[int, int] | str
+SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes] | tuple[int, int] | str
 """A socket address as bind() takes it."""
 
 
 def listen(addresses: Iterable[Address]) -> list[socket.socket]:
-    """Sockets that listen and do not block, one for each that an address stands for.
+    """Return non-blocking listening sockets for addresses. A host name may resolve to several sockets.
 
-    Raises ListenError, and then leaves none.
+    Raises ListenError, after closing the sockets that were already opened.
     """
     sockets: list[socket.socket] = []
     for address in addresses:
         try:
-            for family, place in _places(address):
-                sockets.append(_listen(family, place))
+            for family, socket_address in _socket_addresses(address):
+                sockets.append(_listen(family, socket_address))
         except OSError as error:
             close(sockets)
             raise ListenError(f"cannot listen on {address}: {_reason(error)} with --web.listen-address") from error
@@ -33,7 +33,10 @@ def listen(addresses: Iterable[Address]) -> list[socket.socket]:
 
 
 def adopt(descriptors: Iterable[int]) -> list[socket.socket]:
-    """Sockets that the service manager bound: sd_listen_fds(3). Raises ListenError."""
+    """Return the sockets that the service manager bound, from their file descriptors (sd_listen_fds(3)).
+
+    Raises ListenError if there is none, or if one is not a listening stream socket.
+    """
     sockets: list[socket.socket] = []
     for descriptor in descriptors:
         try:
@@ -41,25 +44,30 @@ def adopt(descriptors: Iterable[int]) -> list[socket.socket]:
             listening = adopted.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         except OSError as error:
             close(sockets)
-            raise ListenError(f"descriptor {descriptor} is no socket: {error.strerror}; see ListenStream=") from error
+            raise ListenError(
+                f"descriptor {descriptor} is not a socket: {error.strerror}; see ListenStream="
+            ) from error
         sockets.append(adopted)
         if not listening or adopted.type != socket.SOCK_STREAM:
             close(sockets)
             raise ListenError(f"descriptor {descriptor} does not listen for connections; see ListenStream=, Accept=no")
         adopted.setblocking(False)  # noqa: FBT003 - the parameter has no name
     if not sockets:
-        raise ListenError("no socket was handed over; start the .socket unit, or leave --web.systemd-socket out")
+        raise ListenError("systemd passed no socket; start the .socket unit, or remove --web.systemd-socket")
     return sockets
 
 
 def close(listeners: Iterable[socket.socket]) -> None:
-    """Listen no more."""
+    """Close listening sockets."""
     for listener in listeners:
         listener.close()
 
 
 class _OwnSocket(socket.socket):
-    """Takes its name in the file system away when it is closed; one that was handed over leaves it to its manager."""
+    """A socket bound by this process. close() removes its file if it is a Unix socket.
+
+    The files of sockets passed by the service manager are left to the service manager.
+    """
 
     def close(self) -> None:
         if self.family == socket.AF_UNIX and self.fileno() >= 0:
@@ -71,10 +79,10 @@ class _OwnSocket(socket.socket):
 def _reason(error: OSError) -> str:
     reason = error.strerror or str(error)
     in_use = error.errno == errno.EADDRINUSE
-    return f"{reason}; {'stop the program that has it, or choose another' if in_use else 'choose another'}"
+    return f"{reason}; {'stop the program that uses it, or choose another' if in_use else 'choose another'}"
 
 
-def _places(address: Address) -> list[tuple[int, Place]]:
+def _socket_addresses(address: Address) -> list[tuple[int, SocketAddress]]:
     if isinstance(address, UnixAddress):
         return [(socket.AF_UNIX, str(address.path))]
     if isinstance(address, VsockAddress):
@@ -82,15 +90,15 @@ def _places(address: Address) -> list[tuple[int, Place]]:
     return _resolve(address)
 
 
-def _resolve(address: TcpAddress) -> list[tuple[int, Place]]:
+def _resolve(address: TcpAddress) -> list[tuple[int, SocketAddress]]:
     if not address.host:
         # One socket for both families, unless the machine has no IPv6.
         if _has_ipv6():
             return [(socket.AF_INET6, ("::", address.port))]
         return [(socket.AF_INET, ("0.0.0.0", address.port))]  # noqa: S104 - an empty host means all addresses
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    # Once each, in the resolver's order.
-    return list(dict.fromkeys((int(family), place) for family, _, _, _, place in found))
+    # Without duplicates, in the resolver's order.
+    return list(dict.fromkeys((int(family), socket_address) for family, _, _, _, socket_address in found))
 
 
 def _has_ipv6() -> bool:
@@ -102,16 +110,16 @@ def _has_ipv6() -> bool:
     return True
 
 
-def _listen(family: int, place: Place) -> socket.socket:
+def _listen(family: int, socket_address: SocketAddress) -> socket.socket:
     listener = _OwnSocket(family, socket.SOCK_STREAM)
     try:
         if family == socket.AF_UNIX:
-            _remove_stale(str(place))
+            _remove_stale(str(socket_address))
         else:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6 and isinstance(place, tuple):
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(place[0] != "::"))
-        listener.bind(place)
+        if family == socket.AF_INET6 and isinstance(socket_address, tuple):
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(socket_address[0] != "::"))
+        listener.bind(socket_address)
         listener.listen(BACKLOG)
         listener.setblocking(False)  # noqa: FBT003 - the parameter has no name
     except OSError:
@@ -121,7 +129,7 @@ def _listen(family: int, place: Place) -> socket.socket:
 
 
 def _remove_stale(path: str) -> None:
-    """Take away a socket that a process left which is gone. Raises OSError if somebody still listens on it."""
+    """Remove the file of a Unix socket that no process listens on. Raises OSError if a process still does."""
     with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)

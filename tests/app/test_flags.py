@@ -96,8 +96,8 @@ def test_lists_of_cpus() -> None:
 
 
 WRONG_FLAGS = [
-    ("--web.listen-address=10401", "'10401' is not an address: give host:port or :port, such as 127.0.0.1:10401"),
-    ("--web.listen-address=::1", "'::1' is not an address: write an IPv6 host in brackets, such as [::1]:10401"),
+    ("--web.listen-address=10401", "'10401' is not a valid address; give host:port or :port, such as 127.0.0.1:10401"),
+    ("--web.listen-address=::1", "'::1' is not a valid address; put an IPv6 host in brackets, such as [::1]:10401"),
     ("--web.telemetry-path=metrics", "'metrics' is not a path for the metrics; write one such as /metrics"),
     ("--web.telemetry-path=/", "'/' is not a path for the metrics; write one such as /metrics"),
     ("--web.telemetry-path=/-/ready", "'/-/ready' is not a path for the metrics; write one such as /metrics"),

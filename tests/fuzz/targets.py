@@ -73,7 +73,7 @@ def _answers(pieces: list[bytes]) -> list[tuple[bytes, bool]]:
             response = taken.response if isinstance(taken, Refusal) else _answer(taken)
             answer = parser.send(response, last=refused)
             sent.append((answer, answer.endswith(b"\r\n\r\n" + response.body)))
-            if refused or not parser.go_on():
+            if refused or not parser.next_request():
                 return sent
     return sent
 

@@ -210,5 +210,5 @@ def test_an_address_in_use() -> None:
             check=False,
         )
     problem = f"cannot listen on {address}: Address already in use"
-    advice = "stop the program that has it, or choose another with --web.listen-address"
+    advice = "stop the program that uses it, or choose another with --web.listen-address"
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", f"kvm-exporter: {problem}; {advice}\n")

@@ -345,7 +345,7 @@ def test_a_certificate_that_breaks(folder: Certificates) -> None:
         assert [successful() for _ in range(10)] == [0] * 10
         [line] = errors(running)
         assert KEPT in line
-        assert "server.crt: has no certificates that OpenSSL can read; they have to be PEM" in line
+        assert "server.crt: contains no certificate that OpenSSL can read; it must be PEM" in line
         replace(folder / "server.crt", good)
         assert [successful() for _ in range(3)] == [1] * 3
         assert errors(running) == [line]
@@ -546,7 +546,7 @@ def test_sockets_that_are_handed_over_have_tls(made: Certificates) -> None:
 def test_no_sockets_were_handed_over() -> None:
     """Exit code 1, and a line that says what to do."""
     ended = run("--web.systemd-socket")
-    message = "no socket was handed over; start the .socket unit, or leave --web.systemd-socket out"
+    message = "systemd passed no socket; start the .socket unit, or remove --web.systemd-socket"
     assert (ended.returncode, ended.stderr) == (1, f"kvm-exporter: {message}\n")
 
 

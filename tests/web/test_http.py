@@ -25,7 +25,7 @@ def converse(*pieces: bytes) -> list[Outcome]:
         while isinstance(taken := http.take(), Request):
             assert http.send(RESPONSE).startswith(b"HTTP/1.1 404 Not Found\r\n")
             outcomes.append(taken)
-            if not http.go_on():
+            if not http.next_request():
                 return outcomes
         if isinstance(taken, Refusal):
             status = taken.response.status
@@ -172,7 +172,7 @@ def test_which_connections_go_on(header: bytes, *, last: bool, goes_on: bool) ->
     assert isinstance(http.take(), Request)
     sent = http.send(text_response(HTTPStatus.METHOD_NOT_ALLOWED, "no"), last=last)
     assert (b"Connection: close\r\n" in sent) is not goes_on
-    assert http.go_on() is goes_on
+    assert http.next_request() is goes_on
 
 
 def test_a_request_that_comes_again_is_answered_again() -> None:
@@ -192,12 +192,12 @@ def test_a_peer_that_repeats_itself_may_end() -> None:
         http.receive(AGAIN)
         assert isinstance(http.take(), Request)
         http.send(RESPONSE)
-        assert http.go_on()
+        assert http.next_request()
     http.receive(AGAIN)
     http.take()
     http.receive(b"")
     http.send(RESPONSE)
-    assert http.go_on()
+    assert http.next_request()
     assert http.take() is Pending.CLOSED
 
 

@@ -97,7 +97,7 @@ def test_an_address_in_use(taken: int) -> None:
         listen([TcpAddress("127.0.0.1", taken)])
     assert str(caught.value) == (
         f"cannot listen on 127.0.0.1:{taken}: Address already in use; "
-        "stop the program that has it, or choose another with --web.listen-address"
+        "stop the program that uses it, or choose another with --web.listen-address"
     )
 
 
@@ -194,7 +194,7 @@ def test_a_socket_that_is_listened_on_is_left_alone(tmp_path: Path) -> None:
         listen([UnixAddress(path)])
     assert str(caught.value) == (
         f"cannot listen on unix:{path}: Address already in use; "
-        "stop the program that has it, or choose another with --web.listen-address"
+        "stop the program that uses it, or choose another with --web.listen-address"
     )
     assert path.is_socket()
     close(listeners)
@@ -203,7 +203,7 @@ def test_a_socket_that_is_listened_on_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("file", "Address already in use; stop the program that has it, or choose another"),
+        ("file", "Address already in use; stop the program that uses it, or choose another"),
         ("nowhere/kvm.sock", "No such file or directory; choose another"),
         ("x" * 108, "AF_UNIX path too long; choose another"),
     ],
@@ -246,7 +246,7 @@ def test_nothing_was_handed_over() -> None:
     """Without a passed socket the error says what to do."""
     with pytest.raises(ListenError) as caught:
         adopt([])
-    expected = "no socket was handed over; start the .socket unit, or leave --web.systemd-socket out"
+    expected = "systemd passed no socket; start the .socket unit, or remove --web.systemd-socket"
     assert str(caught.value) == expected
 
 
@@ -256,7 +256,8 @@ def test_a_descriptor_that_is_no_socket() -> None:
     try:
         with pytest.raises(ListenError) as caught:
             adopt([read])
-        assert str(caught.value) == f"descriptor {read} is no socket: Socket operation on non-socket; see ListenStream="
+        problem = "is not a socket: Socket operation on non-socket"
+        assert str(caught.value) == f"descriptor {read} {problem}; see ListenStream="
     finally:
         os.close(read)
         os.close(write)

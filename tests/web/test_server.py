@@ -261,7 +261,7 @@ async def test_what_takes_longer_than_the_grace_is_cut(caplog: pytest.LogCapture
     [record] = caplog.records
     assert (record.levelno, record.getMessage()) == (
         logging.WARNING,
-        "1 connections did not end within 0.1 s and are cut",
+        "closing 1 connection(s) still open after 0.1 s",
     )
 
 
@@ -272,7 +272,7 @@ TAKEN, LIMIT = 100, 150
 
 CONNECTIONS = 80
 
-SHORTAGE = "connections have to wait: Too many open files; raise the limit (LimitNOFILE=)"
+SHORTAGE = "cannot accept connections: Too many open files; raise the limit (LimitNOFILE=)"
 
 TAKE = f'for ((n = 10; n < {10 + TAKEN}; n++)); do eval "exec $n</dev/null"; done; exec "$@"'
 

@@ -347,15 +347,15 @@ def test_comments_and_windows_line_ends_do_no_harm(certificates: Certificates, c
         ("none.crt", "server.key", "cert_file: {}/none.crt: cannot be read: No such file or directory; {readable}"),
         ("server.crt", "none.key", "key_file: {}/none.key: cannot be read: No such file or directory; {readable}"),
         (".", "server.key", "cert_file: {}: cannot be read: Is a directory; {readable}"),
-        ("empty", "server.key", "cert_file: {}/empty: is empty; it has to be PEM"),
-        ("server.crt", "empty", "key_file: {}/empty: is empty; it has to be PEM"),
+        ("empty", "server.key", "cert_file: {}/empty: is empty; it must contain PEM"),
+        ("server.crt", "empty", "key_file: {}/empty: is empty; it must contain PEM"),
         ("huge", "server.key", "cert_file: {}/huge: is larger than 1048576 bytes; check that it is PEM"),
         ("server.key", "server.key", "cert_file: {}/server.key: {no_certificates}"),
         ("cut.crt", "server.key", "cert_file: {}/cut.crt: {no_certificates}"),
         (
             "server.crt",
             "server.crt",
-            "key_file: {}/server.crt: has no private key that OpenSSL can read; it has to be PEM",
+            "key_file: {}/server.crt: contains no private key that OpenSSL can read; it must be PEM",
         ),
         ("server.crt", "ca.key", "key_file: {}/ca.key: {mismatch}"),
         ("server.crt", "rsa.key", "key_file: {}/rsa.key: {mismatch}"),
@@ -364,7 +364,7 @@ def test_comments_and_windows_line_ends_do_no_harm(certificates: Certificates, c
         (
             "weak.crt",
             "weak.key",
-            "cert_file: {}/weak.crt: OpenSSL refuses it or its key: ee key too small; make another",
+            "cert_file: {}/weak.crt: OpenSSL rejects it or its key: ee key too small; create another",
         ),
     ],
 )
@@ -385,10 +385,10 @@ def test_what_cannot_be_served_is_named(certificates: Certificates, cert: str, k
         server_context(TlsConfig(Pem("cert_file", certificates / cert), Pem("key_file", certificates / key)))
     assert str(caught.value) == message.format(
         certificates.folder,
-        readable="name a file that the exporter may read",
-        no_certificates="has no certificates that OpenSSL can read; they have to be PEM",
-        mismatch=f"is not the key of cert_file: {certificates / cert}; give two that belong together",
-        passphrase="has a passphrase, and nobody is here to type it; take it off with openssl pkey",  # noqa: S106
+        readable="give a file that the exporter can read",
+        no_certificates="contains no certificate that OpenSSL can read; it must be PEM",
+        mismatch=f"is not the key of cert_file: {certificates / cert}; give a matching pair",
+        passphrase="is encrypted; remove its passphrase (openssl pkey)",  # noqa: S106
     )
 
 
@@ -415,7 +415,7 @@ def test_an_authority_that_is_none_is_named(certificates: Certificates, served: 
         )
         content = (certificates / "revoked").read_text()
     tls = replace(served, client_ca=Pem("client_ca", content.encode()), client_auth=ClientAuth.VERIFIED)
-    with pytest.raises(InputError, match=r"^client_ca: has no certificates "):
+    with pytest.raises(InputError, match=r"^client_ca: contains no certificate"):
         server_context(tls)
 
 
@@ -431,22 +431,22 @@ def test_what_this_openssl_does_not_have_is_named(served: TlsConfig, monkeypatch
         {"TLS12": (ssl.TLSVersion.TLSv1_2, False), "TLS13": (ssl.TLSVersion.TLSv1_3, True)},
     )
     for tls, message in (
-        (served, f"min_version: {here} does not speak TLS12; choose another"),
+        (served, f"min_version: {here} does not support TLS12; choose another"),
         (
             replace(served, min_version="TLS13", max_version="TLS12"),
-            f"max_version: {here} does not speak TLS12; choose another",
+            f"max_version: {here} does not support TLS12; choose another",
         ),
         (
             replace(served, min_version="TLS13", cipher_suites=("TWO",)),
-            f"cipher_suites: {here} has none of them; choose others",
+            f"cipher_suites: {here} supports none of these; choose others",
         ),
         (
             replace(served, min_version="TLS13", cipher_suites=("ONE", "TWO")),
-            f"cipher_suites: {here} does not have TWO; remove it",
+            f"cipher_suites: {here} does not support TWO; remove it",
         ),
         (
             replace(served, min_version="TLS13", curve="Curve"),
-            f"curve_preferences: {here} does not have Curve; choose another",
+            f"curve_preferences: {here} does not support Curve; choose another",
         ),
     ):
         with pytest.raises(InputError) as caught:
@@ -463,7 +463,7 @@ def test_where_no_file_can_be_made_in_memory(served: TlsConfig, monkeypatch: pyt
     """If a system call filter forbids memfd_create(), the error says what is needed."""
     monkeypatch.setattr(os, "memfd_create", refuse)
     with pytest.raises(
-        InputError, match="keys cannot be handed to OpenSSL: Operation not permitted; it needs /proc and memfd_create"
+        InputError, match="cannot pass the key to OpenSSL: Operation not permitted; mount /proc and allow memfd_create"
     ):
         server_context(served)
 

@@ -131,12 +131,12 @@ def test_a_path_relative_to_where_the_exporter_runs(
             TLS.encode(),
             (
                 "cert_file: {folder}/tls.crt: cannot be read: No such file or directory; "
-                "name a file that the exporter may read"
+                "give a file that the exporter can read"
             ),
         ),
         (
             b"tls_server_config: {cert: secret, key: secret}",
-            "cert: has no certificates that OpenSSL can read; they have to be PEM",
+            "cert: contains no certificate that OpenSSL can read; it must be PEM",
         ),
     ],
 )
