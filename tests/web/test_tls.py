@@ -421,7 +421,7 @@ def test_an_authority_that_is_none_is_named(certificates: Certificates, served: 
 
 def test_what_this_openssl_does_not_have_is_named(served: TlsConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error uses the configuration's name; an unsupported setting is never ignored."""
-    here = f"{ssl.OPENSSL_VERSION} here"
+    openssl = ssl.OPENSSL_VERSION
     suites = {"ONE": "ECDHE-ECDSA-AES128-GCM-SHA256", "TWO": "NO-SUCH"}
     monkeypatch.setattr("kvm_exporter.web.tls.SUITES", suites)
     monkeypatch.setattr("kvm_exporter.web.tls.DEFAULT_SUITES", {"ONE": "ECDHE-ECDSA-AES128-GCM-SHA256"})
@@ -431,22 +431,22 @@ def test_what_this_openssl_does_not_have_is_named(served: TlsConfig, monkeypatch
         {"TLS12": (ssl.TLSVersion.TLSv1_2, False), "TLS13": (ssl.TLSVersion.TLSv1_3, True)},
     )
     for tls, message in (
-        (served, f"min_version: {here} does not support TLS12; choose another"),
+        (served, f"min_version: {openssl} does not support TLS12; choose another"),
         (
             replace(served, min_version="TLS13", max_version="TLS12"),
-            f"max_version: {here} does not support TLS12; choose another",
+            f"max_version: {openssl} does not support TLS12; choose another",
         ),
         (
             replace(served, min_version="TLS13", cipher_suites=("TWO",)),
-            f"cipher_suites: {here} supports none of these; choose others",
+            f"cipher_suites: {openssl} supports none of these; choose others",
         ),
         (
             replace(served, min_version="TLS13", cipher_suites=("ONE", "TWO")),
-            f"cipher_suites: {here} does not support TWO; remove it",
+            f"cipher_suites: {openssl} does not support TWO; remove it",
         ),
         (
             replace(served, min_version="TLS13", curve="Curve"),
-            f"curve_preferences: {here} does not support Curve; choose another",
+            f"curve_preferences: {openssl} does not support Curve; choose another",
         ),
     ):
         with pytest.raises(InputError) as caught:
