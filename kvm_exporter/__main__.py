@@ -1,4 +1,4 @@
-"""``python -m kvm_exporter``."""
+"""Runs the command line as ``python -m kvm_exporter``."""
 
 import sys
 

@@ -1,8 +1,8 @@
-# The types of the extension that cffi builds from cpuid.c; cpuid_api.h says what the functions do.
+# The types of the extension that cffi builds from cpuid.c. cpuid_api.h documents the functions.
 
 from typing import Protocol
 
-class _Words(Protocol):  # uint32_t[5] a row: EAX, EBX, ECX, EDX, number of the CPU or place of the leaf; or a size_t
+class _Words(Protocol):  # rows of uint32_t[5]: EAX, EBX, ECX, EDX, then CPU number or index of the leaf; or a size_t[1]
     def __getitem__(self, index: int, /) -> int: ...
 
 class _Library(Protocol):

@@ -1,4 +1,4 @@
-"""Tells cffi how to build the extension ``kvm_exporter._cpuid``: API mode, abi3."""
+"""The build of the extension ``kvm_exporter._cpuid`` by cffi, in API mode, for Python's stable ABI (abi3)."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ ffibuilder.set_source(
     depends=[str(PACKAGE / "cpuid_api.h")],
     include_dirs=[str(PACKAGE)],
     extra_compile_args=["-std=gnu11", "-Wall", "-Wextra", "-Werror=implicit-function-declaration"],
-    # The stable ABI of 3.10, a part of 3.11's, with which <Python.h> leaves out <string.h>; cffi 1.15 counts on that.
+    # The stable ABI of 3.10, a subset of 3.11's. With 3.11's, <Python.h> omits <string.h>, which cffi 1.15 relies on.
     define_macros=[("Py_LIMITED_API", "0x030a0000")],
     py_limited_api=True,
 )

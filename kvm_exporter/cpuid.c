@@ -1,11 +1,11 @@
 /*
- * The CPUID instruction, and the proof of the CPU that it ran on.
+ * Executes the CPUID instruction and verifies on which CPU it ran. Python interprets the registers.
  *
- * This file executes and reports; it knows no leaf and no bit. Every function returns 0 or an errno value, and all of them
- * are called without Python's interpreter lock: a thread that is pinned to a CPU which a real-time task holds may wait
- * here for ever, and must not make the rest of the process wait with it.
+ * cffi releases Python's global interpreter lock around each call: a thread that is pinned to a CPU which a real-time task
+ * monopolises may block here indefinitely, and must not block the rest of the process. cpuid_api.h documents the
+ * functions.
  *
- * Not named after gcc's <cpuid.h>, and no header of that name beside it: it would be found first.
+ * The header is not called cpuid.h, because it would hide gcc's <cpuid.h>.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -18,7 +18,7 @@
 
 int kvm_cpuid_pin(pid_t thread, const uint8_t *mask, size_t size)
 {
-    /* The kernel's cpumask is an array of unsigned long; on a little-endian machine that is a string of bytes. */
+    /* The kernel's cpumask is an array of unsigned long. On a little-endian machine its bytes are in order, as in mask. */
     return sched_setaffinity(thread, size, (const cpu_set_t *)mask) ? errno : 0;
 }
 
@@ -47,7 +47,7 @@ size_t kvm_cpuid_execute_range(uint32_t first, uint32_t step, size_t count, uint
 
 int kvm_cpuid_allowed(void)
 {
-    /* 0 means that the instruction would raise SIGSEGV; a kernel that cannot make it fault says EINVAL or ENOSYS. */
+    /* 0 means that CPUID would raise SIGSEGV. A kernel that cannot make it fault returns EINVAL or ENOSYS. */
     return syscall(SYS_arch_prctl, ARCH_GET_CPUID, 0) == 0 ? EACCES : 0;
 }
 
