@@ -1,1 +1,1 @@
-"""The program: command line, daemon, routes, systemd, and how the log is written."""
+"""The program: command line, daemon, routes, systemd integration and logging."""

@@ -1,4 +1,4 @@
-"""What each subcommand does: from its flags to its exit code."""
+"""The subcommands. Each takes the parsed flags, prints its result and returns the exit code."""
 
 import argparse
 import asyncio
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from kvm_exporter.app import daemon, log
-from kvm_exporter.app.console import sample_of_dump, tell, write
+from kvm_exporter.app.console import print_error, sample_of_dump, write
 from kvm_exporter.app.flags import DEFAULT_ADDRESS
 from kvm_exporter.app.systemd import runtime_directory
 from kvm_exporter.collector.boot import BootReferenceKeeper, read_boot_id
@@ -40,20 +40,24 @@ T = TypeVar("T")
 
 
 def serve(options: argparse.Namespace) -> int:
-    """The daemon. Raises UsageError, ListenError, and ReadError where there is nothing to read."""
+    """Run the daemon until SIGTERM or SIGINT.
+
+    Raises UsageError or InputError for invalid flags or files, ListenError if an address cannot be used, and ReadError
+    if this process cannot execute CPUID.
+    """
     web_config = None
     if options.web_config is not None:
-        from kvm_exporter.web.guard import watch_web_config  # noqa: PLC0415 - with TLS, only where it is asked for
+        from kvm_exporter.web.guard import watch_web_config  # noqa: PLC0415 - imports ssl only if needed
 
         web_config = watch_web_config(options.web_config, runtime_directory())
     if options.web_config_check:
-        return _say_web_config_is_valid(options.web_config)
+        return _confirm_web_config(options.web_config)
     if options.systemd_socket and options.addresses:
-        raise UsageError("--web.systemd-socket and --web.listen-address exclude each other; leave one of them out")
+        raise UsageError("--web.systemd-socket and --web.listen-address are mutually exclusive; remove one")
     log.configure(options.log_level, options.log_format)
     baseline = None
     if options.baseline is not None:
-        from kvm_exporter.config.baseline import watch_baseline  # noqa: PLC0415 - with YAML, only where it is asked for
+        from kvm_exporter.config.baseline import watch_baseline  # noqa: PLC0415 - imports yaml only if needed
 
         baseline = watch_baseline(options.baseline)
     settings = daemon.Options(
@@ -72,64 +76,75 @@ def serve(options: argparse.Namespace) -> int:
 
 
 def show(options: argparse.Namespace) -> int:
-    """Reads this machine."""
+    """Sample this machine and print it. Returns EXIT_NOT_KVM if the hypervisor is not KVM. Raises ReadError."""
     observation = _observe(None)
-    write(_rendered(observation, options.format))
+    write(_format(observation, options.format))
     return 0 if observation.sample.common.kvm is not None else EXIT_NOT_KVM
 
 
 def decode(options: argparse.Namespace) -> int:
-    """Reads a dump. Raises UsageError."""
-    write(_rendered(Observation(sample_of_dump(options.file)), options.format))
+    """Print the sample in a dump. Raises InputError."""
+    write(_format(Observation(sample_of_dump(options.file)), options.format))
     return 0
 
 
 def dump(_: argparse.Namespace) -> int:
-    """Writes this machine's hypervisor leaves."""
+    """Print the hypervisor leaves of every CPU as a raw dump; CPUs that failed go to stderr. Raises ReadError."""
     machine = Machine(Topology())
     recorded, failed = _in_worker(machine, lambda: record(machine))
-    for cpu, why in failed.items():
-        tell(f"CPU {cpu} failed: {why}")
+    for cpu, reason in failed.items():
+        print_error(f"CPU {cpu} failed: {reason}")
     write(format_dump(recorded))
     return 0
 
 
 def baseline(_: argparse.Namespace) -> int:
-    """Writes a baseline of this machine."""
-    from kvm_exporter.config.baseline import format_baseline  # noqa: PLC0415 - with YAML, only where it is asked for
+    """Print a baseline file that requires the features of this machine. Raises ReadError."""
+    from kvm_exporter.config.baseline import format_baseline  # noqa: PLC0415 - imports yaml only if needed
 
     write(format_baseline(_sample_here()))
     return 0
 
 
 def check(options: argparse.Namespace) -> int:
-    """Holds this machine, or a dump, against a baseline. Raises UsageError."""
-    from kvm_exporter.config.baseline import load_baseline  # noqa: PLC0415 - with YAML, only where it is asked for
+    """Compare this machine, or a dump, with a baseline and print the differences. Returns EXIT_DRIFT if there are any.
 
-    wanted = load_baseline(options.baseline)
+    Raises InputError for an invalid file and ReadError.
+    """
+    from kvm_exporter.config.baseline import load_baseline  # noqa: PLC0415 - imports yaml only if needed
+
+    expected = load_baseline(options.baseline)
     sample = sample_of_dump(options.dump) if options.dump is not None else _sample_here()
-    found = violations(wanted, sample)
-    write("".join(f"{line}\n" for line in found or ["as the baseline says"]))
-    return EXIT_DRIFT if found else 0
+    differences = violations(expected, sample)
+    write("".join(f"{line}\n" for line in differences or ["matches the baseline"]))
+    return EXIT_DRIFT if differences else 0
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Says whether a guest may move from the machine of one dump to that of another. Raises UsageError."""
+    """Print whether a running guest can migrate between the machines of two dumps. Returns EXIT_DRIFT if it cannot.
+
+    Raises InputError.
+    """
     source, target = (sample_of_dump(name) for name in (options.source, options.target))
     write(report.comparison(source, target))
     return 0 if may_move(source, target) else EXIT_DRIFT
 
 
 def write_textfile(options: argparse.Namespace) -> int:
-    """Writes the gauges for node_exporter. Raises UsageError."""
+    """Sample this machine and write a file for node_exporter's textfile collector.
+
+    Raises UsageError for an unsuitable path, OutputError if the file cannot be written, and ReadError.
+    """
     path: Path = options.path
     if path.suffix != ".prom":
         raise UsageError(
-            f"{path}: the textfile collector reads only names that end in .prom; give one, such as kvm.prom"
+            f"{path}: the textfile collector ignores names that do not end in .prom; give a name such as kvm.prom"
         )
-    if not os.path.isdir(path.parent):  # noqa: PTH112 - Path.is_dir() raises where it may not look
-        raise UsageError(f"{path}: there is no directory {path.parent}; create it, or give node_exporter's own")
-    # Of one run alone, "since the first sample of this boot" would say nothing.
+    if not os.path.isdir(path.parent):  # noqa: PTH112 - Path.is_dir() raises PermissionError
+        raise UsageError(
+            f"{path}: directory {path.parent} does not exist; create it, or use node_exporter's textfile directory"
+        )
+    # Without a directory there is no earlier run to compare with, so no boot reference is reported.
     directory = runtime_directory()
     keeper = BootReferenceKeeper(directory, read_boot_id()) if directory is not None else None
     content = textfile_body(_observe(keeper))
@@ -152,7 +167,10 @@ def _sample_here() -> Sample:
 
 
 def _in_worker(machine: Machine, job: Callable[[], T]) -> T:
-    """Run a job that reads in a thread that is freed when a CPU does not let it run."""
+    """Run a job in the thread that reads CPUID, and return its result.
+
+    If the thread is pinned to a CPU and cannot run there, it is unpinned after a deadline.
+    """
 
     async def run() -> T:
         return await Worker(machine).submit(job)
@@ -160,14 +178,14 @@ def _in_worker(machine: Machine, job: Callable[[], T]) -> T:
     return asyncio.run(run())
 
 
-def _say_web_config_is_valid(path: Path | None) -> int:
+def _confirm_web_config(path: Path | None) -> int:
     if path is None:
-        raise UsageError("--web.config.check has nothing to check; give --web.config.file too")
+        raise UsageError("--web.config.check needs a file to check; add --web.config.file")
     write(f"{path} is valid\n")
     return 0
 
 
-def _rendered(observation: Observation, output: str) -> str:
+def _format(observation: Observation, output: str) -> str:
     if output == "json":
         return report.as_json(observation)
     if output == "prometheus":

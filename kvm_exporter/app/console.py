@@ -1,4 +1,4 @@
-"""What commands are given: files and directories, and what is said of those that cannot be used."""
+"""The commands' input and output: dumps from files or stdin, results on stdout, errors on stderr."""
 
 import os
 import sys
@@ -13,39 +13,39 @@ from kvm_exporter.errors import InputError, OutputError, named
 from kvm_exporter.kvm.sample import Sample
 
 MAX_DUMP_BYTES = 1 << 27
-"""Twice what cpuid -r writes of 8,192 CPUs."""
+"""Largest accepted dump: twice the output of cpuid -r for 8,192 CPUs."""
 
 
 def sample_of_dump(name: str) -> Sample:
-    """The sample in a dump's file, or in standard input for ``-``. Raises InputError."""
+    """Return the sample in a dump, from the file ``name`` or from standard input for ``-``. Raises InputError."""
     with named(name):
         file = _standard_input() if name == "-" else Path(name)
-        text = read_bounded(file, MAX_DUMP_BYTES, "the output of cpuid -r", "give a dump's file, or - for stdin")
+        text = read_bounded(file, MAX_DUMP_BYTES, "the output of cpuid -r", "give the file of a dump, or - for stdin")
         return sweep(parse_dump(text), CpuSelection(), None)
 
 
 def _standard_input() -> BinaryIO:
     if sys.stdin is None:
-        raise InputError("cannot be read: it is closed; give a dump's file, or - for stdin")
+        raise InputError("is closed; give the file of a dump, or redirect stdin")
     return sys.stdin.buffer
 
 
 def write(text: str) -> None:
-    """Write and flush. Raises OutputError."""
-    if sys.stdout is None:  # closed by whoever started us: mypy believes that nobody does
-        raise OutputError("standard output is closed; open it, or send it to a file")
+    """Write text to standard output and flush it. Raises OutputError."""
+    if sys.stdout is None:  # the parent process closed it; typeshed ignores that case
+        raise OutputError("standard output is closed; redirect it to a file")
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        # What is left in the buffer would fail once more at the exit.
+        # The interpreter flushes the buffer at exit; to /dev/null, that does not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        enough = isinstance(error, BrokenPipeError)
-        raise OutputError("" if enough else f"the output cannot be written: {error.strerror}") from error
+        reader_closed = isinstance(error, BrokenPipeError)
+        raise OutputError("" if reader_closed else f"cannot write to standard output: {error.strerror}") from error
 
 
-def tell(message: str) -> None:
-    """Say what went wrong in a line on standard error, if anybody can hear it: the exit code stays what it is."""
-    if sys.stderr is not None:  # closed by whoever started us
+def print_error(message: str) -> None:
+    """Print a line on standard error. Errors of the write are ignored: the exit code reports the failure."""
+    if sys.stderr is not None:  # the parent process may have closed it
         with suppress(OSError):
             sys.stderr.write(f"kvm-exporter: {message}\n")

@@ -1,4 +1,4 @@
-"""The daemon: puts the sampler, the site and the server together, and obeys signals and the service manager."""
+"""The daemon: connects sampler, site and server, handles signals, and reports to the service manager."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ from kvm_exporter.web.listeners import adopt, close, listen
 from kvm_exporter.web.server import Server
 
 GRACE_SECONDS = 5.0
-"""How long answers may take to end after SIGTERM."""
+"""How long requests in progress may take to finish after SIGTERM."""
 
 if TYPE_CHECKING:
     from kvm_exporter.web.guard import Web
@@ -35,9 +35,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the daemon is told on its command line."""
+    """The daemon's settings from the command line; flags.py documents them."""
 
-    #: Empty: the sockets that the service manager hands over.
+    #: Empty: listen on the sockets that the service manager passes.
     addresses: Sequence[Address]
     limits: Limits = field(default_factory=Limits)
     telemetry_path: str = "/metrics"
@@ -53,12 +53,16 @@ async def serve(
     baseline: Reloaded[Baseline] | None = None,
     web_config: "Reloaded[Web] | None" = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ListenError if it cannot listen, UnavailableError if CPUID is not."""
+    """Serve until SIGTERM or SIGINT. SIGHUP reloads the files and takes a new sample.
+
+    ``observe`` samples ``source``, this machine. Raises ListenError if an address or socket cannot be used, and
+    UnavailableError if this process cannot execute CPUID.
+    """
     stop, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    # From the beginning: what a signal does that nobody handles is to end the process.
+    # Install it before the first sample: the default action of SIGHUP ends the process.
     loop.add_signal_handler(signal.SIGHUP, reload.set)
     sampler = Sampler(source, observe, options.limits, _publish)
     listeners = listen(options.addresses) if options.addresses else adopt(service.listen_descriptors())
@@ -72,7 +76,7 @@ async def serve(
     server.start(listeners)
     reloads = loop.create_task(_reload_at_signals(reload, sampler, baseline, web_config))
     if not stop.is_set():
-        _announce(listeners, sampler)
+        _report_start(listeners, sampler)
     _feed_watchdog(loop)
     await stopping
     reloads.cancel()
@@ -84,13 +88,13 @@ async def serve(
 def _server(
     options: Options, sampler: Sampler, baseline: Reloaded[Baseline] | None, web_config: "Reloaded[Web] | None"
 ) -> Server:
-    """The site, and between it and the peers the web configuration's guard, where there is one."""
+    """Return the server of the site, with a guard in between if there is a web configuration."""
     settings = SiteSettings(options.telemetry_path, options.cpu_features, options.max_requests)
     if options.exporter_metrics:
-        settings = replace(settings, constant=python_families(), now=ProcessMetrics().text)
+        settings = replace(settings, constant=python_families(), volatile=ProcessMetrics().text)
     if web_config is None:
         return Server(Site(sampler, settings, baseline).handle)
-    from kvm_exporter.web.guard import Guard  # noqa: PLC0415 - with all that TLS and passwords take
+    from kvm_exporter.web.guard import Guard  # noqa: PLC0415 - imports ssl only if needed
 
     settings = replace(settings, reload=lambda: Reload(web_config.success, web_config.timestamp))
     guard = Guard(Site(sampler, settings, baseline).handle, web_config)
@@ -100,7 +104,7 @@ def _server(
 async def _reload_at_signals(
     signalled: asyncio.Event, sampler: Sampler, baseline: Reloaded[Baseline] | None, web_config: "Reloaded[Web] | None"
 ) -> None:
-    """Reload after each signal; those that come meanwhile are answered by one more."""
+    """Reload the files and take a new sample after each SIGHUP. Signals during a reload cause one more."""
     while True:
         await signalled.wait()
         signalled.clear()
@@ -109,31 +113,31 @@ async def _reload_at_signals(
             if file is not None:
                 file.reload()
         await sampler.again("signal")
-        service.notify_ready("; ".join([_status(sampler.last), *_complaints(baseline, web_config)]))
+        service.notify_ready("; ".join([_status(sampler.last), *_reload_failures(baseline, web_config)]))
 
 
-def _complaints(baseline: Reloaded[Baseline] | None, web_config: "Reloaded[Web] | None") -> Iterator[str]:
+def _reload_failures(baseline: Reloaded[Baseline] | None, web_config: "Reloaded[Web] | None") -> Iterator[str]:
     if baseline is not None and not baseline.success:
-        yield "the baseline's file is broken, the last good one holds"
+        yield "the baseline file is invalid, keeping the previous one"
     if web_config is not None and not web_config.success:
-        yield "the web configuration is broken, the last good one holds"
+        yield "the web configuration is invalid, keeping the previous one"
 
 
 def _feed_watchdog(loop: asyncio.AbstractEventLoop) -> None:
-    """Tell the service manager that the event loop turns, twice in the time that it allows."""
+    """Notify the service manager's watchdog from the event loop, twice per watchdog interval."""
     if (seconds := service.watchdog_seconds()) is not None:
         service.notify("WATCHDOG=1")
         loop.call_later(seconds / 2, _feed_watchdog, loop)
 
 
 def _publish(before: Observation | None, now: Observation) -> None:
-    """Tell the log what is new, and the service manager how it is."""
+    """Log the changes since the previous observation, and send a changed status to the service manager."""
     announce(before, now)
     if before is None or _status(before) != _status(now):
         service.notify(f"STATUS={_status(now)}")
 
 
-def _announce(listeners: Iterable[socket.socket], sampler: Sampler) -> None:
+def _report_start(listeners: Iterable[socket.socket], sampler: Sampler) -> None:
     for listener in listeners:
         logger.info("listening on %s", address_of(listener))
     status = _status(sampler.last)
@@ -143,7 +147,7 @@ def _announce(listeners: Iterable[socket.socket], sampler: Sampler) -> None:
 
 def _status(observation: Observation | None) -> str:
     if observation is None:
-        return "no sample yet; the log says why"
+        return "no sample yet; see the log"
     sample = observation.sample
     cpus = f"{len(sample.sampled)} of {sample.online} CPUs sampled, {len(sample.divergent)} differ"
     return f"{summary(sample.common)}; {cpus}"

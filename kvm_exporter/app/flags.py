@@ -1,4 +1,4 @@
-"""The daemon's flags: their names, their defaults, and the values that their texts stand for."""
+"""The daemon's flags: names, defaults, help texts and parsers of their values."""
 
 import argparse
 from collections.abc import Callable
@@ -20,7 +20,10 @@ T = TypeVar("T")
 
 
 def add_serve_flags(parser: argparse.ArgumentParser) -> None:
-    """Every flag of ``kvm-exporter serve``; those of ``--web`` are the Prometheus exporter toolkit's."""
+    """Add the flags of ``kvm-exporter serve`` to a parser.
+
+    The ``--web`` flags have the names of the Prometheus exporter toolkit and of node_exporter.
+    """
     web = parser.add_argument_group("serving")
     web.add_argument(
         "--web.listen-address",
@@ -28,27 +31,27 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         action="append",
         type=_flag(parse_address),
-        help="where to listen: host:port, [::1]:port, :port, unix:PATH or vsock://:port; may be repeated "
+        help="address to listen on: host:port, [::1]:port, :port, unix:PATH or vsock://:port; may be repeated "
         f"(default: {DEFAULT_ADDRESS})",
     )
     web.add_argument(
         "--web.systemd-socket",
         dest="systemd_socket",
         action="store_true",
-        help="listen on the sockets that systemd hands over (a .socket unit), and on nothing else",
+        help="listen only on the sockets that systemd passes (from a .socket unit)",
     )
     web.add_argument(
         "--web.config.file",
         dest="web_config",
         metavar="FILE",
         type=Path,
-        help="TLS, users, headers and rate limit as the exporter toolkit has them; read again when it changes",
+        help="TLS, users, headers and rate limit, in the exporter toolkit's format; reloaded when it changes",
     )
     web.add_argument(
         "--web.config.check",
         dest="web_config_check",
         action="store_true",
-        help="say whether --web.config.file is valid, and end",
+        help="validate --web.config.file and exit",
     )
     web.add_argument(
         "--web.max-requests",
@@ -56,7 +59,7 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         metavar="NUMBER",
         type=_flag(parse_max_requests),
         default=40,
-        help="scrapes that are answered at a time; 0: any number (default: %(default)s)",
+        help="maximum number of concurrent scrapes; 0 for unlimited (default: %(default)s)",
     )
     web.add_argument(
         "--web.telemetry-path",
@@ -64,7 +67,7 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         type=_flag(parse_telemetry_path),
         default="/metrics",
-        help="where the metrics are (default: %(default)s)",
+        help="path of the metrics (default: %(default)s)",
     )
     web.add_argument(
         "--web.disable-exporter-metrics",
@@ -79,7 +82,7 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         metavar="DURATION",
         type=_flag(parse_duration),
         default=DEFAULT_LIMITS.max_age,
-        help="a scrape that finds the sample older takes another; 0: never by age (default: 60s)",
+        help="take a new sample when a scrape finds the current one older than this; 0 disables (default: 60s)",
     )
     sample.add_argument(
         "--sample.timeout",
@@ -87,14 +90,14 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         metavar="DURATION",
         type=_flag(parse_timeout),
         default=DEFAULT_LIMITS.timeout,
-        help="how long a scrape waits for a sample before it gets the last good one (default: 5s)",
+        help="how long a scrape waits for a new sample before the last good one is served (default: 5s)",
     )
     sample.add_argument(
         "--sample.isolated",
         dest="isolated",
         choices=ISOLATED,
         default="once",
-        help="when to visit isolated and nohz_full CPUs: at the start and when others change, each time, or never "
+        help="when to sample isolated and nohz_full CPUs: at start and when other CPUs change, always, or never "
         "(default: %(default)s)",
     )
     sample.add_argument(
@@ -102,14 +105,14 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         dest="cpus",
         metavar="LIST",
         type=_flag(parse_cpus),
-        help="visit only these CPUs, such as 0-3,8 (default: all)",
+        help="sample only these CPUs, such as 0-3,8 (default: all)",
     )
     sample.add_argument(
         "--baseline.file",
         dest="baseline",
         metavar="FILE",
         type=Path,
-        help="what this machine has to offer and must not; read again when it changes (default: none)",
+        help="features that the hypervisor must and must not offer; reloaded when it changes (default: none)",
     )
     collect = parser.add_argument_group("collecting")
     collect.add_argument(
@@ -117,13 +120,13 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         dest="host",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="ask this machine's own KVM what it supports, where /dev/kvm may be opened",
+        help="export the features that this machine's own KVM supports, if /dev/kvm can be opened",
     )
     collect.add_argument(
         "--collector.cpu-features",
         dest="cpu_features",
         action="store_true",
-        help="a gauge per CPU and feature bit as well",
+        help="also export a gauge per CPU and feature bit",
     )
     log = parser.add_argument_group("log")
     log.add_argument(
@@ -131,54 +134,54 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         dest="log_level",
         choices=LEVELS,
         default="info",
-        help="leave out what is less severe (default: %(default)s)",
+        help="minimum severity to log (default: %(default)s)",
     )
     log.add_argument(
         "--log.format",
         dest="log_format",
         choices=FORMATS,
-        help="how the log is written (default: journal where stderr leads there, else logfmt)",
+        help="log format (default: journal if stderr is connected to it, else logfmt)",
     )
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a duration: ``90s``, ``1m30s``, ``500ms``, ``0``. Raises ValueError."""
+    """Return the seconds of a duration such as ``90s``, ``1m30s``, ``500ms`` or ``0``. Raises ValueError."""
     return nanoseconds(text) / 1_000_000_000
 
 
 def parse_timeout(text: str) -> float:
-    """Seconds, more than none. Raises ValueError."""
+    """Return the seconds of a duration, which must be greater than zero. Raises ValueError."""
     seconds = parse_duration(text)
     if seconds == 0:
-        raise ValueError(f"{text!r} leaves no time to sample at all; write one such as 5s")
+        raise ValueError(f"{text!r} must be greater than zero; use a duration such as 5s")
     return seconds
 
 
 def parse_max_requests(text: str) -> int:
-    """A number, or 0. Raises ValueError."""
+    """Return a maximum number of concurrent scrapes; 0 means unlimited. Raises ValueError."""
     if not (text.isascii() and text.isdecimal()):
-        raise ValueError(f"{text!r} is not a number of scrapes; write one such as 40, or 0 for any")
+        raise ValueError(f"{text!r} is not a number of scrapes; use one such as 40, or 0 for unlimited")
     return int(text)
 
 
 def parse_cpus(text: str) -> frozenset[int]:
-    """A set of CPU numbers, not empty. Raises ValueError."""
+    """Return the CPU numbers of a list such as ``0-3,8``, which must not be empty. Raises ValueError."""
     cpus = frozenset(parse_cpu_list(text))
     if not cpus:
-        raise ValueError("an empty list leaves no CPU to sample; write one such as 0-3,8")
+        raise ValueError("the list of CPUs is empty; use one such as 0-3,8")
     return cpus
 
 
 def parse_telemetry_path(text: str) -> str:
-    """A path that nothing else is served at. Raises ValueError."""
+    """Return the path of the metrics, which must not be one of the other pages. Raises ValueError."""
     taken = text in {"/", HEALTHY_PATH, READY_PATH}
     if taken or not text.startswith("/") or not text.isascii() or not text.isprintable() or set(text) & set(" ?#"):
-        raise ValueError(f"{text!r} is not a path for the metrics; write one such as /metrics")
+        raise ValueError(f"{text!r} cannot be the path of the metrics; use one such as /metrics")
     return text
 
 
 def _flag(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """A parser whose own message argparse shows, instead of one that names the function."""
+    """Wrap a parser so that argparse shows the message of its ValueError, not a generic one."""
 
     def convert(text: str) -> T:
         try:

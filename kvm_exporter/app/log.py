@@ -1,6 +1,6 @@
-"""How the log is written: logfmt or JSON on stderr, or entries of the journal. A record's ``fields`` go along in each.
+"""Logging as logfmt or JSON on stderr, or as journal entries. Every format includes a record's ``fields``.
 
-Give fields with ``logger.info("…", extra={"fields": {"kvm_cpu": ("3",)}})``; a tuple is a field with several values.
+Add fields with ``logger.info("…", extra={"fields": {"kvm_cpu": ("3",)}})``; a tuple is a field with several values.
 """
 
 import json
@@ -14,32 +14,35 @@ LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("logfmt", "json", "journal")
 
 
-def configure(level: str, form: str | None) -> None:
-    """Set the root logger up; without a format, the journal if stderr leads there, else logfmt."""
-    form = form or ("journal" if stderr_is_journal() else "logfmt")
-    if form == "journal":
+def configure(level: str, format_name: str | None) -> None:
+    """Configure the root logger with a level of LEVELS and a format of FORMATS.
+
+    Without a format, log to the journal if stderr is connected to it, else as logfmt.
+    """
+    format_name = format_name or ("journal" if stderr_is_journal() else "logfmt")
+    if format_name == "journal":
         handler: logging.Handler = JournalHandler()
     else:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(JsonFormatter() if form == "json" else LogfmtFormatter())
+        handler.setFormatter(JsonFormatter() if format_name == "json" else LogfmtFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel({"warn": "WARNING"}.get(level, level.upper()))
 
 
 class LogfmtFormatter(logging.Formatter):
-    """``ts=… level=… msg=… key=value``: one line, quoted where needed."""
+    """Formats a record as one line, ``ts=… level=… msg=… key=value``, with values quoted where needed."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record as one line."""
+        """Return the line of a record."""
         return " ".join(f"{key}={_quoted(value)}" for key, value in _pairs(self, record).items())
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """Formats a record as one JSON object on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record as one line."""
+        """Return the line of a record."""
         return json.dumps(_pairs(self, record))
 
 

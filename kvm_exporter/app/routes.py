@@ -1,4 +1,4 @@
-"""What is served at which path: metrics, the landing page, health."""
+"""The HTTP routes: metrics, the landing page, health and readiness."""
 
 import math
 import time
@@ -32,23 +32,23 @@ READY_PATH = "/-/ready"
 
 @dataclass(frozen=True, slots=True)
 class SiteSettings:
-    """What to serve, and where."""
+    """What the site serves."""
 
     telemetry_path: str = "/metrics"
-    #: A gauge per CPU and bit as well.
+    #: Whether to add a gauge per CPU and feature bit.
     cpu_features: bool = False
-    #: Scrapes that are answered at a time; 0: any number.
+    #: Maximum number of concurrent scrapes; 0: unlimited.
     max_requests: int = 40
-    #: How it is with the web configuration, where there is one.
+    #: Returns the result of the web configuration's last reload; None if there is no web configuration.
     reload: Callable[[], Reload | None] = lambda: None
     #: Families that never change.
     constant: Families = ()
-    #: What is another thing at each scrape, as text.
-    now: Callable[[Format], bytes] = lambda _: b""
+    #: Renders, in a format, the metrics that change with every scrape.
+    volatile: Callable[[Format], bytes] = lambda _: b""
 
 
 class _State(NamedTuple):
-    """What the families of a scrape are made of."""
+    """Everything that the cached part of a scrape's body depends on."""
 
     observation: Observation | None
     tally: Tally
@@ -58,7 +58,7 @@ class _State(NamedTuple):
 
 
 class Site:
-    """Answers requests from what the sampler has. For one event loop."""
+    """Handles requests with the sampler's observations. For use in one event loop."""
 
     def __init__(self, sampler: Sampler, settings: SiteSettings, baseline: Reloaded[Baseline] | None = None) -> None:
         self._sampler = sampler
@@ -74,15 +74,15 @@ class Site:
         }
 
     async def handle(self, request: Request) -> Response:
-        """The answer to a request, whatever it asks for."""
+        """Return the response to a request."""
         route = self._routes.get(request.path)
         if route is None:
             return text_response(
-                HTTPStatus.NOT_FOUND, f"Nothing here. The metrics are at {self._settings.telemetry_path}."
+                HTTPStatus.NOT_FOUND, f"Not found. The metrics are at {self._settings.telemetry_path}."
             )
         if request.method not in {"GET", "HEAD"}:
             return text_response(
-                HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are answered.", ("Allow", "GET, HEAD")
+                HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are allowed.", ("Allow", "GET, HEAD")
             )
         return await route(request)
 
@@ -91,23 +91,23 @@ class Site:
             return text_response(HTTPStatus.SERVICE_UNAVAILABLE, "Too many concurrent scrapes (--web.max-requests).")
         self._scrapes += 1
         try:
-            await self._sampler.current(self._patience(request))
+            await self._sampler.current(self._max_wait(request))
             return self._scrape(request)
         finally:
             self._scrapes -= 1
 
     def _scrape(self, request: Request) -> Response:
-        """What the sampler has now."""
+        """Return the metrics of the last observation, in the format and encoding that the request accepts."""
         choice = choose_format(request.headers.get("accept", ""))
         headers = [("Content-Type", choice.content_type), ("Vary", "Accept, Accept-Encoding")]
-        body, now = self._body(), self._settings.now(choice.format)
+        body, volatile = self._body(), self._settings.volatile(choice.format)
         if choose_gzip(request.headers.get("accept-encoding", "")):
             headers.append(("Content-Encoding", "gzip"))
-            return Response(HTTPStatus.OK, body.gzip(choice.format, now), headers)
-        return Response(HTTPStatus.OK, body.identity(choice.format, now), headers)
+            return Response(HTTPStatus.OK, body.gzip(choice.format, volatile), headers)
+        return Response(HTTPStatus.OK, body.identity(choice.format, volatile), headers)
 
     def _body(self) -> Body:
-        """The body for the present state; rendered again if something has changed since the last scrape."""
+        """Return the body for the current state, from the cache unless the state has changed since the last scrape."""
         state = _State(self._sampler.last, self._sampler.tally, reload=self._settings.reload())
         if self._baseline is not None:
             self._baseline.refresh()
@@ -136,8 +136,12 @@ class Site:
         if state.reload is not None:
             yield from web_config_families(state.reload)
 
-    def _patience(self, request: Request) -> float:
-        """Half a second less than the scraper says that it waits, and never more than an attempt may take."""
+    def _max_wait(self, request: Request) -> float:
+        """Return how long a scrape may wait for a sample, in seconds.
+
+        That is the scraper's own timeout, from its header, less 0.5 s for the response (at most half of the timeout),
+        and never longer than --sample.timeout.
+        """
         try:
             seconds = float(request.headers.get("x-prometheus-scrape-timeout-seconds", ""))
         except ValueError:
@@ -165,5 +169,5 @@ class Site:
 
     async def _ready(self, _: Request) -> Response:
         if self._sampler.last is None:
-            return text_response(HTTPStatus.SERVICE_UNAVAILABLE, "kvm-exporter has no sample yet; its log says why.")
+            return text_response(HTTPStatus.SERVICE_UNAVAILABLE, "kvm-exporter has no sample yet; see its log.")
         return text_response(HTTPStatus.OK, "kvm-exporter is ready.")

@@ -1,4 +1,4 @@
-"""What systemd is told, tells and gives: readiness, status, watchdog, the journal. The only importer of systemd.
+"""Integration with systemd: notifications, watchdog, sockets and the journal. The only importer of systemd.
 
 Source: sd_notify(3), sd_watchdog_enabled(3), systemd.exec(5) on JOURNAL_STREAM.
 """
@@ -16,35 +16,41 @@ logger = logging.getLogger(__name__)
 
 
 def notify(*assignments: str) -> None:
-    """Send ``VARIABLE=value`` lines to the service manager; does nothing where there is none, or it does not listen."""
+    """Send ``VARIABLE=value`` lines to the service manager. Does nothing if NOTIFY_SOCKET is not set.
+
+    A failure is logged as a warning.
+    """
     try:
         daemon.notify("\n".join(assignments))
     except OSError as error:
-        logger.warning("the service manager cannot be told %s: %s", assignments[0], error.strerror)
+        logger.warning("cannot send %s to the service manager: %s", assignments[0], error.strerror)
 
 
 def notify_ready(status: str) -> None:
-    """Started, or reloaded: requests are answered."""
+    """Tell the service manager that start or reload is complete, with a status line for ``systemctl status``."""
     notify("READY=1", f"STATUS={status}")
 
 
 def notify_reloading() -> None:
-    """A reload has begun; notify_ready() ends it."""
+    """Tell the service manager that a reload has started; notify_ready() ends it."""
     notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
 
 def notify_stopping() -> None:
-    """The end has begun."""
+    """Tell the service manager that shutdown has started."""
     notify("STOPPING=1")
 
 
 def listen_descriptors() -> list[int]:
-    """Descriptors of the sockets that the service manager bound for us: sd_listen_fds(3)."""
+    """Return the file descriptors of the sockets that the service manager passed: sd_listen_fds(3)."""
     return daemon.listen_fds()
 
 
 def watchdog_seconds() -> float | None:
-    """The time within which the service manager wants to hear of this process; None if it does not watch it."""
+    """Return the watchdog interval in seconds, or None if the watchdog is off: sd_watchdog_enabled(3).
+
+    The service manager stops this process if no WATCHDOG=1 arrives within the interval.
+    """
     usec, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
     if not usec.isdecimal() or int(usec) == 0 or (pid and pid != str(os.getpid())):
         return None
@@ -52,14 +58,14 @@ def watchdog_seconds() -> float | None:
 
 
 def runtime_directory() -> Path | None:
-    """What the service manager gives with RuntimeDirectory=, the first if there are several: systemd.exec(5)."""
+    """Return the directory of RuntimeDirectory=, the first if there are several, or None: systemd.exec(5)."""
     first = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     return Path(first) if first else None
 
 
 def stderr_is_journal() -> bool:
-    """Whether what is written to stderr goes to the journal: JOURNAL_STREAM names its device and inode."""
-    if sys.stderr is None:  # closed by whoever started us: mypy believes that nobody does
+    """Return whether stderr is connected to the journal: JOURNAL_STREAM has the device and inode of that stream."""
+    if sys.stderr is None:  # the parent process closed it; typeshed ignores that case
         return False
     try:
         status = os.fstat(sys.stderr.fileno())
@@ -69,11 +75,11 @@ def stderr_is_journal() -> bool:
 
 
 class JournalHandler(logging.Handler):
-    """Log records as journal entries with fields."""
+    """Sends log records to the journal, with their fields."""
 
     def __init__(self) -> None:
         super().__init__()
-        from systemd import journal  # noqa: PLC0415 - costs as much as all the rest here, and is for some services only
+        from systemd import journal  # noqa: PLC0415 - slow to import, and only needed for this handler
 
         self._send = journal.sendv
 
@@ -81,12 +87,15 @@ class JournalHandler(logging.Handler):
         """Send one record."""
         try:
             self._send(*journal_fields(record))
-        except Exception:  # noqa: BLE001 - a log that cannot be written must not end what it logs
+        except Exception:  # noqa: BLE001 - a failure to log must not stop the program
             self.handleError(record)
 
 
 def journal_fields(record: logging.LogRecord) -> Iterator[str]:
-    """A record as ``NAME=value``: its ``fields`` in upper case, one that is a tuple once for each of its values."""
+    """Yield a record's journal fields as ``NAME=value``: the standard ones, then ``fields`` with upper-case names.
+
+    A tuple yields one field for each of its values.
+    """
     message = record.getMessage()
     if record.exc_info:
         message += "\n" + logging.Formatter().formatException(record.exc_info)
@@ -100,4 +109,4 @@ def journal_fields(record: logging.LogRecord) -> Iterator[str]:
 
 
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-"""Levels of syslog(3)."""
+"""The syslog(3) priority of each logging level."""

@@ -67,24 +67,24 @@ COMMANDS = "'serve', 'show', 'decode', 'baseline', 'check', 'compare', 'dump', '
         (["textfile"], "the following arguments are required: PATH; see kvm-exporter textfile --help"),
         (
             ["textfile", "kvm.txt"],
-            "kvm.txt: the textfile collector reads only names that end in .prom; give one, such as kvm.prom",
+            "kvm.txt: the textfile collector ignores names that do not end in .prom; give a name such as kvm.prom",
         ),
         (
             ["textfile", ".prom"],
-            ".prom: the textfile collector reads only names that end in .prom; give one, such as kvm.prom",
+            ".prom: the textfile collector ignores names that do not end in .prom; give a name such as kvm.prom",
         ),
         (
             ["textfile", "nowhere/kvm.prom"],
-            "nowhere/kvm.prom: there is no directory nowhere; create it, or give node_exporter's own",
+            "nowhere/kvm.prom: directory nowhere does not exist; create it, or use node_exporter's textfile directory",
         ),
         (
             ["decode", "nowhere"],
-            "nowhere: cannot be read: No such file or directory; give a dump's file, or - for stdin",
+            "nowhere: cannot be read: No such file or directory; give the file of a dump, or - for stdin",
         ),
-        (["decode", "."], ".: cannot be read: Is a directory; give a dump's file, or - for stdin"),
+        (["decode", "."], ".: cannot be read: Is a directory; give the file of a dump, or - for stdin"),
         (
             ["compare", str(KVM_DUMP), "nowhere"],
-            "nowhere: cannot be read: No such file or directory; give a dump's file, or - for stdin",
+            "nowhere: cannot be read: No such file or directory; give the file of a dump, or - for stdin",
         ),
         (
             ["check", "--baseline=nowhere"],
@@ -332,5 +332,5 @@ def test_an_output_that_cannot_be_written(arguments: list[str]) -> None:
             timeout=PATIENCE_SECONDS,
             check=False,
         )
-    message = "kvm-exporter: the output cannot be written: No space left on device\n"
+    message = "kvm-exporter: cannot write to standard output: No space left on device\n"
     assert (ended.returncode, ended.stderr) == (1, message)

@@ -41,9 +41,9 @@ async def ask(site: Site, path: str, method: str = "GET", **headers: str) -> Res
         ("/", 200, "text/html; charset=utf-8", '<a href="/metrics">'),
         ("/-/healthy", 200, "text/plain; charset=utf-8", "kvm-exporter is healthy.\n"),
         ("/-/ready", 200, "text/plain; charset=utf-8", "kvm-exporter is ready.\n"),
-        ("/metrics/", 404, "text/plain; charset=utf-8", "Nothing here. The metrics are at /metrics.\n"),
-        ("/favicon.ico", 404, "text/plain; charset=utf-8", "Nothing here. The metrics are at /metrics.\n"),
-        ("*", 404, "text/plain; charset=utf-8", "Nothing here. The metrics are at /metrics.\n"),
+        ("/metrics/", 404, "text/plain; charset=utf-8", "Not found. The metrics are at /metrics.\n"),
+        ("/favicon.ico", 404, "text/plain; charset=utf-8", "Not found. The metrics are at /metrics.\n"),
+        ("*", 404, "text/plain; charset=utf-8", "Not found. The metrics are at /metrics.\n"),
     ],
 )
 @in_loop
@@ -71,7 +71,7 @@ async def test_the_metrics_may_be_elsewhere() -> None:
     site = Site(sampler(live_machine(DEFAULT)), SiteSettings(telemetry_path="/kvm"))
     assert (await ask(site, "/kvm")).status == 200
     missing = await ask(site, "/metrics")
-    assert (missing.status, missing.body) == (404, b"Nothing here. The metrics are at /kvm.\n")
+    assert (missing.status, missing.body) == (404, b"Not found. The metrics are at /kvm.\n")
     assert b'<a href="/kvm">' in (await ask(site, "/")).body
 
 
@@ -83,7 +83,7 @@ async def test_before_the_first_sample() -> None:
     site = Site(sampler(machine), SiteSettings())
     assert (await ask(site, "/-/healthy")).status == 200
     ready = await ask(site, "/-/ready")
-    assert (ready.status, ready.body) == (503, b"kvm-exporter has no sample yet; its log says why.\n")
+    assert (ready.status, ready.body) == (503, b"kvm-exporter has no sample yet; see its log.\n")
     scrape = Scrape((await ask(site, "/metrics")).body.decode())
     assert scrape.value("kvm_exporter_sample_success") == 0
     assert scrape.value("kvm_exporter_sample_failures_total", cause="error") == 1
@@ -117,7 +117,7 @@ async def test_what_changes_is_current_at_every_scrape() -> None:
         assert form is Format.TEXT_0_0_4
         return b"process_scrapes %d\n" % next(numbers)
 
-    site = Site(sampler(live_machine(DEFAULT), Limits(max_age=0)), SiteSettings(now=process))
+    site = Site(sampler(live_machine(DEFAULT), Limits(max_age=0)), SiteSettings(volatile=process))
     scrapes = [Scrape((await ask(site, "/metrics")).body.decode()) for _ in range(3)]
     assert [scrape.value("process_scrapes") for scrape in scrapes] == [1, 2, 3]
     assert [scrape.value("kvm_exporter_samples_total", reason="start") for scrape in scrapes] == [1, 1, 1]

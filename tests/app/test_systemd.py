@@ -39,7 +39,7 @@ def test_it_is_ready_when_it_serves_a_sample(gate: Gate, manager: Notifications)
 def test_a_machine_that_does_not_answer_does_not_hold_up_the_start(gate: Gate, manager: Notifications) -> None:
     """If the first sample times out, READY is sent without a sample, and STATUS says so."""
     with gate.shut(), gate.daemon(timeout=0.1, environment=manager.environment) as running, gate.visitor():
-        assert manager.until("READY")["STATUS"] == "no sample yet; the log says why"
+        assert manager.until("READY")["STATUS"] == "no sample yet; see the log"
         assert running.scrape().value("kvm_exporter_sample_failures_total", cause="timeout") == 1
 
 
@@ -110,5 +110,7 @@ def test_a_service_manager_that_is_gone_changes_nothing(tmp_path: Path) -> None:
     """A failed notification is logged, and the daemon keeps serving."""
     with exporter(environment={"NOTIFY_SOCKET": str(tmp_path / "gone")}) as running:
         assert running.scrape().value("kvm_exporter_sample_success") == 1
-        assert "cannot be told READY=1: No such file or directory" in running.wait_for_log("cannot be told READY")
+        assert "cannot send READY=1 to the service manager: No such file or directory" in running.wait_for_log(
+            "cannot send READY"
+        )
         assert running.stop() == 0

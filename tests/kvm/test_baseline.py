@@ -152,4 +152,4 @@ def test_this_machine_keeps_its_own_baseline(tmp_path: Path) -> None:
     assert (printed.returncode, printed.stderr) == (0, "")
     path.write_text(printed.stdout)
     checked = run("check", "--baseline", os.fspath(path))
-    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "as the baseline says\n", "")
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "matches the baseline\n", "")

@@ -154,8 +154,8 @@ def test_a_broken_configuration_on_reload(service: Unit) -> None:
         service.start()
         files(f"{USERS}  {HASH}\n", "features: {required: [no_such_thing]}")
         found = Scrape(reload().body)
-        holds = "is broken, the last good one holds"
-        assert says(service).endswith(f"; the baseline's file {holds}; the web configuration {holds}")
+        holds = "is invalid, keeping the previous one"
+        assert says(service).endswith(f"; the baseline file {holds}; the web configuration {holds}")
         assert found.value("kvm_exporter_web_config_last_reload_successful") == 0
         assert found.value("kvm_exporter_collector_success", collector="baseline") == 0
         assert found.value("kvm_feature_expected", feature="clocksource2") == 1
@@ -163,7 +163,7 @@ def test_a_broken_configuration_on_reload(service: Unit) -> None:
         files(USERS, "features: {required: [clocksource2]}")
         mended = Scrape(reload().body)
         assert mended.value("kvm_exporter_web_config_last_reload_successful") == 1
-        assert "broken" not in says(service)
+        assert "invalid" not in says(service)
     log = service.log("--output=export")
     assert "could not reload the web configuration, keeping the previous one: " in log
     assert "no_such_thing" in log

@@ -145,12 +145,12 @@ def test_every_golden_text_has_its_test() -> None:
 
 def _missing(path: Path) -> str:
     del path
-    return "cannot be read: No such file or directory; give a dump's file, or - for stdin"
+    return "cannot be read: No such file or directory; give the file of a dump, or - for stdin"
 
 
 def _directory(path: Path) -> str:
     path.mkdir()
-    return "cannot be read: Is a directory; give a dump's file, or - for stdin"
+    return "cannot be read: Is a directory; give the file of a dump, or - for stdin"
 
 
 def _empty(path: Path) -> str:
@@ -225,7 +225,7 @@ def test_a_dump_that_may_not_be_read_is_bad_input(tmp_path: Path, capsys: pytest
     path.touch(0)
     with unprivileged():
         assert main(["compare", str(path), str(path)]) == 2
-    message = f"{path}: cannot be read: Permission denied; give a dump's file, or - for stdin"
+    message = f"{path}: cannot be read: Permission denied; give the file of a dump, or - for stdin"
     assert capsys.readouterr() == ("", f"kvm-exporter: {message}\n")
 
 

@@ -279,7 +279,7 @@ def test_sighup_reads_the_baseline_and_the_machine(host: DriftingHost, tmp_path:
         running.wait_for_log(f"reloaded the baseline from {path}")
         path.write_text(BROKEN)
         host.change(on_all(ALL))
-        broken = "; the baseline's file is broken, the last good one holds"
+        broken = "; the baseline file is invalid, keeping the previous one"
         assert reload(running, manager) == f"{SUMMARY_ALL}; 2 of 2 CPUs sampled, 0 differ{broken}"
         scrape = running.scrape()
         assert (expected(scrape), drift(scrape)) == ((EXPECTED, 0), NO_DRIFT)

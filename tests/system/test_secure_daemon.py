@@ -385,11 +385,11 @@ def test_sighup_reads_it_again(folder: Certificates) -> None:
     path = web_config(folder.folder, TLS)
     with notified_exporter(f"--web.config.file={path}") as (running, manager):
         running.process.send_signal(signal.SIGHUP)
-        assert "broken" not in manager.until("READY")["STATUS"]
+        assert "invalid" not in manager.until("READY")["STATUS"]
         assert running.wait_for_log("reloaded the web configuration")
         replace(path, "nonsense")
         running.process.send_signal(signal.SIGHUP)
-        assert "the web configuration is broken, the last good one holds" in manager.until("READY")["STATUS"]
+        assert "the web configuration is invalid, keeping the previous one" in manager.until("READY")["STATUS"]
         assert ask(running.port, context=client(folder)).status == 200
         [line] = errors(running)
         assert KEPT in line
@@ -433,7 +433,7 @@ def test_a_bad_configuration(made: Certificates, text: str, message: str, check:
 def test_checking_nothing() -> None:
     """The flag needs the other one."""
     ended = run("--web.config.check")
-    message = "kvm-exporter: --web.config.check has nothing to check; give --web.config.file too\n"
+    message = "kvm-exporter: --web.config.check needs a file to check; add --web.config.file\n"
     assert (ended.returncode, ended.stderr) == (2, message)
 
 
@@ -569,7 +569,7 @@ def test_systemds_sockets_and_addresses() -> None:
     """Both at once cannot be meant."""
     ended = run("--web.systemd-socket", "--web.listen-address=127.0.0.1:0")
     assert ended.returncode == 2
-    assert "exclude each other" in ended.stderr
+    assert "are mutually exclusive" in ended.stderr
 
 
 # How many at a time.
