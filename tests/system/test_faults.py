@@ -87,7 +87,10 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "SIGTERM while a reading is stuck": ("daemon.a_reading_that_never_ends_does_not_hold_up_the_end",),
     "SIGTERM while a CPU is held": ("real_time.the_exit_does_not_wait_for_a_held_cpu",),
 }
-"""What goes wrong, and the tests of it: FILE.NAME is test_NAME in test_FILE.py beside this, FOLDER/FILE.NAME in a folder of tests."""
+"""What goes wrong, and the tests of it.
+
+FILE.NAME is test_NAME in test_FILE.py beside this one, and FOLDER/FILE.NAME in another folder of tests.
+"""
 
 
 def names_in(file: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""TLS as it is spoken: handshakes in memory between our context and clients of OpenSSL, with certificates made here."""
+"""TLS as it is spoken: handshakes in memory between our context and clients of OpenSSL."""
 
 import errno
 import os
@@ -12,6 +12,7 @@ import pytest
 from kvm_exporter.config.tls import CURVES, DEFAULT_SUITES, SUITES, ClientAuth, Pem, TlsConfig, TlsError
 from kvm_exporter.web.tls import allowed_client, server_context
 from lab.certificates import Certificates
+from tests.support.rooms.certificates import certificates as committed
 from tests.support.rooms.unprivileged import unprivileged
 
 VERSIONS = {
@@ -43,17 +44,7 @@ NUMBERS = {
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Two authorities, one below the first, servers of both kinds of keys, and clients."""
-    made = Certificates(tmp_path_factory.mktemp("certificates"))
-    made.make("ca")
-    made.make("between", signer="ca")
-    made.make("stranger")
-    made.make("server", signer="ca", sans="DNS:localhost")
-    made.make("rsa", signer="ca", sans="DNS:localhost", kind="rsa:2048")
-    made.make("client", signer="ca", sans="DNS:prometheus,IP:192.0.2.1,IP:2001:db8::1,email:a@b.c,URI:spiffe://x/y")
-    made.make("below", signer="between", sans="DNS:below")
-    made.make("alone", sans="DNS:alone")
-    made.make("unknown", signer="stranger", sans="DNS:prometheus")
-    return made
+    return committed(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture
@@ -372,14 +363,6 @@ def test_what_cannot_be_served_is_named(certificates: Certificates, cert: str, k
     (certificates / "empty").write_bytes(b" \n")
     (certificates / "huge").write_bytes(b"x" * (1 << 20) + b"x")
     (certificates / "cut.crt").write_bytes((certificates / "server.crt").read_bytes()[:200])
-    if key == "new.key":
-        certificates.openssl("pkey", "-in", "server.key", "-aes256", "-passout", "pass:x", "-out", "new.key")
-    if key == "old.key":
-        certificates.openssl(
-            "rsa", "-in", "rsa.key", "-aes256", "-traditional", "-passout", "pass:x", "-out", "old.key"
-        )
-    if key == "weak.key":
-        certificates.make("weak", kind="rsa:1024")
     with pytest.raises(TlsError) as caught:
         server_context(TlsConfig(Pem("cert_file", certificates / cert), Pem("key_file", certificates / key)))
     assert str(caught.value) == message.format(
@@ -405,13 +388,6 @@ def test_a_file_that_may_not_be_read_is_named(certificates: Certificates, tmp_pa
 def test_an_authority_that_is_none_is_named(certificates: Certificates, served: TlsConfig, content: str) -> None:
     """A list of revoked certificates alone lets in nobody, and is none either."""
     if content == "revoked":
-        (certificates / "ca.cnf").write_text(
-            "[ca]\ndefault_ca=x\n[x]\ndatabase=index\ndefault_md=sha256\ndefault_crl_days=2\n"
-        )
-        (certificates / "index").write_text("")
-        certificates.openssl(
-            *("ca", "-gencrl", "-config", "ca.cnf", "-keyfile", "ca.key", "-cert", "ca.crt", "-out", "revoked")
-        )
         content = (certificates / "revoked").read_text()
     tls = replace(served, client_ca=Pem("client_ca", content.encode()), client_auth=ClientAuth.VERIFIED)
     with pytest.raises(TlsError, match=r"^client_ca: has no certificates "):

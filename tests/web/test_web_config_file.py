@@ -12,6 +12,7 @@ import pytest
 from kvm_exporter.config.web import RateLimit, WebConfig, WebConfigError
 from kvm_exporter.web.guard import MAX_BYTES, WebConfigFile
 from lab.certificates import Certificates
+from tests.support.rooms.certificates import certificates
 
 HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 
@@ -20,11 +21,8 @@ TLS = "tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n"
 
 @pytest.fixture(scope="module")
 def issued(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Two certificates with their keys."""
-    made = Certificates(tmp_path_factory.mktemp("certificates"))
-    made.make("old", sans="DNS:old")
-    made.make("new", sans="DNS:new")
-    return made
+    """Certificates with their keys."""
+    return certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture
@@ -35,7 +33,7 @@ def install(issued: Certificates, tmp_path: Path) -> Callable[[str], None]:
         for kind in ("crt", "key"):
             put(tmp_path / f"tls.{kind}", (issued / f"{name}.{kind}").read_bytes())
 
-    copy("old")
+    copy("server")
     return copy
 
 
@@ -83,7 +81,7 @@ def path(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Path:
 
 def test_a_configuration_is_there_from_the_start(path: Path, install: Callable[[str], None]) -> None:
     """Relative paths are relative to its folder, wherever the exporter was started."""
-    install("old")
+    install("server")
     put(path, TLS + "rate_limit: {interval: 1s, burst: 2}\n")
     before = time.time()
     file = WebConfigFile(path)
@@ -104,7 +102,7 @@ def test_a_path_relative_to_where_the_exporter_runs(
     path: Path, install: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The usual way to try something out."""
-    install("old")
+    install("server")
     put(path, TLS)
     monkeypatch.chdir(path.parent)
     assert WebConfigFile(Path("web.yml")).context is not None
@@ -148,7 +146,7 @@ def test_nothing_is_read_while_nothing_changes(
     path: Path, install: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A look at a file costs little, a handshake's context much."""
-    install("old")
+    install("server")
     put(path, TLS)
     file = WebConfigFile(path)
     config, context, timestamp = file.config, file.context, file.last_reload_timestamp
@@ -176,22 +174,22 @@ def test_a_new_certificate_is_served(
     path: Path, install: Callable[[str], None], issued: Certificates, *, through_link: bool
 ) -> None:
     """Although the configuration stays the same; a link whose target is another one is a change."""
-    install("old")
+    install("server")
     if through_link:
         for kind in ("crt", "key"):
             path.with_name(f"tls.{kind}").unlink()
-            path.with_name(f"tls.{kind}").symlink_to(issued / f"old.{kind}")
+            path.with_name(f"tls.{kind}").symlink_to(issued / f"server.{kind}")
     put(path, TLS)
     file = WebConfigFile(path)
     before = file.context
     if through_link:
         for kind in ("crt", "key"):
-            os.symlink(issued / f"new.{kind}", path.with_name("link"))  # noqa: PTH211 - as deployments do
+            os.symlink(issued / f"rsa.{kind}", path.with_name("link"))  # noqa: PTH211 - as deployments do
             path.with_name("link").replace(path.with_name(f"tls.{kind}"))
     else:
-        install("new")
+        install("rsa")
     file.refresh()
-    assert served_name(file) == der(issued / "new.crt")
+    assert served_name(file) == der(issued / "rsa.crt")
     assert file.context is not before
 
 
@@ -199,7 +197,7 @@ def test_a_broken_change_leaves_everything_as_it_was(
     path: Path, install: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is logged once, shows, and is over when it is repaired; the same for a second one."""
-    install("old")
+    install("server")
     put(path, f"{TLS}basic_auth_users: {{alice: {HASH}}}\n")
     file = WebConfigFile(path)
     config, context = file.config, file.context
@@ -246,18 +244,18 @@ def test_a_certificate_without_its_key_yet(
     path: Path, install: Callable[[str], None], issued: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Between the first file that is replaced and the second, the old pair is served."""
-    install("old")
+    install("server")
     put(path, TLS)
     file = WebConfigFile(path)
-    put(path.with_name("tls.crt"), (issued / "new.crt").read_bytes())
+    put(path.with_name("tls.crt"), (issued / "rsa.crt").read_bytes())
     file.refresh()
     file.refresh()
-    assert served_name(file) == der(issued / "old.crt")
+    assert served_name(file) == der(issued / "server.crt")
     assert not file.last_reload_successful
     assert [level for level, _ in messages(caplog)] == ["ERROR"]
-    put(path.with_name("tls.key"), (issued / "new.key").read_bytes())
+    put(path.with_name("tls.key"), (issued / "rsa.key").read_bytes())
     file.refresh()
-    assert served_name(file) == der(issued / "new.crt")
+    assert served_name(file) == der(issued / "rsa.crt")
     assert file.last_reload_successful
 
 
@@ -269,7 +267,7 @@ def test_a_file_that_was_missing_is_noticed_when_it_comes(path: Path, install: C
     put(path, TLS)
     file.refresh()
     assert not file.last_reload_successful
-    install("new")
+    install("rsa")
     file.refresh()
     assert file.last_reload_successful
     assert file.context is not None
