@@ -104,12 +104,12 @@ def test_an_address_in_use(taken: int) -> None:
     ("address", "message"),
     [
         (
-            TcpAddress("192.0.2.1", 1),
-            "cannot listen on 192.0.2.1:1: Cannot assign requested address; choose another with --web.listen-address",
+            TcpAddress("192.0.2.1", 9100),
+            "cannot listen on 192.0.2.1:9100: Cannot assign requested address; choose another with --web.listen-address",
         ),
         pytest.param(
-            TcpAddress("::2", 1),
-            "cannot listen on [::2]:1: Cannot assign requested address; choose another with --web.listen-address",
+            TcpAddress("::2", 9100),
+            "cannot listen on [::2]:9100: Cannot assign requested address; choose another with --web.listen-address",
             marks=needs_ipv6,
         ),
     ],
