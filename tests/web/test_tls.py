@@ -205,9 +205,7 @@ def has(curve: str) -> bool:
 def test_the_curve_that_is_chosen_is_the_only_one(served: TlsConfig, client: ssl.SSLContext, curve: str) -> None:
     """A client with another cannot agree; in TLS 1.3, too. One that this Python cannot choose is named."""
     if not has(CURVES[curve]):
-        with pytest.raises(
-            TlsError, match=f"^curve_preferences: OpenSSL .* here does not have {curve}; choose another$"
-        ):
+        with pytest.raises(TlsError, match=f"^curve_preferences: .* does not have {curve}; choose another$"):
             server_context(replace(served, curve=curve))
         return
     context = server_context(replace(served, curve=curve))
