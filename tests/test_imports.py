@@ -129,6 +129,17 @@ def test_prometheus_client_is_for_metrics() -> None:
     assert importers == {"metrics"}
 
 
+TOOLS = {"tests.support.tools", "tests.support.guests", "tests.support.packaging", "tests.support.monitoring"}
+"""What finds programs, devices and systems, or skips a test where there is none."""
+
+
+def test_tests_of_rooms_need_no_tools() -> None:
+    """They run wherever the exporter does, and none of them is skipped: what needs more is in another folder."""
+    tests = PACKAGE.parent / "tests"
+    for path in (path for room in (*ALLOWED, "support/rooms") for path in (tests / room).rglob("*.py")):
+        assert not {found for found in imports_of(path) for tool in TOOLS if (found + ".").startswith(f"{tool}.")}, path
+
+
 def test_the_package_imports_nothing_of_the_lab() -> None:
     """The package imports neither lab/ nor the demonstration nor the tests nor the benchmarks."""
     for name, path in MODULES.items():

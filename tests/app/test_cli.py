@@ -207,14 +207,13 @@ def test_a_textfile_that_cannot_be_written(tmp_path: Path) -> None:
     assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("kvm.prom", "old\n")]
 
 
-def test_a_textfile_in_place_of_a_directory(tmp_path: Path, capsys: Captured) -> None:
+def test_a_textfile_in_place_of_a_directory(tmp_path: Path) -> None:
     """A directory with the file's name is not replaced, and no file is left beside it."""
     path = tmp_path / "kvm.prom"
     path.mkdir()
-    assert main(["textfile", str(path)]) == 1
-    assert capsys.readouterr().err == (
-        f"kvm-exporter: {path}: cannot be written: Is a directory; the previous file is unchanged\n"
-    )
+    ended = run("textfile", str(path))
+    message = f"kvm-exporter: {path}: cannot be written: Is a directory; the previous file is unchanged\n"
+    assert (ended.returncode, ended.stderr) == (1, message)
     assert list(tmp_path.iterdir()) == [path]
 
 

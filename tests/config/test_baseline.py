@@ -43,7 +43,7 @@ features:
         ("features:\r\n  required: [steal_time]\r\n", Baseline(required=(STEAL,))),
         ('{"features": {"required": ["steal_time"], "forbidden": null}}', Baseline(required=(STEAL,))),
         ("---\nfeatures: {required: [steal_time]}\n...\n", Baseline(required=(STEAL,))),
-        ("features: {required: [eax_bit_18, edx_bit_31]}", Baseline((feature_at("eax", 18), feature_at("edx", 31)))),
+        ("features: {required: [eax_bit_30, edx_bit_31]}", Baseline((feature_at("eax", 30), feature_at("edx", 31)))),
         ("features: {required: [eax_bit_24], forbidden: [edx_bit_0]}", Baseline((STABLE,), (HINT,))),
         ("features: {required: [&one steal_time], forbidden: [&two hints_realtime]}", Baseline((STEAL,), (HINT,))),
         ("features: {required: [!!python/object/apply:os.abort steal_time]}", Baseline(required=(STEAL,))),

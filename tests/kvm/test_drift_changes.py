@@ -60,9 +60,9 @@ EVERYTHING = features(
         (guest(0, 0), guest(0, 1), Difference(gained=features("hints_realtime")), False),
         (guest(0, 1), guest(0, 0), Difference(lost=features("hints_realtime")), True),
         (
-            guest(0x8004_0000, 0x20),
+            guest(0xC000_0000, 0x20),
             NOTHING,
-            Difference(lost=features("eax_bit_18", "eax_bit_31", "edx_bit_5")),
+            Difference(lost=features("eax_bit_30", "eax_bit_31", "edx_bit_5")),
             True,
         ),
         (ALL, MOVED, Difference(identity=True), True),

@@ -35,7 +35,8 @@ KERNEL_TABLE = [
 ]
 """KVM_FEATURE_* and KVM_HINTS_* of the kernel's Documentation/virt/kvm/x86/cpuid.rst; QEMU's target/i386/cpu.c."""
 
-UNASSIGNED = [("eax", bit) for bit in (8, *range(18, 24), *range(25, 32))] + [("edx", bit) for bit in range(1, 32)]
+ASSIGNED = {(register, bit) for register, bit, *_ in KERNEL_TABLE}
+UNASSIGNED = [(register, bit) for register in ("eax", "edx") for bit in range(32) if (register, bit) not in ASSIGNED]
 
 
 def test_the_table_is_the_kernels() -> None:

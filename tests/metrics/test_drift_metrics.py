@@ -12,7 +12,7 @@ from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.baseline import Baseline
-from kvm_exporter.kvm.features import Feature, feature_named
+from kvm_exporter.kvm.features import FEATURES, Feature, feature_named
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Leaves, SignatureLeaf, Timing
 from kvm_exporter.metrics.exposition import render
 from kvm_exporter.metrics.machine import expected_families, machine_families, observed_families
@@ -68,7 +68,7 @@ def by_place(scrape: Scrape, name: str) -> dict[str, float]:
         (ALL, guest(0x01007EFB, max_leaf=0), {}, 0),
         (ALL, STOLEN, {"steal_time": -1}, 0),
         (STOLEN, ALL, {"steal_time": 1}, 0),
-        (guest(0x28), guest(0x0004_0008, 1), {"steal_time": -1, "eax_bit_18": 1, "hints_realtime": 1}, 0),
+        (guest(0x28), guest(0x4000_0008, 1), {"steal_time": -1, "eax_bit_30": 1, "hints_realtime": 1}, 0),
         (guest(0x8000_0000, 0x20), guest(0), {"eax_bit_31": -1, "edx_bit_5": -1}, 0),
         (ALL, MOVED, {}, 1),
         (MOVED, BESIDE_HYPER_V, {}, 1),
@@ -110,8 +110,8 @@ def test_what_is_lost_or_gained_adds_up(eax: int, edx: int, now_eax: int, now_ed
 
 def test_the_bits_of_the_boot_stay_as_0_when_kvm_vanishes() -> None:
     """If KVM vanishes, bits of the boot reference stay as 0, so that alerts have a series; other bits are absent."""
-    found = drifted(guest(0x0004_0028, 1), NO_KVM)
-    gone = {"clocksource2": 0, "steal_time": 0, "eax_bit_18": 0, "hints_realtime": 0}
+    found = drifted(guest(0x4000_0028, 1), NO_KVM)
+    gone = {"clocksource2": 0, "steal_time": 0, "eax_bit_30": 0, "hints_realtime": 0}
     assert found.value("kvm_present") == 0
     assert by_place(found, "kvm_feature_offered") == gone
     assert by_place(found, "kvm_feature_offered_cpus") == gone
@@ -121,7 +121,7 @@ def test_bits_that_came_with_kvm_are_the_samples() -> None:
     """If KVM appears after the boot, all assigned features have a series."""
     found = drifted(NO_KVM, guest(0x20))
     assert found.value("kvm_feature_offered", feature="steal_time") == 1
-    assert len(found.values("kvm_feature_offered", *FEATURE)) == 19
+    assert len(found.values("kvm_feature_offered", *FEATURE)) == len(FEATURES)
 
 
 def test_only_what_most_cpus_offer_drifts() -> None:
@@ -143,12 +143,12 @@ def test_without_a_reference_nothing_is_said_of_the_boot() -> None:
         (Baseline(), {}),
         (
             Baseline(
-                required=(feature_named("steal_time"), feature_named("eax_bit_18")),
+                required=(feature_named("steal_time"), feature_named("eax_bit_30")),
                 forbidden=(feature_named("hints_realtime"),),
             ),
             {
                 ("steal_time", "eax", "5"): 1,
-                ("eax_bit_18", "eax", "18"): 1,
+                ("eax_bit_30", "eax", "30"): 1,
                 ("hints_realtime", "edx", "0"): 0,
             },
         ),
@@ -188,7 +188,8 @@ def test_where_the_kernels_time_comes_from(current: bool | None, expected: Mappi
     assert scrape(observation).values("kvm_clocksource_current_is_kvmclock") == expected
 
 
-OFFERED_BY_KVM = {0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 24}
+OFFERED_BY_KVM = {feature.bit for feature in FEATURES if feature.register == "eax" and not feature.vmm_only}
+NOT_ASSIGNED = set(range(32)) - {feature.bit for feature in FEATURES if feature.register == "eax"}
 
 
 @pytest.mark.parametrize(
@@ -197,8 +198,8 @@ OFFERED_BY_KVM = {0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 24}
         (0, set()),
         (0x01007AFB, set()),
         (0x0103_FEFB, set()),
-        (0x8104_7EFB, {18, 31}),
-        (0xFFFF_FFFF, {8, 18, 19, 20, 21, 22, 23, *range(25, 32)}),
+        (0xC100_7EFB, {30, 31}),
+        (0xFFFF_FFFF, NOT_ASSIGNED),
     ],
     ids=["nothing", "an older kernel", "what a VMM sets", "unassigned", "all ones"],
 )

@@ -12,6 +12,7 @@ import kvm_exporter
 from kvm_exporter._revision import REVISION
 from kvm_exporter.collector.observer import Collected
 from kvm_exporter.collector.sampler import Tally
+from kvm_exporter.kvm.features import FEATURES
 from kvm_exporter.metrics.exporter import (
     build_families,
     collector_families,
@@ -124,5 +125,5 @@ def test_series_are_few_and_grow_by_two_a_cpu() -> None:
         )
         for sample in (SAMPLE, sample_of(dict.fromkeys(range(100), guest(0x01007EFB))))
     )
-    assert one == 47 + 2 + 14 + 7
+    assert one == (9 + 2 * len(FEATURES)) + 2 + 14 + 7
     assert many - one == 2 * 99

@@ -13,6 +13,7 @@ import pytest
 
 from lab.drifting import DriftingHost
 from lab.exporter import UNMEASURED, Exporter
+from lab.proc import wait_until
 from lab.webhook import Message
 from tests.support.monitoring.stack import PACE, stack
 from tests.support.rooms.layouts import AMD, kvm
@@ -26,9 +27,6 @@ LOSER, UNEVEN, VIOLATOR, LEAVER, STEADY = MACHINES = ("loser", "uneven", "violat
 KEPT = "features: {required: [steal_time], forbidden: [hints_realtime]}\n"
 VIOLATED = "features: {required: [steal_time, hints_realtime], forbidden: [pv_eoi]}\n"
 """A baseline that every machine keeps, and one that none does."""
-
-MOST_SECONDS = 45
-"""No act takes longer until its last message."""
 
 CALM_SECONDS = 11 * 60 / PACE
 """A minute more than the longest wait before a message: what comes later than the last one expected is one too many."""
@@ -77,10 +75,8 @@ class Fleet:
         self.exporters[name] = self._start(name, f"--port={self._ports[name]}")
 
     def messages(self, expected: int) -> dict[str, list[Message]]:
-        """What each release sends until it has sent so many messages, and a while after; fewer if it takes too long."""
-        end = time.monotonic() + MOST_SECONDS
-        while time.monotonic() < end and any(len(one.messages) < expected for one in self._stacks.values()):
-            time.sleep(0.1)
+        """What each release sends until it has sent so many messages, and a while after."""
+        wait_until(lambda: all(len(one.messages) >= expected for one in self._stacks.values()))
         time.sleep(CALM_SECONDS)
         return {release: one.take() for release, one in self._stacks.items()}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kvm_exporter.kvm.features import FEATURES
 from lab.drifting import DriftingHost
 from lab.panels import dashboards, panels, queries
 from lab.servers import start_prometheus
@@ -129,7 +130,7 @@ def test_alerts_name_the_machine_and_the_feature(fleet: Rows) -> None:
 def test_a_feature_names_the_odd_one(fleet: Rows) -> None:
     """Whether it is the only one that is offered it, or the only one that is not."""
     title = "Outliers by feature"
-    assert len(fleet[title]) == 19
+    assert len(fleet[title]) == len(FEATURES)
     lost = row_of(fleet, title, Feature="steal_time")
     assert [lost[one] for one in ("Bit", "Guests", "Outliers", "Example", "Lost", "Gained")] == [
         *("5", "2", "1", CHANGED_ONE, "1", "0")
@@ -147,12 +148,12 @@ def test_the_matrix_marks_who_is_unlike_most(fleet: Rows) -> None:
     assert set(rows) == {STEADY, CHANGED_ONE, DIFFERENT}
     assert (rows[STEADY]["steal_time"], rows[STEADY]["mmu_op"]) == ("yes", "no")
     assert (rows[CHANGED_ONE]["steal_time"], rows[CHANGED_ONE]["mmu_op"]) == ("no, unlike most", "yes, unlike most")
-    assert len(rows[STEADY]) == 1 + 19
+    assert len(rows[STEADY]) == 1 + len(FEATURES)
 
 
 def test_a_bit_has_its_meaning_and_what_is_known_of_it(fleet: Rows) -> None:
     """A row for each bit of each machine."""
-    assert len(fleet["Bits"]) == 3 * 19
+    assert len(fleet["Bits"]) == 3 * len(FEATURES)
     assert row_of(fleet, "Bits", Machine=STEADY, Feature="pv_eoi") == {
         "Machine": STEADY,
         "Register": "eax",

@@ -5,9 +5,10 @@ import ssl
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from threading import Event
+from typing import TextIO
 
 import pytest
 
@@ -45,16 +46,28 @@ def test_it_is_active_when_it_is_ready(service: Unit) -> None:
     service.system.run("mkfifo", "-m", "644", WEB_CONFIG)
     with arguments(service.system, f"--web.config.file={WEB_CONFIG}"):
         service.system.run("systemctl", "start", "--no-block", service.name)
-        service.wait_for("ActiveState", "activating")
-        time.sleep(0.5)
-        assert (service.show("ActiveState"), service.show("SubState")) == ("activating", "start")
-        with pytest.raises(ConnectionRefusedError):
-            service.system.connect(PORT)
-        (service.system.root / WEB_CONFIG.lstrip("/")).write_text("{}")
+        with when_read(service.system.root / WEB_CONFIG.lstrip("/")) as fifo:
+            assert (service.show("ActiveState"), service.show("SubState")) == ("activating", "start")
+            with pytest.raises(ConnectionRefusedError):
+                service.system.connect(PORT)
+            fifo.write("{}")
         service.system.remove(WEB_CONFIG)
         service.system.write(WEB_CONFIG, "{}")
         service.wait_for("ActiveState", "active")
     assert scrape(service.system).value("kvm_exporter_sample_success") == 1
+
+
+def when_read(fifo: Path) -> TextIO:
+    """A FIFO to write to, once somebody reads from it."""
+    descriptors: list[int] = []
+
+    def is_read() -> bool:
+        with suppress(OSError):  # ENXIO: nobody does, fifo(7)
+            descriptors.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(descriptors)
+
+    wait_until(is_read)
+    return os.fdopen(descriptors[0], "w")
 
 
 def test_status_shows_the_summary(service: Unit) -> None:
@@ -202,25 +215,28 @@ def test_one_that_is_killed_is_started_again(service: Unit) -> None:
 
 def test_no_scrape_is_cut_off(service: Unit) -> None:
     """Scrapers ask without a pause while the service is restarted: whoever was let in gets a whole answer."""
-    system, stop = service.system, Event()
+    system, stop, replies = service.system, Event(), list[Reply]()
     # A scrape takes long: a real-time task holds a CPU that every one of them visits.
     with arguments(system, "--sample.max-age=1ms"), hog(ONLINE - 1), ThreadPoolExecutor(4) as pool:
         service.start()
-        scrapers = [pool.submit(keep_asking, system, stop) for _ in range(4)]
-        for _ in range(2):
-            time.sleep(0.5)
-            service.start()
-        stop.set()
-        replies = [reply for scraper in scrapers for reply in scraper.result()]
+        scrapers = [pool.submit(keep_asking, system, stop, replies) for _ in range(4)]
+        try:
+            for _ in range(2):
+                more = len(replies) + 2 * len(scrapers)
+                wait_until(lambda: len(replies) >= more or any(one.done() for one in scrapers))  # noqa: B023 - at once
+                service.start()
+        finally:
+            stop.set()
+        for scraper in scrapers:
+            scraper.result()
     assert {reply.status for reply in replies} == {200}
     assert all("kvm_exporter_samples_total" in reply.body for reply in replies)
     # Those that were being answered when the end came were told not to ask again on that connection.
     assert [reply for reply in replies if reply.headers.get("connection") == "close"]
 
 
-def keep_asking(system: Container, stop: Event) -> list[Reply]:
+def keep_asking(system: Container, stop: Event, replies: list[Reply]) -> None:
     """Scrape until the event. Raises ConnectionError or IncompleteRead if an answer does not come, or is cut off."""
-    replies = []
     while not stop.is_set():
         try:
             connected = connection(system)
@@ -229,7 +245,6 @@ def keep_asking(system: Container, stop: Event) -> list[Reply]:
             continue
         with closing(connected):
             replies.append(ask_on(connected))
-    return replies
 
 
 # Drop-ins.

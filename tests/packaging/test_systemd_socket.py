@@ -1,12 +1,12 @@
 """The exporter without a network: systemd listens for it, starts it with the first connection, and keeps the socket."""
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
 
+from lab.proc import wait_until
 from tests.support.packaging.container import Container
 from tests.support.packaging.debian import NAME
 from tests.support.packaging.unit import Unit, ask, scrape
@@ -56,21 +56,22 @@ def test_the_other_service_takes_the_port_back(system: Container, socket_unit: U
 def test_nobody_notices_a_restart(system: Container, socket_unit: Unit, service: Unit) -> None:
     """The socket goes on listening: no scrape is refused, cut off or lost when the service is restarted, or killed."""
     assert ask(system).status == 200
-    stop = Event()
+    stop, statuses = Event(), list[int]()
 
-    def keep_asking() -> set[int]:
-        statuses = set()
+    def keep_asking() -> None:
         while not stop.is_set():
-            statuses.add(ask(system).status)
-        return statuses
+            statuses.append(ask(system).status)
 
     with ThreadPoolExecutor(2) as pool:
         scrapers = [pool.submit(keep_asking) for _ in range(2)]
         for _ in range(3):
-            time.sleep(0.3)
+            more = len(statuses) + 2 * len(scrapers)
+            wait_until(lambda: len(statuses) >= more or any(one.done() for one in scrapers))  # noqa: B023 - at once
             service.start()
         stop.set()
-        assert [scraper.result() for scraper in scrapers] == [{200}, {200}]
+        for scraper in scrapers:
+            scraper.result()
+    assert set(statuses) == {200}
     before = scrape(system)
     service.signal("KILL")
     assert scrape(system).value("kvm_boot_reference_timestamp_seconds") == before.value(

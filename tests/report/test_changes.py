@@ -17,8 +17,8 @@ from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID, announce
 from lab.readers import guest, sample_of
 
 ALL = guest(0x01007EFB)
-#: The features of mainline without steal_time and clocksource_stable_bit, plus an unassigned bit.
-LESS = guest(0x0004_7EDB)
+#: Without steal time and the stable clock, and with an unassigned bit.
+LESS = guest(0x4000_7EDB)
 STOLEN = guest(0x01007EDB)
 MOVED = guest(0x01007EFB, base=0x4000_0100)
 NO_KVM = Leaves(hypervisor_bit=True)
@@ -59,7 +59,7 @@ def start(reference: Leaves | None, now: Sample) -> None:
             ALL,
             LESS,
             "WARNING",
-            f"lost {STEAL}, clocksource_stable_bit (eax bit 24); gained eax_bit_18 (eax bit 18)",
+            f"lost {STEAL}, clocksource_stable_bit (eax bit 24); gained eax_bit_30 (eax bit 30)",
         ),
         (ALL, MOVED, "WARNING", "KVMKVMKVM at 0x40000100 instead of KVMKVMKVM at 0x40000000"),
         (
@@ -166,9 +166,9 @@ def test_the_fields_of_a_change(caplog: pytest.LogCaptureFixture) -> None:
     [record] = caplog.records
     assert fields(record) == {
         "message_id": CHANGE_ID,
-        "kvm_feature": ("clocksource_stable_bit", "eax_bit_18"),
+        "kvm_feature": ("clocksource_stable_bit", "eax_bit_30"),
         "kvm_lost": "clocksource_stable_bit",
-        "kvm_gained": "eax_bit_18",
+        "kvm_gained": "eax_bit_30",
         "kvm_before": summary(STOLEN),
         "kvm_after": summary(LESS),
         "kvm_cpu": ("1", "2"),
@@ -200,7 +200,7 @@ def record(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
 
 def test_in_the_journal_fields_repeat(record: logging.LogRecord) -> None:
     """In the journal a field repeats for each feature and CPU, so that a match on one of them finds the record."""
-    lost, gained = f"{STEAL}, clocksource_stable_bit (eax bit 24)", "eax_bit_18 (eax bit 18)"
+    lost, gained = f"{STEAL}, clocksource_stable_bit (eax bit 24)", "eax_bit_30 (eax bit 30)"
     assert list(journal_fields(record)) == [
         f"MESSAGE={CHANGED} on CPU 0-1: lost {lost}; gained {gained}",
         "PRIORITY=4",
@@ -209,9 +209,9 @@ def test_in_the_journal_fields_repeat(record: logging.LogRecord) -> None:
         f"MESSAGE_ID={CHANGE_ID}",
         "KVM_FEATURE=steal_time",
         "KVM_FEATURE=clocksource_stable_bit",
-        "KVM_FEATURE=eax_bit_18",
+        "KVM_FEATURE=eax_bit_30",
         "KVM_LOST=steal_time,clocksource_stable_bit",
-        "KVM_GAINED=eax_bit_18",
+        "KVM_GAINED=eax_bit_30",
         f"KVM_BEFORE={summary(ALL)}",
         f"KVM_AFTER={summary(LESS)}",
         "KVM_CPU=0",
@@ -223,7 +223,7 @@ def test_as_json_they_are_joined(record: logging.LogRecord) -> None:
     """In JSON the values are joined by commas; each record is one line and each value a string."""
     found = json.loads(JsonFormatter().format(record))
     assert found["level"] == "warn"
-    assert (found["kvm_feature"], found["kvm_cpu"]) == ("steal_time,clocksource_stable_bit,eax_bit_18", "0,1")
+    assert (found["kvm_feature"], found["kvm_cpu"]) == ("steal_time,clocksource_stable_bit,eax_bit_30", "0,1")
     assert found["message_id"] == CHANGE_ID
 
 

@@ -1,28 +1,19 @@
 """What the daemon costs: the time to its first answer, and its memory after many scrapes. Both are printed."""
 
 import http.client
-import re
 import sys
 import time
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-from lab.exporter import UNMEASURED, Exporter, exporter
+from lab.exporter import UNMEASURED, exporter
 from lab.patience import PATIENCE_SECONDS
+from lab.proc import memory
 
 SCRAPES = 1000
-MOST_RESIDENT = 64 << 20
-"""Bytes: twice of what is meant, so that only a leak or a large library is above it."""
-
-
-def resident(running: Exporter) -> int:
-    """The bytes that it has in memory: proc_pid_status(5)."""
-    status = Path(f"/proc/{running.process.pid}/status").read_text(encoding="ascii")
-    found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
-    assert found is not None
-    return int(found[1]) * 1024
+MOST_MEMORY = 64
+"""Megabytes: twice of what is meant, so that only a leak or a large library is above it."""
 
 
 def say(capsys: pytest.CaptureFixture[str], text: str) -> None:
@@ -45,7 +36,7 @@ def test_memory_after_many_scrapes(capsys: pytest.CaptureFixture[str]) -> None:
     with exporter("--sample.max-age=20ms", environment=UNMEASURED) as running:
         for _ in range(SCRAPES // 10):
             running.get()
-        before = resident(running)
+        before = memory(running)
         with closing(http.client.HTTPConnection("127.0.0.1", running.port, timeout=PATIENCE_SECONDS)) as connection:
             for number in range(SCRAPES):
                 headers = {
@@ -56,7 +47,7 @@ def test_memory_after_many_scrapes(capsys: pytest.CaptureFixture[str]) -> None:
                 with connection.getresponse() as response:
                     assert response.status == 200
                     response.read()
-        after = resident(running)
-    say(capsys, f"{after / (1 << 20):.1f} MiB resident after {SCRAPES} scrapes, {before / (1 << 20):.1f} MiB before")
-    assert after < MOST_RESIDENT
-    assert after - before < MOST_RESIDENT / 10
+        after = memory(running)
+    say(capsys, f"{after:.1f} MB resident after {SCRAPES} scrapes, {before:.1f} MB before")
+    assert after < MOST_MEMORY
+    assert after - before < MOST_MEMORY / 10

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kvm_exporter.errors import ListenError
-from kvm_exporter.web.addresses import TcpAddress, UnixAddress, address_of
+from kvm_exporter.web.addresses import TcpAddress, UnixAddress, address_of, parse_address
 from kvm_exporter.web.listeners import adopt, close, listen
 
 LOOPBACK6 = Path("/proc/net/if_inet6")
@@ -101,25 +101,14 @@ def test_an_address_in_use(taken: int) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("address", "message"),
-    [
-        (
-            TcpAddress("192.0.2.1", 1),
-            "cannot listen on 192.0.2.1:1: Cannot assign requested address; choose another with --web.listen-address",
-        ),
-        pytest.param(
-            TcpAddress("::2", 1),
-            "cannot listen on [::2]:1: Cannot assign requested address; choose another with --web.listen-address",
-            marks=needs_ipv6,
-        ),
-    ],
-)
-def test_an_address_that_is_not_ours(address: TcpAddress, message: str) -> None:
+@pytest.mark.parametrize("address", ["192.0.2.1:9100", pytest.param("[::2]:9100", marks=needs_ipv6)])
+def test_an_address_that_is_not_ours(address: str) -> None:
     """The error names the address and the reason."""
     with pytest.raises(ListenError) as caught:
-        listen([address])
-    assert str(caught.value) == message
+        listen([parse_address(address)])
+    assert str(caught.value) == (
+        f"cannot listen on {address}: Cannot assign requested address; choose another with --web.listen-address"
+    )
 
 
 def test_a_name_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from kvm_exporter.config.tls import CURVES, DEFAULT_SUITES, SUITES, ClientAuth, 
 from kvm_exporter.errors import InputError
 from kvm_exporter.web.tls import allowed_client, server_context
 from lab.certificates import Certificates
+from tests.support.rooms.certificates import certificates as committed
 from tests.support.rooms.unprivileged import unprivileged
 
 VERSIONS = {
@@ -44,17 +45,7 @@ NUMBERS = {
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Two authorities, one intermediate, servers with both kinds of keys, and clients."""
-    made = Certificates(tmp_path_factory.mktemp("certificates"))
-    made.make("ca")
-    made.make("between", signer="ca")
-    made.make("stranger")
-    made.make("server", signer="ca", sans="DNS:localhost")
-    made.make("rsa", signer="ca", sans="DNS:localhost", kind="rsa:2048")
-    made.make("client", signer="ca", sans="DNS:prometheus,IP:192.0.2.1,IP:2001:db8::1,email:a@b.c,URI:spiffe://x/y")
-    made.make("below", signer="between", sans="DNS:below")
-    made.make("alone", sans="DNS:alone")
-    made.make("unknown", signer="stranger", sans="DNS:prometheus")
-    return made
+    return committed(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture
@@ -202,9 +193,22 @@ def test_who_chooses_the_suite(served: TlsConfig, client: ssl.SSLContext, *, by_
     assert chosen in cipher[0]
 
 
+def has(curve: str) -> bool:
+    """Whether Python's ssl can choose a curve of OpenSSL: not X25519 in Debian 12, with Python 3.11.2."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ecdh_curve(curve)
+    except (ValueError, ssl.SSLError):
+        return False
+    return True
+
+
 @pytest.mark.parametrize("curve", CURVES)
 def test_the_curve_that_is_chosen_is_the_only_one(served: TlsConfig, client: ssl.SSLContext, curve: str) -> None:
     """A configured curve is the only one, in TLS 1.3 as well."""
+    if not has(CURVES[curve]):
+        with pytest.raises(InputError, match=f"^curve_preferences: .* does not have {curve}; choose another$"):
+            server_context(replace(served, curve=curve))
+        return
     context = server_context(replace(served, curve=curve))
     client.set_ecdh_curve(CURVES[curve])
     handshake(context, client)
@@ -215,7 +219,7 @@ def test_the_curve_that_is_chosen_is_the_only_one(served: TlsConfig, client: ssl
 
 def test_without_a_choice_every_curve_will_do(served: TlsConfig, client: ssl.SSLContext) -> None:
     """By default every curve of Go is accepted."""
-    for curve in CURVES.values():
+    for curve in filter(has, CURVES.values()):
         client.set_ecdh_curve(curve)
         handshake(server_context(served), client)
 
@@ -373,14 +377,6 @@ def test_what_cannot_be_served_is_named(certificates: Certificates, cert: str, k
     (certificates / "empty").write_bytes(b" \n")
     (certificates / "huge").write_bytes(b"x" * (1 << 20) + b"x")
     (certificates / "cut.crt").write_bytes((certificates / "server.crt").read_bytes()[:200])
-    if key == "new.key":
-        certificates.openssl("pkey", "-in", "server.key", "-aes256", "-passout", "pass:x", "-out", "new.key")
-    if key == "old.key":
-        certificates.openssl(
-            "rsa", "-in", "rsa.key", "-aes256", "-traditional", "-passout", "pass:x", "-out", "old.key"
-        )
-    if key == "weak.key":
-        certificates.make("weak", kind="rsa:1024")
     with pytest.raises(InputError) as caught:
         server_context(TlsConfig(Pem("cert_file", certificates / cert), Pem("key_file", certificates / key)))
     assert str(caught.value) == message.format(
@@ -406,13 +402,6 @@ def test_a_file_that_may_not_be_read_is_named(certificates: Certificates, tmp_pa
 def test_an_authority_that_is_none_is_named(certificates: Certificates, served: TlsConfig, content: str) -> None:
     """A file without certificates, or with a revocation list only, is an error."""
     if content == "revoked":
-        (certificates / "ca.cnf").write_text(
-            "[ca]\ndefault_ca=x\n[x]\ndatabase=index\ndefault_md=sha256\ndefault_crl_days=2\n"
-        )
-        (certificates / "index").write_text("")
-        certificates.openssl(
-            *("ca", "-gencrl", "-config", "ca.cnf", "-keyfile", "ca.key", "-cert", "ca.crt", "-out", "revoked")
-        )
         content = (certificates / "revoked").read_text()
     tls = replace(served, client_ca=Pem("client_ca", content.encode()), client_auth=ClientAuth.VERIFIED)
     with pytest.raises(InputError, match=r"^client_ca: contains no certificate"):

@@ -14,6 +14,7 @@ from kvm_exporter.config.web import RateLimit, WebConfig
 from kvm_exporter.errors import InputError
 from kvm_exporter.web.guard import MAX_BYTES, Web, watch_web_config
 from lab.certificates import Certificates
+from tests.support.rooms.certificates import certificates
 
 HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 
@@ -25,11 +26,8 @@ KEPT = "could not reload the web configuration, keeping the previous one:"
 
 @pytest.fixture(scope="module")
 def issued(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Two certificates with their keys."""
-    made = Certificates(tmp_path_factory.mktemp("certificates"))
-    made.make("old", sans="DNS:old")
-    made.make("new", sans="DNS:new")
-    return made
+    """Certificates with their keys."""
+    return certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture
@@ -40,7 +38,7 @@ def install(issued: Certificates, tmp_path: Path) -> Callable[[str], None]:
         for kind in ("crt", "key"):
             put(tmp_path / f"tls.{kind}", (issued / f"{name}.{kind}").read_bytes())
 
-    copy("old")
+    copy("server")
     return copy
 
 
@@ -88,7 +86,7 @@ def path(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Path:
 
 def test_a_configuration_is_there_from_the_start(path: Path, install: Callable[[str], None]) -> None:
     """Relative paths in the configuration are relative to its folder, not to the working directory."""
-    install("old")
+    install("server")
     put(path, TLS + "rate_limit: {interval: 1s, burst: 2}\n")
     before = time.time()
     file = watch_web_config(path, None)
@@ -109,7 +107,7 @@ def test_a_path_relative_to_where_the_exporter_runs(
     path: Path, install: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The configuration's own path can be relative to the working directory."""
-    install("old")
+    install("server")
     put(path, TLS)
     monkeypatch.chdir(path.parent)
     assert watch_web_config(Path("web.yml"), None).value.context is not None
@@ -153,7 +151,7 @@ def test_nothing_is_read_while_nothing_changes(
     path: Path, install: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     """While no file changes, nothing is loaded again, because a TLS context is expensive to make."""
-    install("old")
+    install("server")
     put(path, TLS)
     file = watch_web_config(path, None)
     config, context, timestamp = file.value.config, file.value.context, file.timestamp
@@ -181,22 +179,22 @@ def test_a_new_certificate_is_served(
     path: Path, install: Callable[[str], None], issued: Certificates, *, through_link: bool
 ) -> None:
     """A changed certificate is loaded although the configuration is the same; a link to another target is a change."""
-    install("old")
+    install("server")
     if through_link:
         for kind in ("crt", "key"):
             path.with_name(f"tls.{kind}").unlink()
-            path.with_name(f"tls.{kind}").symlink_to(issued / f"old.{kind}")
+            path.with_name(f"tls.{kind}").symlink_to(issued / f"server.{kind}")
     put(path, TLS)
     file = watch_web_config(path, None)
     before = file.value.context
     if through_link:
         for kind in ("crt", "key"):
-            os.symlink(issued / f"new.{kind}", path.with_name("link"))  # noqa: PTH211 - as deployments do
+            os.symlink(issued / f"rsa.{kind}", path.with_name("link"))  # noqa: PTH211 - as deployments do
             path.with_name("link").replace(path.with_name(f"tls.{kind}"))
     else:
-        install("new")
+        install("rsa")
     file.refresh()
-    assert served_name(file) == der(issued / "new.crt")
+    assert served_name(file) == der(issued / "rsa.crt")
     assert file.value.context is not before
 
 
@@ -204,7 +202,7 @@ def test_a_broken_change_leaves_everything_as_it_was(
     path: Path, install: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     """An invalid change keeps the previous configuration and is logged once; its repair is logged as well."""
-    install("old")
+    install("server")
     put(path, f"{TLS}basic_auth_users: {{alice: {HASH}}}\n")
     file = watch_web_config(path, None)
     config, context = file.value.config, file.value.context
@@ -253,18 +251,18 @@ def test_a_certificate_without_its_key_yet(
     path: Path, install: Callable[[str], None], issued: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Until both the certificate and the key are replaced, the previous pair is served."""
-    install("old")
+    install("server")
     put(path, TLS)
     file = watch_web_config(path, None)
-    put(path.with_name("tls.crt"), (issued / "new.crt").read_bytes())
+    put(path.with_name("tls.crt"), (issued / "rsa.crt").read_bytes())
     file.refresh()
     file.refresh()
-    assert served_name(file) == der(issued / "old.crt")
+    assert served_name(file) == der(issued / "server.crt")
     assert not file.success
     assert [level for level, _ in messages(caplog)] == ["ERROR"]
-    put(path.with_name("tls.key"), (issued / "new.key").read_bytes())
+    put(path.with_name("tls.key"), (issued / "rsa.key").read_bytes())
     file.refresh()
-    assert served_name(file) == der(issued / "new.crt")
+    assert served_name(file) == der(issued / "rsa.crt")
     assert file.success
 
 
@@ -276,7 +274,7 @@ def test_a_file_that_was_missing_is_noticed_when_it_comes(path: Path, install: C
     put(path, TLS)
     file.refresh()
     assert not file.success
-    install("new")
+    install("rsa")
     file.refresh()
     assert file.success
     assert file.value.context is not None

@@ -1,4 +1,4 @@
-"""A real-time task that holds a CPU and lets nobody else run there, for a bounded time. A script of its own.
+"""A real-time task that holds a CPU and lets nobody else run there, until it is ended.
 
 Source: sched(7). The kernel keeps a little of each second for others, so that they run there sometimes, but late.
 """
@@ -6,19 +6,22 @@ Source: sched(7). The kernel keeps a little of each second for others, so that t
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lab.process import MORTAL
+from lab.tree import REPOSITORY
+
 PRIORITY = 10
-MOST_SECONDS = 60
 SPINNING = "spinning\n"
 
 
 @contextmanager
 def hog(cpu: int) -> Iterator[None]:
     """Hold a CPU while the block runs. Raises PermissionError where nobody may."""
-    with subprocess.Popen([sys.executable, __file__, str(cpu)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*MORTAL, sys.executable, "-m", __name__, str(cpu)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             if process.stdout.readline() != SPINNING:
@@ -29,7 +32,7 @@ def hog(cpu: int) -> Iterator[None]:
 
 
 def main() -> None:
-    """``hog.py CPU``."""
+    """``python -m tests.support.system.hog CPU``."""
     os.sched_setaffinity(0, {int(sys.argv[1])})
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
@@ -37,8 +40,7 @@ def main() -> None:
         return
     sys.stdout.write(SPINNING)
     sys.stdout.flush()
-    end = time.monotonic() + MOST_SECONDS
-    while time.monotonic() < end:
+    while True:
         pass
 
 
