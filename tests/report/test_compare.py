@@ -155,7 +155,7 @@ def _directory(path: Path) -> str:
 
 def _empty(path: Path) -> str:
     path.write_bytes(b"")
-    return "line 1: no CPU in it; record one with kvm-exporter dump or cpuid -r"
+    return "line 1: the dump has no CPU; record one with kvm-exporter dump or cpuid -r"
 
 
 def _binary(path: Path) -> str:

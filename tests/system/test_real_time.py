@@ -21,7 +21,7 @@ BOUND_SECONDS = 2.0
 MOST_SECONDS = 20.0
 """The kernel lets others run for a twentieth of each second, and then many scrapes in a row do reach the CPU."""
 
-REASON = f"CPU {HELD} failed: another task holds it and lets nobody run"
+REASON = f"CPU {HELD} failed: a real-time task is monopolising this CPU"
 
 pytestmark = pytest.mark.skipif(len(CPUS) == 1, reason="the only CPU cannot be held")
 
