@@ -52,7 +52,7 @@ class Topology:
         except ValueError as error:
             raise ReadError(f"{self._path}: {error}") from error
         if not cpus:
-            raise ReadError(f"{self._path}: lists no CPU; is /sys mounted?")
+            raise ReadError(f"{self._path}: lists no CPU")
         return cpus
 
     def isolated(self) -> frozenset[int]:

@@ -104,7 +104,7 @@ features:
     - steal_time  # eax bit 5: steal time can be enabled
     - eax_bit_18  # eax bit 18: not assigned by the mainline kernel
     - clocksource_stable_bit  # eax bit 24: kvmclock does not warp between vCPUs
-    - hints_realtime  # edx bit 0: vCPUs are never preempted for an unlimited time
+    - hints_realtime  # edx bit 0: vCPUs are never preempted
   forbidden: []
 """
 

@@ -203,7 +203,7 @@ def test_a_bad_dump_is_bad_input(
     ("text", "message"),
     [
         (None, "cannot be read: No such file or directory; kvm-exporter baseline prints one"),
-        ("features: {required: [steal]}\n", "line 1: no feature is called 'steal'; did you mean steal_time?"),
+        ("features: {required: [steal]}\n", "line 1: unknown feature 'steal'; did you mean steal_time?"),
         ("feature: {}\n", "line 1: unknown key 'feature'; known here: features"),
     ],
     ids=["missing", "unknown feature", "unknown key"],

@@ -136,7 +136,7 @@ HELD = "another task holds it"
             "CRITICAL",
             "KVM is gone since boot; 3 features lost since boot",
             [
-                "The hypervisor says 'VMwareVMware' at 0x40000000",
+                "Hypervisor signature 'VMwareVMware' at 0x40000000",
                 "Lost since boot: clocksource (eax bit 0), nop_io_delay (eax bit 1), clocksource2 (eax bit 3)",
             ],
         ),

@@ -32,13 +32,13 @@ TWO_NAMES = Leaves(hypervisor_bit=True, hypervisors=(HYPERV, *BESIDE_HYPERV.hype
         (TWO_NAMES, "KVM at 0x40000100, features EAX 0x01007efb, EDX 0x00000000, fingerprint ea8ad771a49f8e27"),
         (
             Leaves(hypervisor_bit=True, hypervisors=(HYPERV,)),
-            "no KVM: the hypervisor says 'Microsoft Hv' at 0x40000000",
+            "no KVM: hypervisor signature 'Microsoft Hv' at 0x40000000",
         ),
         (
             Leaves(hypervisor_bit=True, hypervisors=(HYPERV, SignatureLeaf(0x4000_0100, b"XenVMMXenVMM", 0))),
-            "no KVM: the hypervisor says 'Microsoft Hv' at 0x40000000, 'XenVMMXenVMM' at 0x40000100",
+            "no KVM: hypervisor signature 'Microsoft Hv' at 0x40000000, 'XenVMMXenVMM' at 0x40000100",
         ),
-        (HIDDEN, "no KVM: a hypervisor is present, but shows no signature"),
+        (HIDDEN, "no KVM: a hypervisor is present, but has no signature"),
         (BARE_METAL, "no KVM: no hypervisor bit in leaf 1 (bare metal, or hidden)"),
     ],
 )
@@ -128,7 +128,7 @@ def test_the_table_shows_frequencies_where_there_are_any() -> None:
         (
             Leaves(hypervisor_bit=True, hypervisors=(HYPERV,)),
             [
-                "no KVM: the hypervisor says 'Microsoft Hv' at 0x40000000",
+                "no KVM: hypervisor signature 'Microsoft Hv' at 0x40000000",
                 "  signature Microsoft Hv at 0x40000000, highest leaf 0x40000005",
             ],
         ),

@@ -262,7 +262,7 @@ def test_a_baseline_that_changes_is_in_the_next_scrape(host: DriftingHost, tmp_p
         complaints = [line.partition(STAYS)[2] for line in running.log if STAYS in line]
         assert reasons(running.scrape()) == {("start",): 1}
     assert [complaint.split('", ')[0].rstrip('"}') for complaint in complaints] == [
-        f"{path}: line 1: no feature is called 'steal'; did you mean steal_time?",
+        f"{path}: line 1: unknown feature 'steal'; did you mean steal_time?",
         f"{path}: cannot be read: No such file or directory; kvm-exporter baseline prints one",
     ]
 
