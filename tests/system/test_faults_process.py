@@ -22,7 +22,9 @@ from lab.secure import TLS, make_server, web_config
 from tests.support.system.clock import Clock
 from tests.support.system.gate import Gate
 
-NO_THREAD = "kvm-exporter: no thread to read in: can't start new thread; raise the limit (TasksMax=, ulimit -u)\n"
+NO_THREAD = (
+    "kvm-exporter: cannot start the reading thread: can't start new thread; raise the limit (TasksMax=, ulimit -u)\n"
+)
 
 
 # Out of threads.
