@@ -89,7 +89,7 @@ def test_a_change_is_in_the_log(host: DriftingHost) -> None:
     assert lost == {
         "ts": "",
         "level": "warn",
-        "msg": f"what the hypervisor offers changed on CPU 0-1: {LOST_STEAL}",
+        "msg": f"the feature set changed on CPU 0-1: {LOST_STEAL}",
         "message_id": CHANGE_ID,
         "kvm_feature": "steal_time",
         "kvm_lost": "steal_time",
@@ -101,7 +101,7 @@ def test_a_change_is_in_the_log(host: DriftingHost) -> None:
     assert gained == {
         "ts": "",
         "level": "info",
-        "msg": "what the hypervisor offers changed on CPU 0-1: gained steal_time (eax bit 5)",
+        "msg": "the feature set changed on CPU 0-1: gained steal_time (eax bit 5)",
         "message_id": CHANGE_ID,
         "kvm_feature": "steal_time",
         "kvm_lost": "",
@@ -121,7 +121,7 @@ def test_one_cpu_that_changes_diverges(host: DriftingHost) -> None:
         assert (drift(scrape), changes(scrape)) == (NO_DRIFT, 1)
         assert scrape.value("kvm_cpus_divergent") == 1
         assert scrape.value("kvm_feature_offered_cpus", feature="steal_time") == 1
-        running.wait_for_log(f"what the hypervisor offers changed on CPU 1: {LOST_STEAL}")
+        running.wait_for_log(f"the feature set changed on CPU 1: {LOST_STEAL}")
 
 
 def test_a_move_and_a_disappearance_are_shown_as_such(host: DriftingHost) -> None:
