@@ -51,7 +51,7 @@ class BootReferenceKeeper:
     def reference(self, sample: Sample) -> BootReference:
         """Return the reference of this boot. If there is none yet, make it from this sample and store it.
 
-        A file that cannot be written is logged, and is no error.
+        A failure to write the file is logged, and not raised.
         """
         if self._reference is None:
             self._reference = BootReference(sample.common, sample.timestamp)

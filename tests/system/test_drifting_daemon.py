@@ -157,7 +157,7 @@ def test_the_boot_outlives_the_daemon(host: DriftingHost, number: signal.Signals
         [record] = logged(running, BOOT_DRIFT_ID)
         assert (record["level"], record["kvm_lost"], record["kvm_gained"]) == ("warn", "steal_time", "")
         assert (record["kvm_before"], record["kvm_after"]) == (SUMMARY_ALL, SUMMARY_STOLEN)
-        assert record["msg"].endswith(f" is not what it was when this boot was first sampled: {LOST_STEAL}")
+        assert record["msg"].endswith(f"the feature set has changed since this boot was first sampled: {LOST_STEAL}")
         host.change(on_all(ALL))
         repaired = running.scrape()
         assert (drift(repaired), changes(repaired)) == (NO_DRIFT, 1)
