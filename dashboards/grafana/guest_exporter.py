@@ -62,7 +62,7 @@ SAMPLING = Row(
         ),
         Lines(
             title="Duration",
-            description="The duration of the sample that is served, and of each collector.",
+            description="The duration of the served sample, and of each collector.",
             queries={
                 "sample": each("kvm_exporter_sample_duration_seconds"),
                 "collectors": (each("kvm_exporter_collector_duration_seconds", "collector")),

@@ -1,1 +1,1 @@
-"""What this machine shows, and when to sample it."""
+"""Collects what the metrics need from this machine: CPUID leaves, evidence of the guest kernel, the host's KVM."""

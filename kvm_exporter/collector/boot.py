@@ -1,6 +1,7 @@
-"""The boot reference: what the hypervisor offered when this boot was first sampled, kept across restarts.
+"""The boot reference: the leaves of the first sample of this boot, kept in a file across restarts of the exporter.
 
-It stands for what the guest kernel saw: the kernel reads the leaf once, at boot, and never again.
+It approximates what the guest kernel read: the kernel reads the feature leaf once, at boot. Source of the boot ID:
+random(4).
 """
 
 import json
@@ -19,7 +20,7 @@ FILE_NAME = "boot-reference.json"
 
 _WORD_MAX = 0xFFFF_FFFF
 _MAX_BYTES = 1 << 16
-"""Twice what signatures at all 256 bases take; what is cut off there is damaged."""
+"""The largest file that is read: twice the size with signatures at all 256 bases."""
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BootReference:
-    """The common leaves of the first good sample of a boot."""
+    """The common leaves of the first successful sample of a boot."""
 
     leaves: Leaves
     #: When that sample was taken: seconds since the epoch.
@@ -36,9 +37,10 @@ class BootReference:
 
 
 class BootReferenceKeeper:
-    """Takes the reference at the first sample of a boot, and has the same one ever after.
+    """Makes the first sample of a boot the boot reference, and keeps it until the next boot.
 
-    Without a directory, or where the kernel has no name for the boot, it lives as long as the process does.
+    The reference is stored in ``directory``. Without a directory, or with an empty ``boot_id``, it is kept in memory
+    only, until the process exits.
     """
 
     def __init__(self, directory: Path | None, boot_id: str) -> None:
@@ -47,16 +49,19 @@ class BootReferenceKeeper:
         self._reference = self._load() if self._path is not None else None
 
     def reference(self, sample: Sample) -> BootReference:
-        """The reference of this boot, which is this sample if there is none yet."""
+        """Return the reference of this boot. If there is none yet, make it from this sample and store it.
+
+        A failure to write the file is logged, and not raised.
+        """
         if self._reference is None:
             self._reference = BootReference(sample.common, sample.timestamp)
             self._store(self._reference)
         return self._reference
 
     def _load(self) -> BootReference | None:
-        assert self._path is not None  # noqa: S101 - asked before
+        assert self._path is not None  # noqa: S101 - the caller has checked it
         try:
-            text = read_bounded(self._path, _MAX_BYTES, "a boot reference", "let the exporter's user read it")
+            text = read_bounded(self._path, _MAX_BYTES, "a boot reference", "make it readable by the exporter's user")
             return parse_reference(text, self._boot_id)
         except InputError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
@@ -69,11 +74,13 @@ class BootReferenceKeeper:
         try:
             write_atomically(self._path, format_reference(reference, self._boot_id))
         except OSError as error:
-            logger.warning("%s cannot be written: %s; the reference ends with this process", self._path, error.strerror)
+            logger.warning(
+                "cannot write the boot reference %s: %s; it is lost when the exporter exits", self._path, error.strerror
+            )
 
 
 def format_reference(reference: BootReference, boot_id: str) -> bytes:
-    """The text of the file: one JSON object, numbers as numbers, signatures in hexadecimal."""
+    """Return the content of the file: one JSON object, with signatures in hexadecimal."""
     leaves, kvm = reference.leaves, reference.leaves.kvm
     value = {
         "boot_id": boot_id,
@@ -89,11 +96,11 @@ def format_reference(reference: BootReference, boot_id: str) -> bytes:
 
 
 def parse_reference(text: bytes, boot_id: str) -> BootReference:
-    """The reference in a file's text. Raises InputError if it is damaged, or another boot's."""
+    """Parse the content of the file. Raises InputError if it is damaged, or belongs to another boot."""
     try:
         value = json.loads(text)
         if value["boot_id"] != boot_id:
-            raise InputError(f"it is of another boot, {value['boot_id']!r}")
+            raise InputError(f"it belongs to another boot, {value['boot_id']!r}")
         kvm = value["kvm"]
         leaves = Leaves(
             hypervisor_bit=_checked(value["hypervisor_bit"], bool),
@@ -110,33 +117,33 @@ def parse_reference(text: bytes, boot_id: str) -> BootReference:
 
 def _checked(value: object, kind: type[T]) -> T:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"{value!r} is no {kind.__name__}")
+        raise TypeError(f"{value!r} is not of type {kind.__name__}")
     return value
 
 
 def _word(value: object) -> int:
     word = _checked(value, int)
     if not 0 <= word <= _WORD_MAX:
-        raise ValueError(f"{word} is no 32-bit word")
+        raise ValueError(f"{word} is not a 32-bit word")
     return word
 
 
 def _time(value: object) -> float:
     seconds = _checked(value, float)
     if not math.isfinite(seconds):
-        raise ValueError(f"{seconds} is no time")
+        raise ValueError(f"{seconds} is not a finite number of seconds")
     return seconds
 
 
 def _signature(value: object) -> bytes:
     signature = bytes.fromhex(_checked(value, str))
     if len(signature) != len(KVM_SIGNATURE):
-        raise ValueError(f"{value!r} is no signature")
+        raise ValueError(f"{value!r} is not a signature of {len(KVM_SIGNATURE)} bytes")
     return signature
 
 
 def read_boot_id(root: Path = Path("/")) -> str:
-    """The kernel's name for this boot, or nothing where there is none: random(4)."""
+    """Return the kernel's boot ID, a UUID that is new at each boot; ``""`` if it cannot be read. See random(4)."""
     try:
         with (root / "proc/sys/kernel/random/boot_id").open(encoding="ascii") as file:
             return file.read(_MAX_BYTES).strip()

@@ -1,4 +1,4 @@
-"""Evidence of what the guest kernel does with what it is offered, as the kernel shows it. Reads; judges nothing.
+"""Reads from /proc and /sys the evidence of which paravirtual features the guest kernel uses; see in_use.py.
 
 Source: the kernel's Documentation/filesystems/proc.rst, Documentation/ABI/testing/sysfs-devices-system-cpu and
 Documentation/admin-guide/kernel-parameters.txt.
@@ -9,40 +9,40 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _COUNT = re.compile(r"[0-9]{1,20}")
-"""A counter of 64 bits."""
+"""A decimal counter of up to 64 bits."""
 
-_MOST_LETTERS = 1 << 18
-"""Of one line: twice what the kernel writes into /proc/interrupts for 8,192 CPUs. A longer one is not the kernel's."""
+_MAX_CHARACTERS = 1 << 18
+"""Longest line to read: twice that of /proc/interrupts with 8,192 CPUs. The kernel writes no longer line."""
 
 _CLOCKSOURCES = Path("sys/devices/system/clocksource/clocksource0")
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What could be read; None where it could not."""
+    """Facts about the guest kernel; each is None if it could not be read."""
 
-    #: Clocksources that the kernel has registered.
+    #: The names of the clocksources that the kernel has registered.
     available_clocksources: frozenset[str] | None = None
     current_clocksource: str | None = None
-    #: Switches that the kernel was booted with.
+    #: The parameters on the kernel's command line, without those for init.
     command_line: frozenset[str] | None = None
-    #: Ticks of steal time since boot, over all CPUs.
+    #: Steal time since boot, summed over all CPUs, in ticks of USER_HZ: proc(5).
     steal_ticks: int | None = None
-    #: Hypervisor callback interrupts since boot, over all CPUs: the HYP line of /proc/interrupts.
+    #: Hypervisor callback interrupts since boot, summed over all CPUs: the HYP line of /proc/interrupts.
     hypervisor_interrupts: int | None = None
     cpuidle_driver: str | None = None
-    #: Flags of the first CPU in /proc/cpuinfo.
+    #: The flags of the first CPU in /proc/cpuinfo.
     cpu_flags: frozenset[str] | None = None
 
 
 def read_evidence(root: Path = Path("/")) -> Evidence:
-    """Everything that can be read under a root; never raises."""
+    """Read the evidence from /proc and /sys under ``root``. Never raises."""
     available = _read(root / _CLOCKSOURCES / "available_clocksource")
     command_line = _read(root / "proc/cmdline")
     return Evidence(
         available_clocksources=frozenset(available.split()) if available is not None else None,
         current_clocksource=_word(root / _CLOCKSOURCES / "current_clocksource"),
-        command_line=_switches(command_line) if command_line is not None else None,
+        command_line=_kernel_parameters(command_line) if command_line is not None else None,
         steal_ticks=_steal_ticks(root / "proc/stat"),
         hypervisor_interrupts=_hypervisor_interrupts(root / "proc/interrupts"),
         cpuidle_driver=_word(root / "sys/devices/system/cpu/cpuidle/current_driver"),
@@ -53,21 +53,24 @@ def read_evidence(root: Path = Path("/")) -> Evidence:
 def _read(path: Path) -> str | None:
     try:
         with path.open(encoding="ascii", errors="replace") as file:
-            return file.read(_MOST_LETTERS)
+            return file.read(_MAX_CHARACTERS)
     except OSError:
         return None
 
 
 def _word(path: Path) -> str | None:
-    """A file of one word; an empty one says nothing."""
+    """Return the content of a file without surrounding white space; None if the file is empty or cannot be read."""
     return (_read(path) or "").strip() or None
 
 
 def _line(path: Path, start: str) -> str | None:
-    """The rest of the first line of a file that begins so, after white space; reads no further than that line."""
+    """Return the rest of the first line that starts with ``start``, ignoring white space before it; None without one.
+
+    The file is read up to that line only.
+    """
     try:
         with path.open(encoding="ascii", errors="replace") as file:
-            while 0 < len(line := file.readline(_MOST_LETTERS)) < _MOST_LETTERS:
+            while 0 < len(line := file.readline(_MAX_CHARACTERS)) < _MAX_CHARACTERS:
                 if (text := line.strip()).startswith(start):
                     return text.removeprefix(start)
     except OSError:
@@ -75,16 +78,16 @@ def _line(path: Path, start: str) -> str | None:
     return None
 
 
-def _switches(command_line: str) -> frozenset[str]:
-    """The kernel's own words of its command line: those after ``--`` are for init."""
+def _kernel_parameters(command_line: str) -> frozenset[str]:
+    """Return the parameters for the kernel: those before ``--``; the others are for init."""
     words = command_line.split()
     return frozenset(words[: words.index("--")] if "--" in words else words)
 
 
 def _steal_ticks(path: Path) -> int | None:
-    """The eighth number of the line ``cpu``: user nice system idle iowait irq softirq steal."""
+    """Return the eighth number of the line ``cpu``: user nice system idle iowait irq softirq steal."""
     numbers = (_line(path, "cpu ") or "").split()
-    return int(numbers[7]) if len(numbers) > 7 and _COUNT.fullmatch(numbers[7]) else None  # noqa: PLR2004 - see above
+    return int(numbers[7]) if len(numbers) > 7 and _COUNT.fullmatch(numbers[7]) else None  # noqa: PLR2004 - the docstring has the columns
 
 
 def _hypervisor_interrupts(path: Path) -> int | None:

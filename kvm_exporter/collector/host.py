@@ -1,4 +1,4 @@
-"""The hypervisor's side: what this machine's own KVM can offer its guests. Knows no guest.
+"""Reads through /dev/kvm which features this machine's own KVM can offer to guests that run on it.
 
 Source: the kernel's Documentation/virt/kvm/api.rst, KVM_GET_SUPPORTED_CPUID.
 """
@@ -19,17 +19,17 @@ _HEADER = struct.Struct("=II")
 """struct kvm_cpuid2: nent, padding."""
 _ENTRY = struct.Struct("=7I12x")
 """struct kvm_cpuid_entry2: function, index, flags, eax, ebx, ecx, edx, padding[3]."""
-_FIRST_GUESS = 256
+_FIRST_ENTRIES = 256
 _MOST_ENTRIES = 1 << 14
 
 FEATURE_LEAF = 0x4000_0001
-"""KVM reports its leaves at the first base, wherever the VMM puts them later."""
+"""The feature leaf in KVM's reply: always at the first base, although a VMM may give guests another base."""
 
 
 def supported_features(root: Path = Path("/")) -> Registers | None:
-    """The feature leaf that ``KVM_GET_SUPPORTED_CPUID`` reports. None if this machine has no /dev/kvm.
+    """Return the feature leaf that ``KVM_GET_SUPPORTED_CPUID`` reports; None if this machine has no /dev/kvm.
 
-    Raises ReadError.
+    It is all zeros if KVM reports no such leaf. Raises ReadError if /dev/kvm cannot be opened or queried.
     """
     device = root / "dev/kvm"
     try:
@@ -38,7 +38,7 @@ def supported_features(root: Path = Path("/")) -> Registers | None:
         if error.errno in {errno.ENOENT, errno.ENODEV, errno.ENXIO}:
             return None
         raise ReadError(
-            f"{device}: {error.strerror}; let the exporter's user open it, or say --no-collector.host"
+            f"{device}: {error.strerror}; give the exporter's user access to it, or pass --no-collector.host"
         ) from error
     try:
         return _find(_supported(descriptor))
@@ -49,13 +49,13 @@ def supported_features(root: Path = Path("/")) -> Registers | None:
 
 
 def host_features(supported: Registers) -> tuple[Feature, ...]:
-    """The features of EAX that KVM itself may offer, without those that only a VMM sets."""
+    """Return the features of EAX in the reply of KVM, supported or not, except those that only a VMM sets."""
     return tuple(feature for feature in features_of(supported.eax, 0) if not feature.vmm_only)
 
 
 def _supported(descriptor: int) -> bytearray:
-    """The whole answer of the kernel, asked for with more room until it fits."""
-    entries = _FIRST_GUESS
+    """Return the kernel's whole reply; the buffer is doubled until the reply fits. Raises OSError."""
+    entries = _FIRST_ENTRIES
     while True:
         buffer = bytearray(_HEADER.size + entries * _ENTRY.size)
         _HEADER.pack_into(buffer, 0, entries, 0)
@@ -69,10 +69,10 @@ def _supported(descriptor: int) -> bytearray:
             return buffer
 
 
-def _find(answer: bytearray) -> Registers:
-    count, _ = _HEADER.unpack_from(answer)
+def _find(reply: bytearray) -> Registers:
+    count, _ = _HEADER.unpack_from(reply)
     for number in range(count):
-        leaf, _, _, eax, ebx, ecx, edx = _ENTRY.unpack_from(answer, _HEADER.size + number * _ENTRY.size)
+        leaf, _, _, eax, ebx, ecx, edx = _ENTRY.unpack_from(reply, _HEADER.size + number * _ENTRY.size)
         if leaf == FEATURE_LEAF:
             return Registers(eax, ebx, ecx, edx)
     return Registers(0, 0, 0, 0)

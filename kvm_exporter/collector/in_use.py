@@ -1,6 +1,7 @@
-"""Which features the guest kernel has enabled: 1 and 0 each on positive evidence only, else nothing is said. Pure.
+"""Decides from evidence which features the guest kernel uses: enabled, forbidden by a boot parameter, or unknown.
 
-Each rule is data beside its reference. Source: the kernel's arch/x86/kernel/kvm.c, arch/x86/kernel/kvmclock.c,
+Enabled and forbidden both need positive evidence. The comment at each rule names the kernel's function.
+Source: the kernel's arch/x86/kernel/kvm.c, arch/x86/kernel/kvmclock.c,
 drivers/cpuidle/cpuidle-haltpoll.c, Documentation/admin-guide/kernel-parameters.txt.
 """
 
@@ -15,11 +16,11 @@ KVM_CLOCK = "kvm-clock"
 
 
 class EnablementRule(NamedTuple):
-    """Evidence that a feature is enabled."""
+    """A feature, and the evidence that the guest kernel has enabled it."""
 
     feature: str
-    #: From the evidence, and from what was offered when the kernel booted.
-    seen: Callable[[Evidence, Leaves], bool]
+    #: Takes the evidence and the leaves at boot; True if the kernel has enabled the feature, else unknown.
+    is_enabled: Callable[[Evidence, Leaves], bool]
 
 
 def _offered(boot: Leaves, name: str) -> bool:
@@ -31,13 +32,13 @@ def _has_kvmclock(evidence: Evidence) -> bool:
 
 
 def _has_page_ready_interrupts(evidence: Evidence, boot: Leaves) -> bool:
-    # The line counts Hyper-V's callbacks as well, so that it says something only where KVM is alone.
-    alone = all(found.signature == KVM_SIGNATURE for found in boot.hypervisors)
-    return alone and bool(evidence.hypervisor_interrupts)
+    # The line counts Hyper-V's callbacks as well, so it is evidence only if KVM is the only hypervisor.
+    only_kvm = all(found.signature == KVM_SIGNATURE for found in boot.hypervisors)
+    return only_kvm and bool(evidence.hypervisor_interrupts)
 
 
 ENABLEMENT_RULES = (
-    # kvmclock_init(): the new MSRs where they are offered, else the old ones.
+    # kvmclock_init() uses the new MSRs if they are offered, else the old ones.
     EnablementRule("clocksource2", lambda evidence, boot: _has_kvmclock(evidence) and _offered(boot, "clocksource2")),
     EnablementRule(
         "clocksource",
@@ -45,7 +46,7 @@ ENABLEMENT_RULES = (
             _has_kvmclock(evidence) and _offered(boot, "clocksource") and not _offered(boot, "clocksource2")
         ),
     ),
-    # kvm_register_steal_time(): without it the column stays 0, as it does on a host with time to spare.
+    # kvm_register_steal_time(): without it the column stays 0. It may also be 0 on a host without contention.
     EnablementRule("steal_time", lambda evidence, _: bool(evidence.steal_ticks)),
     # sysvec_kvm_asyncpf_interrupt() counts in HYP; kvm_guest_cpu_init() enables both together.
     EnablementRule("async_pf_int", _has_page_ready_interrupts),
@@ -61,14 +62,14 @@ ENABLEMENT_RULES = (
     ),
 )
 
-SWITCHES: Mapping[str, tuple[str, ...]] = {
-    # kvmclock_init() returns before it looks at either bit.
+FORBIDDING_PARAMETERS: Mapping[str, tuple[str, ...]] = {
+    # kvmclock_init() returns before it checks either bit.
     "no-kvmclock": ("clocksource", "clocksource2"),
-    # parse_no_kvmapf() clears kvmapf, which kvm_guest_cpu_init() asks before it enables any of them.
+    # parse_no_kvmapf() clears kvmapf, which kvm_guest_cpu_init() checks before it enables any of them.
     "no-kvmapf": ("async_pf", "async_pf_vmexit", "async_pf_int"),
-    # kvm_spinlock_init() returns before it replaces anything.
+    # kvm_spinlock_init() returns before it replaces the native spinlocks.
     "nopvspin": ("pv_unhalt",),
-    # detect_hypervisor_vendor() passes KVM over: kvm_init_platform() and kvm_guest_init() are never called.
+    # detect_hypervisor_vendor() skips KVM: kvm_init_platform() and kvm_guest_init() are never called.
     "nopv": (
         "clocksource",
         "nop_io_delay",
@@ -84,23 +85,30 @@ SWITCHES: Mapping[str, tuple[str, ...]] = {
         "async_pf_int",
     ),
 }
-"""Boot switches, and the features that they forbid. ``no-steal-acc`` is none: steal time is counted all the same."""
+"""Boot parameters, and the features that each forbids.
+
+``no-steal-acc`` is not among them: the kernel counts steal time in spite of it.
+"""
 
 
 def features_in_use(evidence: Evidence, boot: Leaves) -> dict[Feature, bool]:
-    """What is known to be enabled or forbidden, given what was offered when the kernel booted.
+    """Return the features known to be enabled (True) or forbidden (False), given the leaves at boot.
 
-    Nothing without KVM: other hypervisors have steal time, spinlocks and callback interrupts of their own.
+    Without KVM the result is empty: other hypervisors have steal time, spinlocks and callback interrupts too.
     """
     if boot.kvm is None:
         return {}
-    # The kernel takes ``_`` and ``-`` in the name of a switch for the same.
-    switches = {word.replace("_", "-") for word in evidence.command_line or ()}
-    known = {feature_named(name): False for switch in SWITCHES.keys() & switches for name in SWITCHES[switch]}
-    known.update({feature_named(sign.feature): True for sign in ENABLEMENT_RULES if sign.seen(evidence, boot)})
+    # The kernel treats ``_`` and ``-`` in the name of a parameter as equal.
+    parameters = {word.replace("_", "-") for word in evidence.command_line or ()}
+    known = {
+        feature_named(name): False
+        for word in FORBIDDING_PARAMETERS.keys() & parameters
+        for name in FORBIDDING_PARAMETERS[word]
+    }
+    known.update({feature_named(rule.feature): True for rule in ENABLEMENT_RULES if rule.is_enabled(evidence, boot)})
     return dict(sorted(known.items()))
 
 
 def kvmclock_is_current(evidence: Evidence) -> bool | None:
-    """Whether the guest's time comes from kvmclock; None if the kernel does not say."""
+    """Return whether the current clocksource is kvm-clock; None if it could not be read."""
     return None if evidence.current_clocksource is None else evidence.current_clocksource == KVM_CLOCK

@@ -1,4 +1,4 @@
-"""An Observation: a sample, and what else was seen of the machine at that time; and the Observer who makes them."""
+"""An Observation: a sample, and what else was collected with it. The Observer makes Observations."""
 
 import logging
 import time
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """How it went to collect something: seconds, and whether there is a result."""
+    """The outcome of one run of a collector: whether it succeeded, and its duration in seconds."""
 
     success: bool
     duration: float
@@ -34,26 +34,29 @@ class Collected:
 
 @dataclass(frozen=True)
 class Observation:
-    """All that the metrics of the machine are made of, the baseline aside. A dump gives a sample alone."""
+    """The values of all metrics of the machine except the baseline's. Of a dump, only the sample is present."""
 
     sample: Sample
     reference: BootReference | None = None
-    #: What the guest kernel has enabled, and what it was told not to; see in_use.py.
+    #: True for a feature that the guest kernel has enabled, False if a boot parameter forbids it; see in_use.py.
     in_use: Mapping[Feature, bool] = field(default_factory=dict)
     kvmclock_is_current: bool | None = None
-    #: What this machine's own KVM supports; None if it has none, or may not be asked.
+    #: The feature leaf that this machine's own KVM supports; None without /dev/kvm, or if it cannot be read.
     host: Registers | None = None
-    #: ``guest`` and ``host``, as far as they were collected.
+    #: The outcome of the collectors that ran, by name: ``guest`` and ``host``.
     collectors: Mapping[str, Collected] = field(default_factory=dict)
 
     @property
     def boot(self) -> Leaves | None:
-        """What was offered when this boot was first sampled; None where nobody keeps that."""
+        """The leaves of the boot reference; None without one."""
         return self.reference.leaves if self.reference is not None else None
 
 
 class Observer:
-    """Looks at a Source and at the kernel under a root. Everything here runs in the reading thread."""
+    """Takes Observations of a Source, and of the kernel whose /proc, /sys and /dev are under ``root``.
+
+    Its methods block; the exporter calls them in the reading thread.
+    """
 
     def __init__(
         self,
@@ -69,10 +72,13 @@ class Observer:
         self._keeper = keeper
         self._host = host
         self._root = root
-        self._complaint = ""
+        self._host_error = ""
 
     def observe(self, last: Sample | None) -> Observation:
-        """Look now. Raises ReadError if nothing of CPUID can be read; all else is left out where it cannot be had."""
+        """Take an Observation, given the last sample. Raises ReadError if CPUID cannot be read on any CPU.
+
+        Anything else that cannot be read is left out.
+        """
         sample = sweep(self._source, self._selection, last)
         reference = self._keeper.reference(sample) if self._keeper is not None else None
         evidence, guest = _timed(lambda: read_evidence(self._root))
@@ -81,7 +87,7 @@ class Observer:
         supported = None
         if self._host:
             supported, collected = _timed(self._supported)
-            if self._complaint or supported is not None:
+            if self._host_error or supported is not None:
                 collectors["host"] = Collected(supported is not None, collected.duration)
         return Observation(
             sample=sample,
@@ -93,17 +99,17 @@ class Observer:
         )
 
     def _supported(self) -> Registers | None:
-        """What the host's side says; that it may not be asked is logged once."""
-        complaint = ""
+        """Return the features that the host's KVM supports, or None. An error that repeats is logged once."""
+        message = ""
         try:
             return supported_features(self._root)
         except ReadError as error:
-            complaint = str(error)
-            if complaint != self._complaint:
-                logger.info("what this machine's own KVM supports is not known: %s", complaint)
+            message = str(error)
+            if message != self._host_error:
+                logger.info("cannot read which features this machine's own KVM supports: %s", message)
             return None
         finally:
-            self._complaint = complaint
+            self._host_error = message
 
 
 def _timed(collect: Callable[[], T]) -> tuple[T, Collected]:
@@ -113,14 +119,14 @@ def _timed(collect: Callable[[], T]) -> tuple[T, Collected]:
 
 
 def supported(observation: Observation, feature: Feature) -> bool | None:
-    """Whether this machine's own KVM can offer a feature to guests of its own; None if that is not known."""
+    """Return whether this machine's own KVM can offer a feature to its guests; None if unknown."""
     if observation.host is None or feature not in host_features(observation.host):
         return None
     return bool(observation.host.eax & feature.mask)
 
 
 def shown_features(sample: Sample, reference: Leaves | None) -> tuple[Feature, ...]:
-    """The features that have series: the sample's, and those that the reference offered."""
+    """Return the features to show: those of the sample, and those that the boot reference has."""
     boot = reference.kvm if reference is not None else None
-    lasting = features_set(boot.eax, boot.edx) if boot is not None else ()
-    return tuple(sorted({*sample.features, *lasting}))
+    at_boot = features_set(boot.eax, boot.edx) if boot is not None else ()
+    return tuple(sorted({*sample.features, *at_boot}))

@@ -1,4 +1,4 @@
-"""Records the leaves of a Source's CPUs as a Dump, for bug reports and test fixtures."""
+"""Records the hypervisor leaves of all CPUs as a Dump, for bug reports and test fixtures."""
 
 from kvm_exporter.cpuid.dump import Dump
 from kvm_exporter.cpuid.registers import BASES, Reader, Registers, Source
@@ -7,10 +7,10 @@ from kvm_exporter.kvm.leaves import KVM_SIGNATURE, SignatureLeaf, find_hyperviso
 
 
 def record(source: Source) -> tuple[Dump, dict[int, str]]:
-    """A dump of every CPU that can be read, and why the others cannot.
+    """Return a dump of every CPU that can be read, and the error message of each other CPU by its number.
 
-    Of each CPU: leaves 0 and 1, and where leaf 1 tells of a hypervisor its first base and every leaf of the bases that
-    hold a signature. Raises ReadError if no CPU can be read.
+    The dump has leaves 0 and 1 of each CPU and, if leaf 1 reports a hypervisor, the first base and every leaf of the
+    bases that have a signature. Raises ReadError if no CPU can be read.
     """
     cpus: dict[int, dict[tuple[int, int], Registers]] = {}
     failed: dict[int, str] = {}
@@ -35,9 +35,9 @@ def _rows(read: Reader) -> dict[tuple[int, int], Registers]:
 
 
 def _last_leaf(hypervisor: SignatureLeaf) -> int:
-    """The highest leaf to record: never above the one that the signature leaf names, nor in the next base.
+    """Return the highest leaf to record: that in the signature leaf's EAX, but not beyond the base's own range.
 
-    Where it names none, old KVM hosts have the feature leaf all the same, and of others nothing is known.
+    If EAX is 0, KVM (an old host) still has the feature leaf; of another hypervisor only the signature is recorded.
     """
     highest = hypervisor.max_leaf or hypervisor.base + (hypervisor.signature == KVM_SIGNATURE)
     return max(hypervisor.base, min(highest, hypervisor.base + BASES.step - 1))

@@ -1,4 +1,7 @@
-"""When to look: one attempt at a time, shared by all who wait; the last good sample stays when one fails or is late."""
+"""Decides when to take a sample, runs one attempt at a time, and keeps the last good one.
+
+Concurrent scrapes share an attempt. If it fails or times out, they get the last good sample.
+"""
 
 import asyncio
 import logging
@@ -20,30 +23,30 @@ Cause = Literal["timeout", "error"]
 K = TypeVar("K", Reason, Cause)
 
 Observe = Callable[[Sample | None], Observation]
-"""Looks at the machine, given the last good sample. Runs in the reading thread; raises ReadError."""
+"""Takes an observation of the machine, given the last good sample. Runs in the reading thread; raises ReadError."""
 
 Published = Callable[[Observation | None, Observation], None]
-"""Is told, in the event loop, of each new observation and the one before."""
+"""Called in the event loop with the previous observation, if there is one, and the new one."""
 
 logger = logging.getLogger(__name__)
 
 
 class LiveSource(Source, Interruptible, Protocol):
-    """A Source that may get stuck on a CPU, and can be helped."""
+    """A Source whose read of a CPU may block, and can be interrupted from another thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How old a sample may get, and how long an attempt may take, in seconds."""
+    """The maximum age of a sample and the timeout of an attempt, in seconds."""
 
-    #: 0: never too old.
+    #: A scrape that finds an older sample takes a new one; 0 disables that.
     max_age: float = 60.0
     timeout: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What came of the attempts so far."""
+    """Counts of attempts, failures and changes since the start, and whether the last attempt succeeded."""
 
     success: bool = False
     changes: int = 0
@@ -56,15 +59,15 @@ class Tally:
 @dataclass(slots=True)
 class _Attempt:
     future: asyncio.Future[Observation]
-    #: The CPUs that were online when it began.
+    #: The CPUs that were online when the attempt started.
     online: tuple[int, ...]
-    #: On time.monotonic().
-    begun: float
+    #: When the attempt started, on time.monotonic().
+    started: float
     overdue: bool = False
 
 
 class Sampler:
-    """Keeps the last good sample and decides when to take another. For one event loop."""
+    """Keeps the last good observation and decides when to take a new one. Use it from one event loop only."""
 
     def __init__(
         self, source: LiveSource, observe: Observe, limits: Limits, published: Published | None = None
@@ -74,19 +77,19 @@ class Sampler:
         self.tally = Tally()
         self._source = source
         self._observe = observe
-        self._published = published or _nobody
+        self._published = published or _ignore
         self._worker = Worker(source)
         self._attempt: _Attempt | None = None
         self._online: tuple[int, ...] = ()
-        self._owed: Reason | None = None
-        self._complaint = ""
-        #: Why the last attempt that failed did.
+        self._queued: Reason | None = None
+        self._logged = ""
+        #: The exception of the last attempt that failed with one; None before that.
         self.failure: BaseException | None = None
 
     async def current(self, patience: float) -> Observation | None:
-        """The observation to serve, after a new attempt if one is due; None if there has never been a good one.
+        """Return the observation to serve, after a new attempt if one is due; None before the first good one.
 
-        Waits at most ``patience`` seconds, and not at all for an attempt that is overdue already.
+        Waits at most ``patience`` seconds for an attempt, and not at all for one that has already timed out.
         """
         if self._attempt is None and (reason := self._due()):
             self._begin(reason)
@@ -95,17 +98,20 @@ class Sampler:
         return self.last
 
     async def again(self, reason: Reason) -> Observation | None:
-        """An observation that was begun after this call."""
+        """Take an observation that starts after this call, and return the last good one.
+
+        If a timed-out attempt is still running, return now; the new attempt starts when that one ends.
+        """
         running = self._attempt
         if running is not None:
             await self._wait(running, self.limits.timeout)
         if self._attempt is None:
             self._begin(reason)
         if self._attempt is running:
-            # Overdue: it is waited for no more, but what was asked for is done when it ends.
-            self._owed = reason
+            # It has timed out: start the new attempt when it ends, without waiting here.
+            self._queued = reason
         elif self._attempt is not None:
-            # Where many ask at once, the first of them has begun it for all.
+            # Concurrent callers share the attempt that the first of them has started.
             await self._wait(self._attempt, self.limits.timeout)
         return self.last
 
@@ -136,18 +142,18 @@ class Sampler:
     async def _wait(self, attempt: _Attempt, patience: float) -> None:
         if attempt.overdue:
             return
-        left = min(patience, attempt.begun + self.limits.timeout - time.monotonic())
+        left = min(patience, attempt.started + self.limits.timeout - time.monotonic())
         await asyncio.wait({attempt.future}, timeout=max(left, 0))
         if not attempt.future.done() and not attempt.overdue:
             attempt.overdue = True
-            waited = time.monotonic() - attempt.begun
-            self._fail("timeout", f"no answer after {waited:.1f} s; is a CPU held by a real-time task?")
+            waited = time.monotonic() - attempt.started
+            self._fail("timeout", f"timed out after {waited:.1f} s; is a real-time task monopolising a CPU?")
 
     def _finish(self, attempt: _Attempt) -> None:
         self._attempt = None
         self._settle(attempt)
-        if self._owed is not None:
-            reason, self._owed = self._owed, None
+        if self._queued is not None:
+            reason, self._queued = self._queued, None
             self._begin(reason)
 
     def _settle(self, attempt: _Attempt) -> None:
@@ -157,28 +163,28 @@ class Sampler:
             return
         before, now = self.last, attempt.future.result()
         self.last, self._online = now, attempt.online
-        self._complain("")
+        self._log_outcome("")
         changed = before is not None and not agree(before.sample, now.sample)
         self.tally = replace(self.tally, success=True, changes=self.tally.changes + changed)
         self._published(before, now)
 
     def _fail(self, cause: Cause, why: str, error: BaseException | None = None) -> None:
         self.tally = replace(self.tally, success=False, failures=_one_more(self.tally.failures, cause))
-        # What is no ReadError is a mistake of ours: its traceback is wanted.
-        self._complain(why, None if isinstance(error, ReadError) else error)
+        # Any other exception than a ReadError is a bug in the exporter: log its traceback.
+        self._log_outcome(why, None if isinstance(error, ReadError) else error)
 
-    def _complain(self, why: str, error: BaseException | None = None) -> None:
-        """Log a failure once, however often it repeats, and its end."""
-        if why and why != self._complaint:
+    def _log_outcome(self, why: str, error: BaseException | None = None) -> None:
+        """Log a failure once until its reason changes, and the first success after it, for which ``why`` is empty."""
+        if why and why != self._logged:
             logger.error("the CPUID leaves could not be sampled: %s", why, exc_info=error)
-        if self._complaint and not why:
+        if self._logged and not why:
             logger.info("the CPUID leaves can be sampled again")
-        self._complaint = why
+        self._logged = why
 
 
 def _one_more(counts: Mapping[K, int], key: K) -> dict[K, int]:
     return {**counts, key: counts[key] + 1}
 
 
-def _nobody(_before: Observation | None, _now: Observation) -> None:
-    """Nobody wants to know."""
+def _ignore(_before: Observation | None, _now: Observation) -> None:
+    """Do nothing with a new observation."""

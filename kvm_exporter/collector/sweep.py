@@ -1,6 +1,6 @@
-"""One look at every CPU: which to visit, what each says, and a second look before anybody is told of a difference.
+"""Samples the leaves of all CPUs of a Source: selects the CPUs, reads each, and confirms a difference by a second read.
 
-Works on any Source: this machine, a dump, or a test's own. Runs in the thread that calls it, however long that takes.
+The functions block, and run in the calling thread.
 """
 
 import time
@@ -20,20 +20,20 @@ ISOLATED: tuple[Isolated, ...] = get_args(Isolated)
 
 @dataclass(frozen=True, slots=True)
 class CpuSelection:
-    """Which CPUs to visit."""
+    """Which CPUs to sample."""
 
-    #: Isolated CPUs: at the start and when another CPU's leaves change, each time, or not at all.
+    #: Isolated CPUs: "once" at the start and whenever another CPU's leaves change, "always" or "never".
     isolated: Isolated = "once"
-    #: Only these; None for all.
+    #: The only CPUs to sample; None for all.
     cpus: frozenset[int] | None = None
 
 
 def sweep(source: Source, selection: CpuSelection, last: Sample | None) -> Sample:
-    """A sample to publish.
+    """Return a sample of all selected CPUs.
 
-    One that differs from the last, or whose CPUs differ, is taken again, and only the second counts: a machine that
-    migrates in the middle of a sweep has CPUs that differ, but not a moment later. Raises ReadError if nothing can be
-    read at all; CPUs that cannot be read are part of the sample.
+    If it differs from ``last``, or its CPUs differ from each other, a second sample is taken and returned instead: a
+    live migration during a sample makes CPUs differ, but only in that sample. CPUs that cannot be read are listed in
+    the sample. Raises ReadError if even the unpinned read fails.
     """
     first = sweep_once(source, selection, last)
     changed = last is not None and not agree(last, first)
@@ -43,7 +43,7 @@ def sweep(source: Source, selection: CpuSelection, last: Sample | None) -> Sampl
 
 
 def sweep_once(source: Source, selection: CpuSelection, last: Sample | None) -> Sample:
-    """One look at every CPU that the selection says to visit. Raises ReadError if nothing can be read at all."""
+    """Read every selected CPU once and return the sample. Raises ReadError if even the unpinned read fails."""
     timestamp, boottime = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
     plan = _plan(source, selection, last)
     sampled: dict[int, Leaves] = {}
@@ -58,7 +58,7 @@ def sweep_once(source: Source, selection: CpuSelection, last: Sample | None) -> 
                 failed[cpu] = str(error)
             else:
                 sampled[cpu] = leaves
-                # The next CPU is most likely like this one.
+                # The next CPU most likely has the same signatures.
                 bases = leaves.hypervisors if leaves.hypervisor_bit else bases
     duration = time.clock_gettime(time.CLOCK_BOOTTIME) - boottime
     return Sample(anywhere, sampled, plan.retained, plan.skipped, failed, timestamp, boottime, duration)

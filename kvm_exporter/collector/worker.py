@@ -1,4 +1,4 @@
-"""One daemon thread that reads, and an eye on it: it is freed from a CPU that never lets it run."""
+"""Runs blocking reads in one daemon thread, and interrupts a read of a CPU on which the thread never gets to run."""
 
 import asyncio
 import threading
@@ -9,51 +9,54 @@ from typing import Protocol, TypeVar
 from kvm_exporter.errors import UnavailableError
 
 VISIT_CHECK_SECONDS = 0.25
-"""A visit that lasts from one check to the next is given up: it has had between one and two of these."""
+"""Interval of the checks, in seconds. A read of one CPU that spans two checks is interrupted."""
 
 T = TypeVar("T")
 
 
 class Interruptible(Protocol):
-    """Something that a job may get stuck in."""
+    """A reader that may block on one CPU, and can be interrupted from another thread."""
 
     @property
     def visit(self) -> object | None:
-        """The visit to a CPU that goes on now; another object at each CPU."""
+        """An object for the CPU that is being read now, a new one for each CPU; None while no CPU is being read."""
         ...
 
     def unstick(self) -> None:
-        """From another thread: end that visit."""
+        """Make the read of the current CPU fail. Called from another thread than the reading one."""
         ...
 
 
 class Worker:
     """Runs jobs one after the other in a thread of its own, so that the event loop's thread is never pinned.
 
-    Not the event loop's default executor: the interpreter waits for that one at the exit, and a read on a CPU that a
-    real-time task holds may never come back. Raises UnavailableError where there may be no more threads.
+    It is a daemon thread, because a read on a CPU that a real-time task monopolises may never return, and the
+    interpreter would wait at exit for the event loop's default executor. Raises UnavailableError if the thread cannot
+    be started.
     """
 
-    def __init__(self, holdup: Interruptible) -> None:
-        self._holdup = holdup
+    def __init__(self, reader: Interruptible) -> None:
+        self._reader = reader
         self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
         try:
             threading.Thread(target=self._run, name="kvm-reader", daemon=True).start()
         except RuntimeError as error:
-            raise UnavailableError(f"no thread to read in: {error}; raise the limit (TasksMax=, ulimit -u)") from error
+            raise UnavailableError(
+                f"cannot start the reading thread: {error}; raise the limit (TasksMax=, ulimit -u)"
+            ) from error
 
     def submit(self, job: Callable[[], T]) -> asyncio.Future[T]:
-        """Queue a job; call it from the event loop. The future gets the job's result or its exception."""
+        """Queue a job. Call this in the event loop; the future gets the job's result or its exception."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
         def work() -> None:
             try:
                 result = job()
-            except Exception as error:  # noqa: BLE001 - whatever happens in the job is for the one who waits for it
-                _tell(loop, _settle, future, future.set_exception, error)
+            except Exception as error:  # noqa: BLE001 - any exception of the job goes to the future
+                _call_in_loop(loop, _settle, future, future.set_exception, error)
             else:
-                _tell(loop, _settle, future, future.set_result, result)
+                _call_in_loop(loop, _settle, future, future.set_result, result)
 
         self._jobs.put(work)
         watch = loop.create_task(self._watch())
@@ -65,12 +68,12 @@ class Worker:
             self._jobs.get()()
 
     async def _watch(self) -> None:
-        """Until it is cancelled, free the thread from a CPU where it has been since the last check."""
+        """Interrupt each read of one CPU that spans two checks. Runs until it is cancelled."""
         before: object | None = None
         while True:
-            visit = self._holdup.visit
+            visit = self._reader.visit
             if visit is not None and visit is before:
-                self._holdup.unstick()
+                self._reader.unstick()
             before = visit
             await asyncio.sleep(VISIT_CHECK_SECONDS)
 
@@ -78,11 +81,11 @@ class Worker:
 A = TypeVar("A")
 
 
-def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:
+def _call_in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:
     try:
         loop.call_soon_threadsafe(callback, *arguments)
     except RuntimeError:
-        return  # the loop is closed: the process is on its way out
+        return  # the loop is closed: the process is exiting
 
 
 def _settle(future: asyncio.Future[T], setter: Callable[[A], None], argument: A) -> None:

@@ -1,1 +1,1 @@
-"""Where registers come from: this machine, or a dump."""
+"""Reads the registers that CPUID returns: from the CPUs of this machine, or from a recorded dump."""

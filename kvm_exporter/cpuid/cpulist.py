@@ -1,4 +1,4 @@
-"""Lists of CPUs as the kernel writes them: ``0-3,8``.
+"""Parses and formats CPU lists in the kernel's notation: ``0-3,8``.
 
 Source: the kernel's Documentation/admin-guide/cputopology.rst.
 """
@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:
-    """The CPU numbers in a list such as ``0-3,8``, ascending; none for an empty list or the kernel's ``(null)``.
+    """Return the CPU numbers in a list such as ``0-3,8``, ascending; ``()`` for an empty list or ``(null)``.
 
-    Raises ValueError on anything else.
+    The kernel writes ``(null)`` for an empty list in some files. Raises ValueError if the text is not a CPU list, or
+    names a CPU of 1,048,576 or above.
     """
     text = text.strip("\n\0 ")
     if text in {"", "(null)"}:
@@ -27,7 +28,7 @@ def parse_cpu_list(text: str) -> tuple[int, ...]:
 
 
 def format_cpu_list(cpus: Iterable[int]) -> str:
-    """CPU numbers as such a list, ascending: ``0-3,8``."""
+    """Format CPU numbers as an ascending list in the kernel's notation: ``0-3,8``."""
     numbers = sorted(cpus)
     known = set(numbers)
     starts = (cpu for cpu in numbers if cpu - 1 not in known)
@@ -35,5 +36,5 @@ def format_cpu_list(cpus: Iterable[int]) -> str:
     return ",".join(str(start) if start == end else f"{start}-{end}" for start, end in zip(starts, ends, strict=True))
 
 
-#: Far above the kernel's largest NR_CPUS (8,192): a bound on what a broken file may make us allocate.
+#: Far above the kernel's largest NR_CPUS (8,192). It limits the memory that a broken file can make this allocate.
 _MOST_CPUS = 1 << 20

@@ -1,4 +1,4 @@
-"""The text format of ``cpuid -r``, of one or many CPUs: parse, format, record; and a dump as a Source.
+"""Parses and formats the output of ``cpuid -r`` for one or many CPUs. A parsed Dump is a Source of registers.
 
 Source: cpuid(1), option -r.
 """
@@ -12,7 +12,7 @@ from kvm_exporter.cpuid.registers import BASES, Reader, Registers
 from kvm_exporter.errors import InputError
 
 Rows = Mapping[tuple[int, int], Registers]
-"""By leaf and subleaf, in the order of the text."""
+"""The registers of one CPU by (leaf, subleaf), in the order of the text."""
 
 _HEADER = re.compile(r"CPU(?: ([0-9]{1,6}))?:")
 _ROW = re.compile(
@@ -25,32 +25,32 @@ _ZEROS = Registers(0, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """The rows of each CPU. As a Source: bases without a row answer zeros, as an unused base does."""
+    """The rows of each CPU, readable as a Source. A base without a row reads as zeros, as an unused base does."""
 
     cpus: Mapping[int, Rows]
-    #: The line of each CPU's header, for messages.
+    #: The line number of each CPU's header, for error messages.
     lines: Mapping[int, int] = field(default_factory=dict, compare=False)
-    #: Of one CPU that has no number: what ``cpuid -1 -r`` prints.
+    #: True for a dump of one CPU without a number, as ``cpuid -1 -r`` prints it. That CPU has number 0 here.
     unnumbered: bool = False
 
     def online(self) -> tuple[int, ...]:
-        """The CPUs of the dump."""
+        """Return the numbers of the CPUs in the dump, ascending."""
         return tuple(sorted(self.cpus))
 
     def isolated(self) -> frozenset[int]:
-        """None: reading a dump disturbs nobody."""
+        """Return an empty set: reading a dump does not disturb an isolated CPU."""
         return frozenset()
 
     def reading(self) -> AbstractContextManager[None]:
-        """Nothing to prepare."""
+        """Return a context manager that does nothing: a dump needs no preparation."""
         return nullcontext()
 
     def anywhere(self, leaf: int, subleaf: int) -> Registers:
-        """The row of the first CPU. Raises InputError."""
+        """Return the registers of the first CPU. Raises InputError if the dump has no row for the leaf."""
         return self.on(self.online()[0])(leaf, subleaf)
 
     def on(self, cpu: int) -> Reader:
-        """A Reader of one CPU's rows; it raises InputError for a missing one."""
+        """Return a Reader of one CPU's rows. The Reader raises InputError if the dump has no row for a leaf."""
         rows, line = self.cpus[cpu], self.lines.get(cpu, 1)
 
         def read(leaf: int, subleaf: int) -> Registers:
@@ -66,20 +66,20 @@ class Dump:
 
 
 def parse_dump(data: bytes) -> Dump:
-    """The dump in a text. Raises InputError."""
+    """Parse the output of ``cpuid -r``. Raises InputError, which names the line, if the data is not such a dump."""
     cpus: dict[int, dict[tuple[int, int], Registers]] = {}
     lines: dict[int, int] = {}
     unnumbered = False
     rows: dict[tuple[int, int], Registers] | None = None
-    texts = _lines(data)
-    for number, line in enumerate(texts, 1):
+    all_lines = _lines(data)
+    for number, line in enumerate(all_lines, 1):
         text = line.strip()
         if not text:
             continue
         if header := _HEADER.fullmatch(text):
             cpu = int(header[1] or 0)
             if cpu in cpus or (cpus and (unnumbered or header[1] is None)):
-                raise InputError(f"line {number}: CPU {cpu} is there a second time; keep one of them")
+                raise InputError(f"line {number}: duplicate CPU {cpu}; keep one")
             unnumbered = header[1] is None
             rows = cpus[cpu] = {}
             lines[cpu] = number
@@ -88,7 +88,7 @@ def parse_dump(data: bytes) -> Dump:
         else:
             _add_row(rows, text, number)
     if not cpus:
-        raise InputError(f"line {len(texts)}: no CPU in it; record one with kvm-exporter dump or cpuid -r")
+        raise InputError(f"line {len(all_lines)}: the dump has no CPU; record one with kvm-exporter dump or cpuid -r")
     for cpu, found in cpus.items():
         if (1, 0) not in found:
             raise InputError(f"line {lines[cpu]}: CPU {cpu} has no row for leaf 0x00000001; record the dump again")
@@ -96,7 +96,7 @@ def parse_dump(data: bytes) -> Dump:
 
 
 def format_dump(dump: Dump) -> str:
-    """The text of a dump, as ``cpuid -r`` writes it."""
+    """Format a dump as ``cpuid -r`` prints it; parse_dump() reads it back."""
     text = []
     for cpu, rows in dump.cpus.items():
         text.append("CPU:" if dump.unnumbered else f"CPU {cpu}:")
@@ -124,9 +124,7 @@ def _add_row(rows: dict[tuple[int, int], Registers], text: str, number: int) -> 
     leaf, subleaf, *words = (int(word, 16) for word in row.groups())
     for value in (leaf, subleaf, *words):
         if value > _WORD_MAX:
-            raise InputError(f"line {number}: {value:#x} is over 32 bits")
+            raise InputError(f"line {number}: {value:#x} does not fit into 32 bits; record the dump again")
     if (leaf, subleaf) in rows:
-        raise InputError(
-            f"line {number}: leaf {leaf:#010x} subleaf {subleaf:#04x} is there a second time; keep one of them"
-        )
+        raise InputError(f"line {number}: duplicate leaf {leaf:#010x} subleaf {subleaf:#04x}; keep one")
     rows[leaf, subleaf] = Registers(*words)

@@ -1,4 +1,4 @@
-"""Which CPUs there are: online, isolated, and how the kernel writes lists of them. Knows no CPUID.
+"""Reads from sysfs which CPUs of a machine are online and which are isolated.
 
 Source: the kernel's Documentation/ABI/testing/sysfs-devices-system-cpu and Documentation/admin-guide/cputopology.rst.
 """
@@ -14,12 +14,12 @@ from kvm_exporter.errors import ReadError
 _CPUS = Path("sys/devices/system/cpu")
 
 
-#: The kernel never writes more than a page into one of these files; it cuts a longer list: cpumap_print_to_pagebuf().
+#: The kernel writes at most one page into such a file, and truncates a longer list: cpumap_print_to_pagebuf().
 _PAGE_BYTES = 4096
 
 
 class Topology:
-    """The CPUs of the machine whose ``/sys`` lies under ``root``."""
+    """The CPUs of the machine whose ``/sys`` is under ``root``. Raises ReadError if sysfs is not mounted there."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._folder = root / _CPUS
@@ -33,17 +33,17 @@ class Topology:
         weakref.finalize(self, os.close, self._descriptor)
 
     def online(self) -> tuple[int, ...]:
-        """The numbers of the online CPUs, ascending; the same object until they change.
+        """Return the numbers of the online CPUs, ascending; the same object until they change.
 
-        One pread(2) on a kept descriptor, because each scrape asks. Raises ReadError if the file cannot be read or
-        parsed.
+        Each scrape calls this, so it costs one pread(2) on a descriptor that stays open. Raises ReadError if the file
+        cannot be read or parsed.
         """
         known_text, cpus = self._known
         try:
             text = os.pread(self._descriptor, _PAGE_BYTES, 0)
-            if text != known_text or _is_cut(text):
+            if text != known_text or _is_truncated(text):
                 found = _parse(text)
-                if found and _is_cut(text):
+                if found and _is_truncated(text):
                     found = self._online_one_by_one()
                 cpus = cpus if found == cpus else found
                 self._known = text, cpus
@@ -52,24 +52,25 @@ class Topology:
         except ValueError as error:
             raise ReadError(f"{self._path}: {error}") from error
         if not cpus:
-            raise ReadError(f"{self._path}: names no CPU")
+            raise ReadError(f"{self._path}: lists no CPU")
         return cpus
 
     def isolated(self) -> frozenset[int]:
-        """CPUs that are kept free of other work: ``isolated`` and ``nohz_full``, where the files exist.
+        """Return the CPUs that are listed in ``isolated`` or ``nohz_full``.
 
-        A list that cannot be read or parsed counts as empty; with no descriptor left, the last result is returned.
+        A file that is missing or cannot be read or parsed counts as empty. If no file descriptor is left to open the
+        files, the previous result is returned.
         """
         try:
             texts = [_first_page(self._folder / name) for name in ("isolated", "nohz_full")]
         except OSError:
             return self._isolated
-        self._isolated = frozenset(cpu for text in texts for cpu in _lenient(text))
+        self._isolated = frozenset(cpu for text in texts for cpu in _parse_or_empty(text))
         return self._isolated
 
     def _online_one_by_one(self) -> tuple[int, ...]:
-        """The same from a folder for each CPU. Raises OSError."""
-        numbers = (name.removeprefix("cpu") for name in os.listdir(self._folder))  # noqa: PTH208 - thousands of them
+        """Return the numbers of the online CPUs from the directory of each CPU. Raises OSError."""
+        numbers = (name.removeprefix("cpu") for name in os.listdir(self._folder))  # noqa: PTH208 - thousands of names
         return tuple(cpu for cpu in sorted(int(number) for number in numbers if number.isdecimal()) if self._is_up(cpu))
 
     def _is_up(self, cpu: int) -> bool:
@@ -77,11 +78,11 @@ class Topology:
             with (self._folder / f"cpu{cpu}" / "online").open("rb") as file:
                 return file.read(2) == b"1\n"
         except FileNotFoundError:
-            return True  # it cannot be taken offline
+            return True  # a CPU without this file cannot be taken offline
 
 
 def _first_page(path: Path) -> bytes:
-    """The start of a file; empty if it cannot be read. Raises OSError if no descriptor is left."""
+    """Return the first page of a file; empty if it cannot be read. Raises OSError if no descriptor is left."""
     try:
         with path.open("rb", buffering=0) as file:
             return file.read(_PAGE_BYTES)
@@ -91,7 +92,7 @@ def _first_page(path: Path) -> bytes:
         return b""
 
 
-def _lenient(text: bytes) -> tuple[int, ...]:
+def _parse_or_empty(text: bytes) -> tuple[int, ...]:
     try:
         return _parse(text)
     except ValueError:
@@ -99,9 +100,9 @@ def _lenient(text: bytes) -> tuple[int, ...]:
 
 
 def _parse(text: bytes) -> tuple[int, ...]:
-    """The CPUs in a file's first page; the last number of a list that was cut may be a part of it, and is left out."""
-    return parse_cpu_list((text.rpartition(b",")[0] if _is_cut(text) else text).decode("ascii", "replace"))
+    """Return the CPUs in a file's first page. A truncated list loses its last entry, which may be incomplete."""
+    return parse_cpu_list((text.rpartition(b",")[0] if _is_truncated(text) else text).decode("ascii", "replace"))
 
 
-def _is_cut(text: bytes) -> bool:
+def _is_truncated(text: bytes) -> bool:
     return len(text) >= _PAGE_BYTES - 1 and not text.endswith(b"\n")

@@ -1,1 +1,1 @@
-"""What the registers of KVM's leaves mean: pure functions and frozen values."""
+"""Decodes the registers of KVM's CPUID leaves into features, samples and differences; without I/O."""

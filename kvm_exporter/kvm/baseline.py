@@ -1,6 +1,6 @@
-"""What an operator has declared that this machine has to offer, and must not; and how it is kept. Pure.
+"""A Baseline: the features that an operator requires or forbids on a machine; and its violations by a sample.
 
-Reading the file is baseline_file.py's.
+config/baseline.py reads a Baseline from a file.
 """
 
 from collections.abc import Iterator
@@ -13,26 +13,29 @@ from kvm_exporter.kvm.sample import Sample
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """Features by what is expected of them; no feature is in both."""
+    """The features that the hypervisor must offer, and those it must not offer; no feature is in both."""
 
     required: tuple[Feature, ...] = ()
     forbidden: tuple[Feature, ...] = ()
 
 
 def violations(baseline: Baseline, sample: Sample) -> list[str]:
-    """A line for each feature that some sampled or retained CPU does not offer as declared; none if all is well."""
+    """Return a line for each feature that violates the baseline on at least one sampled or retained CPU.
+
+    The list is empty if the sample matches the baseline.
+    """
     return [
-        *_differing(sample, baseline.required, wanted=True),
-        *_differing(sample, baseline.forbidden, wanted=False),
+        *_lines(sample, baseline.required, required=True),
+        *_lines(sample, baseline.forbidden, required=False),
     ]
 
 
-def _differing(sample: Sample, features: tuple[Feature, ...], *, wanted: bool) -> Iterator[str]:
-    # Where no CPU could be read, the machine as a whole stands for all of them.
+def _lines(sample: Sample, features: tuple[Feature, ...], *, required: bool) -> Iterator[str]:
+    # If no CPU could be read, the common leaves are checked instead, as those of a single CPU.
     known = sample.known or {0: sample.common}
     for feature in features:
-        cpus = [cpu for cpu, leaves in known.items() if leaves.offers(feature) != wanted]
+        cpus = [cpu for cpu, leaves in known.items() if leaves.offers(feature) != required]
         if cpus:
             where = "on every CPU" if len(cpus) == len(known) else f"on CPU {format_cpu_list(cpus)}"
-            what = "required, but not offered" if wanted else "forbidden, but offered"
-            yield f"{feature.name} ({feature.register} bit {feature.bit}): {what} {where}"
+            problem = "required, but not offered" if required else "forbidden, but offered"
+            yield f"{feature.name} ({feature.register} bit {feature.bit}): {problem} {where}"

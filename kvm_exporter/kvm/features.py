@@ -1,4 +1,4 @@
-"""The feature bits of KVM's leaf ``base + 1`` as data, and the names of those that nobody has assigned.
+"""The feature bits of KVM's leaf ``base + 1`` as data, with placeholder names for the unassigned bits.
 
 Source: the kernel's Documentation/virt/kvm/x86/cpuid.rst and arch/x86/include/uapi/asm/kvm_para.h; the properties are
 those of QEMU's target/i386/cpu.c.
@@ -13,7 +13,7 @@ Register = Literal["eax", "edx"]
 
 
 class Feature(NamedTuple):
-    """One bit of the feature leaf: where it is, what it is called, and what it tells the guest."""
+    """One bit of the feature leaf: its register and position, its names, and its meaning to the guest."""
 
     register: Register
     bit: int
@@ -22,12 +22,12 @@ class Feature(NamedTuple):
     #: The property of QEMU's ``-cpu`` that masks the bit; empty where QEMU has none.
     qemu: str
     meaning: str
-    #: KVM itself never reports the bit: the program that runs the guest sets it.
+    #: KVM never reports the bit as supported; the virtual machine monitor (VMM), such as QEMU, sets it.
     vmm_only: bool = False
 
     @property
     def mask(self) -> int:
-        """The bit as a number: ``1 << bit``."""
+        """The register's value with only this bit set: ``1 << bit``."""
         return 1 << self.bit
 
 
@@ -47,30 +47,30 @@ FEATURES = (
     Feature("eax", 13, "pv_sched_yield", "kvm-pv-sched-yield", "a vCPU can yield to the target of its interrupt"),
     Feature("eax", 14, "async_pf_int", "kvm-asyncpf-int", "an asynchronous 'page ready' arrives as an interrupt"),
     Feature("eax", 15, "msi_ext_dest_id", "kvm-msi-ext-dest-id", "15-bit destination in MSI addresses", vmm_only=True),
-    Feature("eax", 16, "hc_map_gpa_range", "", "the guest tells of changed page encryption", vmm_only=True),
-    Feature("eax", 17, "migration_control", "", "the guest tells whether it may be migrated", vmm_only=True),
-    Feature("eax", 24, "clocksource_stable_bit", "kvmclock-stable-bit", "kvmclock does not warp between vCPUs"),
     Feature(
-        "edx",
-        0,
-        "hints_realtime",
-        "kvm-hint-dedicated",
-        "vCPUs are never preempted for an unlimited time",
+        "eax",
+        16,
+        "hc_map_gpa_range",
+        "",
+        "the guest can report page encryption changes to the host (KVM_HC_MAP_GPA_RANGE)",
         vmm_only=True,
     ),
+    Feature("eax", 17, "migration_control", "", "the guest can allow or forbid its live migration", vmm_only=True),
+    Feature("eax", 24, "clocksource_stable_bit", "kvmclock-stable-bit", "kvmclock does not warp between vCPUs"),
+    Feature("edx", 0, "hints_realtime", "kvm-hint-dedicated", "vCPUs are never preempted", vmm_only=True),
 )
 
 _ASSIGNED = {(feature.register, feature.bit): feature for feature in FEATURES}
 
 
 def feature_at(register: Register, bit: int) -> Feature:
-    """The feature of one bit, 0 to 31; an unassigned bit is named by its place, such as ``eax_bit_18``."""
+    """Return the feature of one bit, 0 to 31. An unassigned bit is named by its position, such as ``eax_bit_18``."""
     assigned = _ASSIGNED.get((register, bit))
     return assigned or Feature(register, bit, f"{register}_bit_{bit}", "", "not assigned by the mainline kernel")
 
 
 def features_of(eax: int, edx: int) -> Iterator[Feature]:
-    """Every assigned feature and every unassigned one that is set in the words, in the order of registers and bits."""
+    """Yield each assigned feature, and each unassigned bit that is set in EAX or EDX, by register and bit."""
     words: tuple[tuple[Register, int], ...] = (("eax", eax), ("edx", edx))
     for register, word in words:
         for bit in range(32):
@@ -79,18 +79,18 @@ def features_of(eax: int, edx: int) -> Iterator[Feature]:
 
 
 def feature_named(name: str) -> Feature:
-    """The feature of a name: the kernel's, or its place, such as ``eax_bit_18``, which stays valid when it is assigned.
+    """Return the feature with the kernel's name, or at a position such as ``eax_bit_18``.
 
-    Raises ValueError, with the names that are close.
+    A position stays valid after the kernel assigns the bit. Raises ValueError, which suggests the closest name.
     """
-    if name in _NAMED:
-        return _NAMED[name]
-    if place := _PLACE.fullmatch(name):
-        return feature_at("eax" if place[1] == "eax" else "edx", int(place[2]))
-    close = get_close_matches(name, _NAMED, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"the names are {', '.join(_NAMED)}, eax_bit_N and edx_bit_N"
-    raise ValueError(f"no feature is called {name!r}; {hint}")
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    if position := _POSITION.fullmatch(name):
+        return feature_at("eax" if position[1] == "eax" else "edx", int(position[2]))
+    close = get_close_matches(name, _BY_NAME, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known features: {', '.join(_BY_NAME)}, eax_bit_N and edx_bit_N"
+    raise ValueError(f"unknown feature {name!r}; {hint}")
 
 
-_NAMED = {feature.name: feature for feature in FEATURES}
-_PLACE = re.compile(r"(eax|edx)_bit_([12]?[0-9]|3[01])")
+_BY_NAME = {feature.name: feature for feature in FEATURES}
+_POSITION = re.compile(r"(eax|edx)_bit_([12]?[0-9]|3[01])")

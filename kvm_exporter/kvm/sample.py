@@ -1,4 +1,4 @@
-"""A Sample: what one look at every CPU found, where and when, and what the machine as a whole is said to offer."""
+"""A Sample: the leaves of every CPU at one time, which CPUs could not be read, and the leaves common to most CPUs."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -12,33 +12,33 @@ from kvm_exporter.kvm.leaves import Leaves
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at the machine. Every online CPU is in exactly one of sampled, retained, skipped and failed."""
+    """The leaves of a machine's CPUs. Every online CPU is in exactly one of sampled, retained, skipped and failed."""
 
-    #: Read where the thread happened to run, after a scan of all bases.
+    #: Read by an unpinned thread, on whichever CPU it ran, after a scan of all bases.
     anywhere: Leaves
-    #: Read by a thread pinned to the CPU.
+    #: By CPU number; read by a thread pinned to the CPU.
     sampled: Mapping[int, Leaves]
-    #: Isolated CPUs, as an earlier sample read them.
+    #: Isolated CPUs that were not visited this time, with their leaves from an earlier sample.
     retained: Mapping[int, Leaves]
-    #: CPUs that the settings say to leave alone.
+    #: CPUs that the settings exclude.
     skipped: frozenset[int]
     #: CPUs that could not be read, with the reason.
     failed: Mapping[int, str]
-    #: When the look began: seconds since the epoch.
+    #: When the sample was started, in seconds since the epoch.
     timestamp: float
-    #: When the look began: seconds of CLOCK_BOOTTIME, which goes on while the machine is suspended.
+    #: When the sample was started, in seconds of CLOCK_BOOTTIME, which also counts while the machine is suspended.
     boottime: float
-    #: How long it took, in seconds.
+    #: How long the sample took, in seconds.
     duration: float
 
     @cached_property
     def known(self) -> dict[int, Leaves]:
-        """The leaves of every CPU that is sampled or retained, by CPU number."""
+        """The leaves of every sampled or retained CPU, by ascending CPU number."""
         return dict(sorted({**self.retained, **self.sampled}.items()))
 
     @cached_property
     def states(self) -> dict[str, Collection[int]]:
-        """The CPUs by what was done with them; every online CPU is in exactly one state."""
+        """The CPU numbers by state: sampled, retained, skipped and failed. Every online CPU has exactly one state."""
         return {"sampled": self.sampled, "retained": self.retained, "skipped": self.skipped, "failed": self.failed}
 
     @cached_property
@@ -48,15 +48,14 @@ class Sample:
 
     @cached_property
     def common(self) -> Leaves:
-        """The leaves of the largest group of equal CPUs, a tie going to the group with the lowest CPU number.
+        """The leaves of the largest group of CPUs with equal leaves; of equal groups, that with the lowest CPU number.
 
-        This is what the machine is said to offer, wherever a thread happened to run. Retained CPUs count, so that it
-        is the same whether they were visited this time or not. The unpinned read stands in only if no CPU could be
-        sampled.
+        The metrics of the whole machine are made of these. Retained CPUs count as well, so that the result does not
+        depend on which isolated CPUs were visited. If no CPU could be sampled, it is the unpinned read.
         """
         if not self.sampled:
             return self.anywhere
-        # max() keeps the first of equals, and a Counter keeps the order in which the groups were met.
+        # max() returns the first of equal groups, and a Counter keeps the order of insertion, which is by CPU number.
         groups = Counter(self.known.values())
         return max(groups, key=groups.__getitem__)
 
@@ -67,7 +66,7 @@ class Sample:
 
     @cached_property
     def features(self) -> tuple[Feature, ...]:
-        """The features to show: all assigned ones, and the unassigned ones that some CPU offers; none without KVM."""
+        """All assigned features, and the unassigned bits that are set on at least one CPU; ``()`` without KVM."""
         if self.common.kvm is None:
             return ()
         words = [leaves.kvm for leaves in (self.common, *self.known.values()) if leaves.kvm]
@@ -76,5 +75,5 @@ class Sample:
         return tuple(features_of(eax, edx))
 
     def offering(self, feature: Feature) -> int:
-        """On how many of the sampled and retained CPUs the feature's bit is set."""
+        """Return on how many of the sampled and retained CPUs the feature's bit is set."""
         return sum(leaves.offers(feature) for leaves in self.known.values())

@@ -1,1 +1,1 @@
-"""What Prometheus reads: metric families and their exposition."""
+"""Builds the metric families, and renders them in the exposition formats of Prometheus."""

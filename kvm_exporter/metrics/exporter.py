@@ -1,4 +1,4 @@
-"""The exporter's own state as metric families: how sampling goes, and what is running."""
+"""Metric families about the exporter itself: samples, collectors, the web configuration, settings and build."""
 
 import platform
 from collections.abc import Iterator, Mapping
@@ -17,37 +17,40 @@ from kvm_exporter.metrics.negotiation import Format
 
 
 def sample_families(sample: Sample | None, *, success: bool) -> Iterator[Metric]:
-    """How the sample that is served came to be."""
+    """Yield whether the last attempt succeeded, and the start and duration of the served sample."""
     yield GaugeMetricFamily(
         "kvm_exporter_sample_success",
-        "1 if the last attempt to sample the CPUID leaves succeeded; if not, those of the last good one are served.",
+        "1 if the last attempt to sample the CPUID leaves succeeded; if 0, the last good sample is served.",
         success,
     )
     if sample is not None:
         yield GaugeMetricFamily(
             "kvm_exporter_sample_timestamp_seconds",
-            "When the sample that is served was begun, in seconds since the epoch.",
+            "Start of the served sample, in seconds since the epoch.",
             sample.timestamp,
             unit="seconds",
         )
         yield GaugeMetricFamily(
             "kvm_exporter_sample_duration_seconds",
-            "How long the sample that is served took, over all CPUs.",
+            "Duration of the served sample over all CPUs, in seconds.",
             sample.duration,
             unit="seconds",
         )
 
 
 def collector_families(collectors: Mapping[str, Collected]) -> Iterator[Metric]:
-    """How it went to collect what is not read with CPUID."""
+    """Yield success and duration of each collector: ``guest``, ``host`` and ``baseline``."""
     success = GaugeMetricFamily(
         "kvm_exporter_collector_success",
-        "1 if what the collector stands for could be had: evidence of the guest kernel; the host's view through "
-        "/dev/kvm, absent where there is none; the baseline's file as it is now.",
+        "1 if the collector succeeded: guest reads evidence of the guest kernel, host queries /dev/kvm (absent if the "
+        "machine has none), baseline reads the baseline's file.",
         labels=("collector",),
     )
     duration = GaugeMetricFamily(
-        "kvm_exporter_collector_duration_seconds", "How long that took.", labels=("collector",), unit="seconds"
+        "kvm_exporter_collector_duration_seconds",
+        "Duration of the collector's last run.",
+        labels=("collector",),
+        unit="seconds",
     )
     for name, collected in collectors.items():
         success.add_metric((name,), collected.success)
@@ -57,48 +60,48 @@ def collector_families(collectors: Mapping[str, Collected]) -> Iterator[Metric]:
 
 
 class Reload(NamedTuple):
-    """How the web configuration's files were last read, and when, in seconds since the epoch."""
+    """The outcome of the last reload of the web configuration, and its time in seconds since the epoch."""
 
     successful: bool
     timestamp: float
 
 
 def web_config_families(reload: Reload) -> Iterator[Metric]:
-    """Whether the web configuration that is in use is what its files say."""
+    """Yield outcome and time of the last reload of the web configuration."""
     yield GaugeMetricFamily(
         "kvm_exporter_web_config_last_reload_successful",
-        "1 if the web configuration (--web.config.file) in use is what its files say; 0 if they are broken.",
+        "1 if the web configuration (--web.config.file) was reloaded; 0 if that failed and the previous one is in use.",
         reload.successful,
     )
     yield GaugeMetricFamily(
         "kvm_exporter_web_config_last_reload_timestamp_seconds",
-        "When the files of the web configuration were last read, in seconds since the epoch.",
+        "Time of the last reload of the web configuration, in seconds since the epoch.",
         reload.timestamp,
         unit="seconds",
     )
 
 
 def settings_families(max_age: float) -> Iterator[Metric]:
-    """The settings that alerts need to know."""
+    """Yield the settings that alerts compare with: the maximum age of a sample, in seconds."""
     yield GaugeMetricFamily(
         "kvm_exporter_sample_max_age_seconds",
-        "How old a sample may be at a scrape before another is taken (--sample.max-age); 0 for any age.",
+        "A scrape takes a new sample if the current one is older than this (--sample.max-age); 0 disables that.",
         max_age,
         unit="seconds",
     )
 
 
 def counter_families(tally: Tally) -> Iterator[Metric]:
-    """What has happened since the start."""
+    """Yield the counters since the start: attempts, failures and changes."""
     samples = CounterMetricFamily(
-        "kvm_exporter_samples", "Attempts to sample the CPUID leaves, by what made them due.", labels=("reason",)
+        "kvm_exporter_samples", "Attempts to sample the CPUID leaves, by trigger.", labels=("reason",)
     )
     for reason, count in tally.samples.items():
         samples.add_metric((reason,), count)
     yield samples
     failures = CounterMetricFamily(
         "kvm_exporter_sample_failures",
-        "Attempts to sample the CPUID leaves that failed or were late.",
+        "Attempts to sample the CPUID leaves that failed or timed out, by cause.",
         labels=("cause",),
     )
     for cause, failed in tally.failures.items():
@@ -106,21 +109,21 @@ def counter_families(tally: Tally) -> Iterator[Metric]:
     yield failures
     yield CounterMetricFamily(
         "kvm_exporter_sample_changes",
-        "Published samples that differ from the one before, in what some CPU is offered.",
+        "Published samples whose leaves differ from those of the previous sample.",
         tally.changes,
     )
 
 
 def _prometheus_client_version() -> str:
-    """The installed version."""
-    from importlib.metadata import version  # noqa: PLC0415 - a megabyte that most commands do not need
+    """Return the version of the installed prometheus_client."""
+    from importlib.metadata import version  # noqa: PLC0415 - it takes a megabyte that most commands do not need
 
     return version("prometheus-client")
 
 
 def build_families() -> Iterator[Metric]:
-    """What is running."""
-    family = InfoMetricFamily("kvm_exporter_build", "The exporter's version and what it runs on.")
+    """Yield the versions of the exporter, Python and prometheus_client."""
+    family = InfoMetricFamily("kvm_exporter_build", "Versions of the exporter, of Python and of prometheus_client.")
     labels = {
         "version": __version__,
         "revision": REVISION,
@@ -132,7 +135,10 @@ def build_families() -> Iterator[Metric]:
 
 
 def textfile_body(observation: Observation) -> bytes:
-    """The gauges in text 0.0.4: no counters, and nothing of a process that is gone when the file is read."""
+    """Return the metrics for node_exporter's textfile collector, in text format 0.0.4.
+
+    Counters and process metrics are left out, because the process has ended when the file is read.
+    """
     families = [
         *machine_families(observation.sample, observation.boot),
         *observed_families(observation),

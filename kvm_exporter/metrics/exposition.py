@@ -1,4 +1,4 @@
-"""Bodies of a scrape: what stays rendered and compressed once, and what changes at each scrape added to it."""
+"""Renders the body of a scrape: a constant part is rendered and compressed once, the changing part at each scrape."""
 
 import zlib
 from collections.abc import Callable, Iterable
@@ -16,14 +16,14 @@ Families = Iterable[Metric]
 
 _EOF = b"# EOF\n"
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-"""RFC 1952 section 2.3: deflate, no name, no time, unknown system."""
+"""The gzip header: deflate, no file name, no time, unknown system (RFC 1952 section 2.3)."""
 _COMPRESSION_LEVEL = 6
 _TRAILER = Struct("<II")
-"""The CRC and the length of what is compressed."""
+"""The gzip trailer: CRC-32 and length of the uncompressed data (RFC 1952 section 2.3)."""
 
 
 class _Constant:
-    """A collector of one family: its names are compared with those of the others when it is registered."""
+    """A collector of one family. It describes the family, so the registry rejects a duplicate name."""
 
     def __init__(self, family: Metric) -> None:
         self._family = family
@@ -35,7 +35,7 @@ class _Constant:
 
 
 def render(families: Families, form: Format) -> bytes:
-    """The families in an exposition format, without OpenMetrics' end marker. Raises ValueError on a repeated name."""
+    """Render the families in a format, without OpenMetrics' end marker. Raises ValueError on a duplicate name."""
     registry = CollectorRegistry()
     for family in families:
         registry.register(_Constant(family))
@@ -46,7 +46,7 @@ def render(families: Families, form: Format) -> bytes:
 
 
 class _Rendered(NamedTuple):
-    """Families in one format: as text, as a deflate stream that goes on, and the CRC-32 of the text."""
+    """Families in one format: as text, as an unfinished deflate stream, and the CRC-32 of the text."""
 
     plain: bytes
     deflated: bytes
@@ -54,11 +54,11 @@ class _Rendered(NamedTuple):
 
 
 class Body:
-    """The body of a scrape: families that stay as they are, then a text that is new at each scrape.
+    """The body of a scrape: constant families, followed by text that is new at each scrape.
 
-    The families are rendered and compressed once per format, when it is first asked for. Their deflate stream ends on a
-    byte boundary without a final block, so that more blocks may follow in the same gzip member (RFC 1951 section 3.2.3,
-    RFC 1952 section 2.2): no client needs to know of it.
+    The families are rendered and compressed once per format, at the first request for it. Their deflate stream ends on
+    a byte boundary without a final block, so that the new text follows as more blocks of the same gzip member (RFC 1951
+    section 3.2.3, RFC 1952 section 2.2). Every client can read that.
     """
 
     def __init__(self, families: Families) -> None:
@@ -66,17 +66,17 @@ class Body:
         self._rendered: dict[Format, _Rendered] = {}
 
     def identity(self, form: Format, now: bytes = b"") -> bytes:
-        """The body as text, with ``now`` at its end. Raises ValueError if two families have the same name."""
+        """Return the body as text, with ``now`` after the families. Raises ValueError on a duplicate name."""
         return b"".join((self._render(form).plain, now, _end(form)))
 
     def gzip(self, form: Format, now: bytes = b"") -> bytes:
-        """The body in gzip's format (RFC 1952). Raises ValueError if two families have the same name."""
+        """Return the same body compressed with gzip (RFC 1952). Raises ValueError on a duplicate name."""
         fixed, tail = self._render(form), now + _end(form)
         trailer = _TRAILER.pack(zlib.crc32(tail, fixed.crc), (len(fixed.plain) + len(tail)) & 0xFFFF_FFFF)
         return b"".join((_GZIP_HEADER, fixed.deflated, _stored(tail), trailer))
 
     def _render(self, form: Format) -> _Rendered:
-        # Text 0.0.4 and 1.0.0 differ only for names that none of ours has.
+        # Text 0.0.4 and 1.0.0 differ only in names with characters that our names do not have.
         form = Format.TEXT_0_0_4 if form is Format.TEXT_1_0_0 else form
         found = self._rendered.get(form)
         if found is None:
@@ -86,14 +86,14 @@ class Body:
 
 
 class Cache:
-    """The body that was made last, for as long as the values that it is made of stay equal."""
+    """Keeps the last body until its key, the values that it is made of, changes."""
 
     def __init__(self) -> None:
         self._key: tuple[object, ...] | None = None
         self._body = Body(())
 
     def get(self, key: tuple[object, ...], make: Callable[[], Body]) -> Body:
-        """The same body for an equal key, else a new one from ``make``."""
+        """Return the kept body if the key is equal to the last one, else a new body from ``make``."""
         if key != self._key:
             self._body, self._key = make(), key
         return self._body
@@ -104,12 +104,12 @@ def _end(form: Format) -> bytes:
 
 
 def _deflate(data: bytes) -> bytes:
-    """Raw deflate (RFC 1951), not ended."""
+    """Compress to raw deflate (RFC 1951), without a final block."""
     stream = zlib.compressobj(_COMPRESSION_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
     return stream.compress(data) + stream.flush(zlib.Z_FULL_FLUSH)
 
 
 def _stored(data: bytes) -> bytes:
-    """Raw deflate without compression (level 0: stored blocks), to the end of the stream."""
+    """Encode as stored blocks of raw deflate (RFC 1951), with the final block."""
     stream = zlib.compressobj(0, zlib.DEFLATED, -zlib.MAX_WBITS)
     return stream.compress(data) + stream.flush()

@@ -1,6 +1,6 @@
-"""What the machine offers as metric families: from values, pure, with every name written out.
+"""Metric families about the machine: features, signatures, CPUs, drift since boot, features in use, the baseline.
 
-The names, labels and values are the project's contract; the README has the table.
+Their names, labels and values are a contract; the README lists them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,9 +23,10 @@ FEATURE_LABELS = ("feature", "register", "bit", "signature")
 def machine_families(
     sample: Sample, reference: Leaves | None = None, *, per_cpu_features: bool = False
 ) -> Iterator[Metric]:
-    """Everything that one sample says.
+    """Yield the families of one sample.
 
-    A bit that is set in the boot reference has its series until the next boot, even if KVM itself is gone.
+    A feature of the boot reference ``reference`` keeps its series until the next boot, even after KVM has disappeared.
+    ``per_cpu_features`` adds a series for each feature of each CPU.
     """
     kvm = sample.common.kvm
     yield _presence(kvm)
@@ -42,7 +43,7 @@ def machine_families(
 
 
 def feature_values(feature: Feature, signature: bytes = KVM_SIGNATURE) -> tuple[str, str, str, str]:
-    """The values of FEATURE_LABELS."""
+    """Return the values of FEATURE_LABELS for a feature."""
     return feature.name, feature.register, str(feature.bit), printable(signature)
 
 
@@ -79,13 +80,14 @@ def _signatures(common: Leaves) -> Metric:
 def _features(sample: Sample, features: Iterable[Feature]) -> Iterator[Metric]:
     offered = _gauge(
         "kvm_feature_offered",
-        "1 if the hypervisor offers the feature: a bit of EAX or EDX of CPUID leaf base + 1 as most CPUs read it. A "
-        "change without an event, as at a live migration, shows within the sample's maximum age and a scrape interval.",
+        "1 if the hypervisor offers the feature: its bit of EAX or EDX of CPUID leaf base + 1 is set on most CPUs. A "
+        "change that the kernel does not announce, such as a live migration, is detected within the sample's maximum "
+        "age plus a scrape interval.",
         FEATURE_LABELS,
     )
     offered_cpus = _gauge(
         "kvm_feature_offered_cpus",
-        "On how many of the sampled and retained CPUs the bit of EAX or EDX of CPUID leaf base + 1 is set.",
+        "Number of sampled and retained CPUs on which the bit of EAX or EDX of CPUID leaf base + 1 is set.",
         FEATURE_LABELS,
     )
     for feature in features:
@@ -99,8 +101,8 @@ def _features(sample: Sample, features: Iterable[Feature]) -> Iterator[Metric]:
 def _fingerprint(kvm: Kvm) -> Metric:
     family = InfoMetricFamily(
         "kvm_fingerprint",
-        "Equal on machines that offer the same: the start of SHA-256 over KVM's signature, base, and EAX and EDX of "
-        "CPUID leaf base + 1 as most CPUs read it.",
+        "Equal on machines with the same feature set: the first 64 bits of SHA-256 over KVM's signature, its base, and "
+        "EAX and EDX of CPUID leaf base + 1 on most CPUs.",
     )
     family.add_metric((), {"fingerprint": fingerprint(kvm)})
     return family
@@ -160,7 +162,7 @@ def _cpus(sample: Sample) -> Iterator[Metric]:
     yield _single(_gauge("kvm_cpus_online", "Online CPUs, from /sys/devices/system/cpu/online."), sample.online)
     states = _gauge(
         "kvm_cpus",
-        "Online CPUs by what the last sample did: sampled, retained (isolated, read earlier), skipped, failed.",
+        "Online CPUs by state in the served sample: sampled, retained (isolated, read earlier), skipped, failed.",
         ("state",),
     )
     for state, cpus in sample.states.items():
@@ -169,7 +171,8 @@ def _cpus(sample: Sample) -> Iterator[Metric]:
     yield _single(
         _gauge(
             "kvm_cpus_divergent",
-            "Sampled CPUs whose hypervisor bit, signatures, or EAX or EDX of CPUID leaf base + 1 differ from the most.",
+            "Sampled CPUs whose hypervisor bit, signatures, or EAX or EDX of CPUID leaf base + 1 differ from the "
+            "majority.",
         ),
         len(sample.divergent),
     )
@@ -179,7 +182,7 @@ _BIT_LABELS = FEATURE_LABELS[:3]
 
 
 def observed_families(observation: Observation) -> Iterator[Metric]:
-    """Everything that an observation says beyond its sample."""
+    """Yield the families of an observation except those of its sample: drift since boot, features in use, the host."""
     if observation.reference is not None:
         yield from _boot(observation.sample, observation.reference)
     yield from _in_use(observation)
@@ -188,7 +191,7 @@ def observed_families(observation: Observation) -> Iterator[Metric]:
 
 
 def expected_families(baseline: Baseline) -> Iterator[Metric]:
-    """What a baseline declares."""
+    """Yield the features that a baseline requires or forbids."""
     family = GaugeMetricFamily(
         "kvm_feature_expected",
         "1 if the baseline (--baseline.file) requires the bit of CPUID leaf base + 1, 0 if it forbids it.",
@@ -209,13 +212,13 @@ def _boot(sample: Sample, reference: BootReference) -> Iterator[Metric]:
     change = difference(reference.leaves, sample.common)
     yield GaugeMetricFamily(
         "kvm_boot_reference_timestamp_seconds",
-        "When this boot was first sampled, in seconds since the epoch; what was offered then is the boot reference.",
+        "When this boot was first sampled, in seconds since the epoch; that sample is the boot reference.",
         reference.timestamp,
         unit="seconds",
     )
     counts = GaugeMetricFamily(
         "kvm_boot_feature_changes",
-        "How many bits of EAX and EDX of CPUID leaf base + 1 differ from the boot reference.",
+        "Number of bits of EAX and EDX of CPUID leaf base + 1 that differ from the boot reference.",
         labels=("change",),
     )
     counts.add_metric(("lost",), len(change.lost))
@@ -233,7 +236,7 @@ def _boot(sample: Sample, reference: BootReference) -> Iterator[Metric]:
     yield changed
     yield GaugeMetricFamily(
         "kvm_boot_signature_changed",
-        "1 if leaf 1's hypervisor bit, a signature or a base of CPUID leaves 0x40000N00 is not the boot reference's.",
+        "1 if leaf 1's hypervisor bit, or a signature or base of leaves 0x40000N00, differs from the boot reference.",
         change.identity,
     )
 
@@ -241,8 +244,8 @@ def _boot(sample: Sample, reference: BootReference) -> Iterator[Metric]:
 def _in_use(observation: Observation) -> Iterator[Metric]:
     family = GaugeMetricFamily(
         "kvm_feature_in_use",
-        "1 if the guest kernel shows that it has enabled the feature, 0 if a boot switch forbids it; absent if "
-        "neither shows. From /proc and /sys, not from CPUID.",
+        "1 if the guest kernel has enabled the feature, 0 if a boot parameter forbids it, absent if neither is known. "
+        "From /proc and /sys, not from CPUID.",
         labels=_BIT_LABELS,
     )
     for feature, used in observation.in_use.items():
@@ -260,7 +263,7 @@ def _host(supported: Registers) -> Metric:
     family = GaugeMetricFamily(
         "kvm_host_feature_supported",
         "1 if this machine's own KVM can offer the bit of EAX of CPUID leaf 0x40000001 to its guests, from "
-        "KVM_GET_SUPPORTED_CPUID of /dev/kvm; without the bits that only a VMM sets, and the hints.",
+        "KVM_GET_SUPPORTED_CPUID of /dev/kvm; excludes the bits that only a VMM sets, and the hints.",
         labels=_BIT_LABELS,
     )
     for feature in host_features(supported):

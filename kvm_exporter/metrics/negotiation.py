@@ -1,4 +1,4 @@
-"""Which format and which coding a client asks for: Accept and Accept-Encoding.
+"""Chooses the exposition format and the compression of a response from Accept and Accept-Encoding.
 
 Source: RFC 9110 sections 12.4.2, 12.5.1 and 12.5.3; Prometheus' documentation on content negotiation.
 """
@@ -18,21 +18,24 @@ class Format(Enum):
 
 
 class Choice(NamedTuple):
-    """A format, and the escaping scheme for names that the client named; ours are plain, so every scheme is kept."""
+    """A format, and the escaping scheme for metric names from the request.
+
+    Our names need no escaping, so the output is the same with every scheme.
+    """
 
     format: Format
     escaping: str = ""
 
     @property
     def content_type(self) -> str:
-        """The value of Content-Type."""
+        """The value of the Content-Type header."""
         media_type, version = self.format.value
         escaping = f"; escaping={self.escaping}" if self.escaping else ""
         return f"{media_type}; version={version}; charset=utf-8{escaping}"
 
 
-_REMEMBERED = 64
-"""Headers whose choice is kept: a scraper sends the same ones at each scrape."""
+_CACHED_HEADERS = 64
+"""Number of header values whose choice is cached: a scraper sends the same ones at each scrape."""
 
 FALLBACK = Choice(Format.TEXT_0_0_4)
 
@@ -47,12 +50,12 @@ class _Range(NamedTuple):
     quality: float
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHED_HEADERS)
 def choose_format(accept: str) -> Choice:
-    """The format that the client likes best; text 0.0.4 where it names none that we know.
+    """Return the format that the client prefers; text 0.0.4 if it accepts no format of ours.
 
     A format's weight is that of the most specific range that matches it. Of equal weights the more specific wins, then
-    the one that the client named first, then text 0.0.4.
+    the one that comes first in the header, then text 0.0.4.
     """
     ranges = tuple(_ranges(accept))
     best, best_rank = FALLBACK, (0.0, 0, 0)
@@ -65,16 +68,16 @@ def choose_format(accept: str) -> Choice:
     return best
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHED_HEADERS)
 def choose_gzip(accept_encoding: str) -> bool:
-    """Whether the client takes gzip, and likes it at least as much as no coding."""
+    """Return whether the client accepts gzip with at least the weight of the identity coding."""
     qualities = {wanted.name: wanted.quality for wanted in _ranges(accept_encoding)}
     gzip = qualities.get("gzip", qualities.get("x-gzip", qualities.get("*", 0.0)))
     return gzip > 0 and gzip >= qualities.get("identity", 0.0)
 
 
 def _specificity(wanted: _Range, form: Format) -> int:
-    """How closely a media range describes a format; 0 if it does not match."""
+    """Return how specifically a media range matches a format: 1 (``*/*``) to 4 (with version); 0 without a match."""
     media_type, version = form.value
     if wanted.name == media_type:
         return {version: 4, "": 3}.get(wanted.parameters.get("version", ""), 0)
@@ -84,7 +87,7 @@ def _specificity(wanted: _Range, form: Format) -> int:
 
 
 def _escaping(wanted: _Range, form: Format) -> str:
-    """The client's escaping scheme, where it asked for one and the format has such a parameter."""
+    """Return the escaping scheme that the client requests, or ``""`` if it requests none or the format has none."""
     escaping = wanted.parameters.get("escaping", "")
     return escaping if form is not Format.TEXT_0_0_4 and escaping in _ESCAPINGS else ""
 
@@ -99,7 +102,7 @@ def _ranges(header: str) -> Iterator[_Range]:
 
 
 def _quality(text: str) -> float:
-    """A weight from 0 to 1; what is none counts as 0, so that nothing is sent on the strength of a misprint."""
+    """Parse a weight from 0 to 1. An invalid one counts as 0: the range is not acceptable."""
     digits = text.replace(".", "", 1)
     if not (digits.isascii() and digits.isdecimal()):
         return 0.0

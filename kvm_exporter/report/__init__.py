@@ -1,1 +1,1 @@
-"""What people read: table, JSON, landing page, log messages about changes."""
+"""Formats observations for people: table, JSON, landing page, and log messages about changes."""

@@ -1,4 +1,4 @@
-"""What the log says of changes: what was gained and lost, on which CPUs, and which CPUs cannot be read; with fields.
+"""Logs changes between observations: features lost and gained, by CPU, and CPUs that can no longer be read.
 
 The MESSAGE_IDs are explained in packaging/systemd/prometheus-kvm-exporter.catalog: journalctl -x shows that text.
 """
@@ -20,7 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 def announce(before: Observation | None, now: Observation) -> None:
-    """Say what is new in an observation, if anything is: against the one before, or at the start against the boot."""
+    """Log how an observation differs from the previous one or, without a previous one, from the boot reference.
+
+    Without a difference, nothing is logged.
+    """
     _announce_failures(before.sample.failed if before is not None else {}, now.sample)
     if before is not None:
         _announce_changes(before.sample, now.sample)
@@ -29,7 +32,7 @@ def announce(before: Observation | None, now: Observation) -> None:
 
 
 def _announce_failures(earlier: Mapping[int, str], later: Sample) -> None:
-    """Say which CPUs cannot be read any more, once for each reason, and which can be read again."""
+    """Log the CPUs that can no longer be read, once for each reason, and those that can be read again."""
     unread: dict[str, list[int]] = {}
     for cpu, why in sorted(later.failed.items()):
         if cpu not in earlier:
@@ -43,14 +46,14 @@ def _announce_failures(earlier: Mapping[int, str], later: Sample) -> None:
 
 
 def _announce_changes(earlier: Sample, later: Sample) -> None:
-    """Say what changed between two samples, once for each way in which some CPUs did."""
+    """Log each difference between two samples once, with the CPUs that have it."""
     for change, cpus in changes(earlier, later).items():
         where = f" on CPU {format_cpu_list(cpus)}" if cpus else ""
         before = earlier.sampled[cpus[0]] if cpus else earlier.common
         after = later.sampled[cpus[0]] if cpus else later.common
         logger.log(
             logging.WARNING if change.serious else logging.INFO,
-            "what the hypervisor offers changed%s: %s",
+            "the feature set changed%s: %s",
             where,
             describe(change, before, after),
             extra={"fields": _fields(CHANGE_ID, change, before, after) | {"kvm_cpu": _numbers(cpus)}},
@@ -58,23 +61,23 @@ def _announce_changes(earlier: Sample, later: Sample) -> None:
 
 
 def _announce_boot_drift(before: Leaves, now: Leaves) -> None:
-    """Say what has changed since this boot was first sampled, while nobody looked."""
+    """Log what changed since this boot was first sampled, while the exporter was not running."""
     if change := difference(before, now):
         logger.log(
             logging.WARNING if change.serious else logging.INFO,
-            "what the hypervisor offers is not what it was when this boot was first sampled: %s",
+            "the feature set has changed since this boot was first sampled: %s",
             describe(change, before, now),
             extra={"fields": _fields(BOOT_DRIFT_ID, change, before, now)},
         )
 
 
 def _numbers(cpus: Iterable[int]) -> tuple[str, ...]:
-    """A field with a value for each CPU."""
+    """Return the values of a journal field that has one value for each CPU."""
     return tuple(map(str, cpus))
 
 
 def _fields(message_id: str, change: Difference, before: Leaves, after: Leaves) -> dict[str, object]:
-    """Names may repeat in the journal: a field with several values is a tuple."""
+    """Return the journal fields of a change. A tuple is a field with several values."""
     lost, gained = (tuple(feature.name for feature in features) for features in (change.lost, change.gained))
     return {
         "message_id": message_id,

@@ -1,4 +1,4 @@
-"""What a person has to know first: how the machine is in one line, and what is wrong in a few more. Pure.
+"""Summarises an observation for people: a headline, and the problems of the machine with details.
 
 The levels are those of the alerts in dashboards/.
 """
@@ -16,7 +16,7 @@ from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.kvm.words import describe, divergence, summary
 
 FEW = 4
-"""More CPUs that could not be read are listed at the end of the page, not at its head."""
+"""Up to this many CPUs that could not be read are listed in the details; more are listed at the end of the page."""
 
 
 class Level(IntEnum):
@@ -30,7 +30,7 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to know: a clause for the headline, and sentences that explain it."""
+    """A state or problem of the machine: a clause for the headline, and sentences with the details."""
 
     level: Level
     clause: str
@@ -38,23 +38,29 @@ class Finding:
 
 
 def findings(observation: Observation | None, baseline: Baseline | None, *, success: bool) -> tuple[Finding, ...]:
-    """Everything to know, the most urgent first; at least one. ``success`` is the last attempt's."""
+    """Return at least one finding, the most urgent first. ``success``: the last attempt to sample succeeded."""
     if observation is None:
-        return (Finding(Level.CRITICAL, "no sample yet", ("Nothing could be read so far; the log says why.",)),)
+        return (
+            Finding(
+                Level.CRITICAL,
+                "no sample yet",
+                ("CPUID has not been read successfully yet; see the log of the exporter.",),
+            ),
+        )
     found = [*_attempt(success=success), *_machine(observation, baseline)]
     if all(finding.level is Level.NOTE for finding in found) and observation.sample.common.kvm is not None:
-        found.append(Finding(Level.OK, _calm(observation, changed=bool(found))))
+        found.append(Finding(Level.OK, _ok_clause(observation, changed=bool(found))))
     return tuple(sorted(found, key=lambda finding: -finding.level))
 
 
 def headline(found: Iterable[Finding]) -> str:
-    """The clauses of all findings in one line."""
+    """Return the clauses of all findings in one line."""
     return _capital("; ".join(finding.clause for finding in found))
 
 
 def _attempt(*, success: bool) -> Iterator[Finding]:
     if not success:
-        details = "This is the last sample that succeeded; the log says why there is no newer one."
+        details = "This page shows the last good sample; see the log of the exporter for the error."
         yield Finding(Level.WARNING, "last attempt to sample failed", (details,))
 
 
@@ -65,7 +71,7 @@ def _machine(observation: Observation, baseline: Baseline | None) -> Iterator[Fi
         yield _no_kvm(sample.common, boot)
     yield from _since_boot(boot, sample.common)
     if baseline is not None and (lines := violations(baseline, sample)):
-        clause = f"{_count(lines, 'feature')} not as the baseline declares"
+        clause = _count(lines, "baseline violation")
         yield Finding(Level.WARNING, clause, tuple(f"Baseline: {line}" for line in lines))
     yield from _divergent(sample)
     yield from _failed(sample)
@@ -75,9 +81,7 @@ def _no_kvm(common: Leaves, boot: Leaves) -> Finding:
     details = _capital(summary(common).removeprefix("no KVM: "))
     if boot.kvm is not None:
         return Finding(Level.CRITICAL, "KVM is gone since boot", (details,))
-    return Finding(
-        Level.NOTE, "no KVM", (details, "That is a state, not an error: KVM's features exist under KVM only.")
-    )
+    return Finding(Level.NOTE, "no KVM", (details, "This is not an error: only KVM has these features."))
 
 
 def _since_boot(boot: Leaves, now: Leaves) -> Iterator[Finding]:
@@ -109,16 +113,16 @@ def _failed(sample: Sample) -> Iterator[Finding]:
     failed = sample.failed
     if not failed:
         return
-    details = [] if sample.known else ["What follows is what a thread read where it happened to run."]
+    details = [] if sample.known else ["The values below were read by an unpinned thread, on whichever CPU it ran."]
     if len(failed) > FEW:
-        details.append("The end of this page says for each CPU why it could not be read.")
+        details.append("The end of this page lists the reason for each CPU.")
     else:
         details += [f"CPU {cpu} failed: {why}" for cpu, why in sorted(failed.items())]
-    who = f"{len(failed)} CPUs" if len(failed) > 1 else f"CPU {min(failed)}"
-    yield Finding(Level.WARNING, f"{who} could not be read", tuple(details))
+    subject = f"{len(failed)} CPUs" if len(failed) > 1 else f"CPU {min(failed)}"
+    yield Finding(Level.WARNING, f"{subject} could not be read", tuple(details))
 
 
-def _calm(observation: Observation, *, changed: bool) -> str:
+def _ok_clause(observation: Observation, *, changed: bool) -> str:
     sample = observation.sample
     if len(sample.sampled) < sample.online:
         cpus = f"{len(sample.sampled)} of {sample.online} CPUs sampled, all alike"
@@ -128,8 +132,8 @@ def _calm(observation: Observation, *, changed: bool) -> str:
     return f"KVM, {cpus}{unchanged}"
 
 
-def _count(things: Sized, noun: str) -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+def _count(items: Sized, noun: str) -> str:
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 
 def _capital(text: str) -> str:

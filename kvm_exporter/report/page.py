@@ -1,4 +1,4 @@
-"""The landing page: what this machine's hypervisor offers, for a person with a browser at three in the morning."""
+"""Renders the landing page: status, hypervisor and features of this machine as one HTML page without scripts."""
 
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +31,7 @@ HEADERS = (
     ("Referrer-Policy", "no-referrer"),
     ("Cache-Control", "no-store"),
 )
-"""What is sent with the page: it may use its own style, and nothing else."""
+"""The HTTP headers of the page. They allow its own style, and no script or other resource."""
 
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 
@@ -44,10 +44,10 @@ def landing_page(
     success: bool = True,
     age: float = 0.0,
 ) -> str:
-    """One HTML page without scripts; everything that came from elsewhere is escaped.
+    """Return the HTML page. All values from the machine and from the arguments are escaped.
 
-    ``links`` are paths by what they are called, ``success`` is that of the last attempt to sample, and ``age`` the
-    sample's in seconds.
+    ``links`` are paths by their titles. ``success`` tells whether the last attempt to sample succeeded. ``age`` is the
+    age of the sample in seconds.
     """
     found = findings(observation, baseline, success=success)
     return "\n".join(
@@ -74,7 +74,7 @@ def _status(found: tuple[Finding, ...], observation: Observation | None, age: fl
         yield from ("<ul>", *(f"<li>{escape(line)}</li>" for line in details), "</ul>")
     if observation is not None:
         moment = _time(observation.sample.timestamp)
-        yield f'<p class="when">Sampled {moment}, {_words(age)} before this page was loaded.</p>'
+        yield f'<p class="when">Sampled {moment}, {_duration(age)} before this page was loaded.</p>'
     yield "</section>"
 
 
@@ -91,7 +91,7 @@ def _content(observation: Observation) -> Iterator[str]:
 
 
 def _facts(observation: Observation) -> Iterator[tuple[str, str]]:
-    """Terms and what they are here, as HTML."""
+    """Yield terms and their values, as HTML."""
     sample, kvm = observation.sample, observation.sample.common.kvm
     for found in sample.common.hypervisors:
         name, highest = escape(printable(found.signature)), f"highest leaf <code>{found.max_leaf:#010x}</code>"
@@ -99,7 +99,7 @@ def _facts(observation: Observation) -> Iterator[tuple[str, str]]:
     if kvm is not None:
         yield "Fingerprint", f"<code>{fingerprint(kvm)}</code>"
         words = f"EAX <code>{kvm.eax:#010x}</code>, EDX <code>{kvm.edx:#010x}</code>"
-        yield "Feature leaf", words if kvm.has_leaf else "none: the highest leaf is below it"
+        yield "Feature leaf", words if kvm.has_leaf else "absent: the highest leaf is below it"
     yield "CPUs", cpu_counts(sample)
     if kvm is not None and kvm.timing is not None:
         yield "Frequencies", f"TSC {kvm.timing.tsc_khz / 1000:g} MHz, APIC bus {kvm.timing.bus_khz / 1000:g} MHz"
@@ -112,24 +112,24 @@ def _facts(observation: Observation) -> Iterator[tuple[str, str]]:
 def _time(timestamp: float) -> str:
     try:
         moment = datetime.fromtimestamp(int(timestamp), UTC).isoformat().removesuffix("+00:00")
-    except (OverflowError, ValueError, OSError):  # a clock that was never set, or a file that somebody edited
-        return f"at {timestamp:g} seconds of the epoch"
+    except (OverflowError, ValueError, OSError):  # the clock was never set, or the file was edited
+        return f"at {timestamp:g} seconds since the epoch"
     return f'<time datetime="{moment}Z">{moment.replace("T", " ")} UTC</time>'
 
 
-def _words(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     for unit, length in _UNITS:
         if (count := int(seconds // length)) > 0:
             return f"{count} {unit}{'' if count == 1 else 's'}"
     return "less than a second"
 
 
-_UNKNOWN = " <strong>?</strong>: not known, which is not a no."
+_UNKNOWN = " <strong>?</strong>: unknown, which does not mean no."
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What is written, and the style's class of it."""
+    """A cell of the table: its text and its CSS class."""
 
     text: str
     state: str = ""
@@ -137,7 +137,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its title, the style's class, what it means, and what it says of a feature."""
+    """A column of the table: its title, its CSS class, the cell of a feature, and the explanation in the caption."""
 
     title: str
     name: str
@@ -146,7 +146,7 @@ class Column:
 
 
 def feature_table(observation: Observation) -> Iterator[str]:
-    """The table of all features that have metrics; nothing where there are none."""
+    """Yield the HTML table of all features that have metrics; nothing without such features."""
     sample = observation.sample
     features = shown_features(sample, observation.boot)
     if not features:
@@ -195,7 +195,7 @@ def _columns(observation: Observation) -> Iterator[Column]:
         }
         yield Column("Since boot", "boot", lambda feature: became.get(feature, Cell("same", "same")))
     if observation.collectors:
-        used = "<strong>In use</strong>: the kernel shows that it has enabled it."
+        used = "<strong>In use</strong>: the guest kernel has enabled it."
         yield Column("In use", "used", lambda feature: _yes_no(observation.in_use.get(feature)), used)
     if observation.host is not None:
         host = "<strong>Host</strong>: this machine's own KVM can offer it to guests."
@@ -203,5 +203,5 @@ def _columns(observation: Observation) -> Iterator[Column]:
     yield Column("Meaning", "meaning", lambda feature: Cell(feature.meaning))
 
 
-def _yes_no(value: bool | None) -> Cell:  # noqa: FBT001 - it is the thing that is written
+def _yes_no(value: bool | None) -> Cell:  # noqa: FBT001 - the value to write
     return {True: Cell("yes", "yes"), False: Cell("no", "no"), None: Cell("?", "unknown")}[value]

@@ -1,4 +1,4 @@
-"""A sample for people in a terminal, and as JSON for their scripts."""
+"""Formats an observation as a table for the terminal or as JSON, and the comparison of two samples as text."""
 
 import json
 from collections.abc import Iterator
@@ -11,28 +11,28 @@ from kvm_exporter.kvm.words import cpu_counts, describe, divergence, summary
 
 
 def table(observation: Observation) -> str:
-    """Signature, every feature bit, and the CPUs that differ or could not be read."""
+    """Return the table: signatures, every feature bit, and the CPUs that differ or could not be read."""
     sample = observation.sample
     return "\n".join([*_head(sample), *_features(observation), *_cpus(sample)]) + "\n"
 
 
 def comparison(source: Sample, target: Sample) -> str:
-    """What a guest finds that moves from one machine to another, and whether it may."""
+    """Return what changes for a guest that migrates from one machine to another, and whether it may."""
     change = difference(source.common, target.common)
     lines = [f"from: {summary(source.common)}", f"to:   {summary(target.common)}"]
     if change:
         lines.append(describe(change, source.common, target.common, "lost:", "gained:").replace("; ", "\n"))
-    lines += [f"there, CPU {cpu} differs: {divergence(target, cpu)}" for cpu in target.divergent]
+    lines += [f"on the target, CPU {cpu} differs: {divergence(target, cpu)}" for cpu in target.divergent]
     verdict = (
-        "yes: a running guest misses nothing"
+        "compatible"
         if may_move(source, target)
-        else "no: a running guest would miss something"
+        else "incompatible: a running guest would lose a feature or KVM, or find other signatures"
     )
     return "\n".join([*lines, verdict, ""])
 
 
 def as_json(observation: Observation) -> str:
-    """The same as one JSON object; what is not known is null."""
+    """Return the observation as one JSON object; unknown values are null."""
     sample = observation.sample
     common, kvm = sample.common, sample.common.kvm
     value = {
@@ -96,20 +96,20 @@ def _features(observation: Observation) -> Iterator[str]:
     sample = observation.sample
     if not sample.features:
         return
-    # A dump says nothing of its kernel, nor of the host.
+    # A dump has no evidence of the guest kernel or the host.
     live = bool(observation.collectors)
     more = f"{'USED':<5} {'HOST':<5}" if live else ""
     yield ""
     yield f"{'BIT':<7} {'FEATURE':<23} {'OFFERED':<8} {'CPUS':>5}  {more}MEANING"
     for feature in sample.features:
-        place = f"{feature.register} {feature.bit}"
+        position = f"{feature.register} {feature.bit}"
         offered = _yes_no(sample.common.offers(feature))
         used, host = observation.in_use.get(feature), supported(observation, feature)
         more = f"{_yes_no(used):<5} {_yes_no(host):<5}" if live else ""
-        yield f"{place:<7} {feature.name:<23} {offered:<8} {sample.offering(feature):>5}  {more}{feature.meaning}"
+        yield f"{position:<7} {feature.name:<23} {offered:<8} {sample.offering(feature):>5}  {more}{feature.meaning}"
 
 
-def _yes_no(value: bool | None) -> str:  # noqa: FBT001 - it is the thing that is written
+def _yes_no(value: bool | None) -> str:  # noqa: FBT001 - the value to write
     return {True: "yes", False: "no", None: "?"}[value]
 
 

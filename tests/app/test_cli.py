@@ -239,14 +239,14 @@ ROW = "   0x00000001 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x80000000 edx=0x00
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "line 1: no CPU in it; record one with kvm-exporter dump or cpuid -r"),
-        (b"\n\n", "line 3: no CPU in it; record one with kvm-exporter dump or cpuid -r"),
+        (b"", "line 1: the dump has no CPU; record one with kvm-exporter dump or cpuid -r"),
+        (b"\n\n", "line 3: the dump has no CPU; record one with kvm-exporter dump or cpuid -r"),
         (b"CPU 0:\n", "line 1: CPU 0 has no row for leaf 0x00000001; record the dump again"),
         (b"hello\n", "line 1: expected 'CPU 0:', found 'hello'; is this the output of cpuid -r?"),
-        (f"CPU 0:\n{ROW}CPU 0:\n{ROW}".encode(), "line 3: CPU 0 is there a second time; keep one of them"),
+        (f"CPU 0:\n{ROW}CPU 0:\n{ROW}".encode(), "line 3: duplicate CPU 0; keep one"),
         (
             f"CPU 0:\n{ROW}{ROW}".encode(),
-            "line 3: leaf 0x00000001 subleaf 0x00 is there a second time; keep one of them",
+            "line 3: duplicate leaf 0x00000001 subleaf 0x00; keep one",
         ),
         (
             f"CPU 0:\n{ROW[:50]}".encode(),

@@ -50,7 +50,7 @@ AT_BOOT = sample_of({0: guest(0x01007EFB)})
 LATER = sample_of({0: guest(0x0100007B)})
 
 
-READABLE = "let the exporter's user read it); starting a new one"
+READABLE = "make it readable by the exporter's user); starting a new one"
 
 
 @pytest.fixture
@@ -109,9 +109,8 @@ def test_another_boot_takes_another(tmp_path: Path, log: pytest.LogCaptureFixtur
     """After a reboot the reference is replaced, because the kernel has read the leaves again; this happens once."""
     BootReferenceKeeper(tmp_path, BOOT).reference(AT_BOOT)
     assert BootReferenceKeeper(tmp_path, NEXT_BOOT).reference(LATER).leaves == LATER.common
-    assert log.messages == [
-        f"ignoring unusable boot reference {tmp_path / FILE_NAME} (it is of another boot, '{BOOT}'); starting a new one"
-    ]
+    why = f"it belongs to another boot, '{BOOT}'"
+    assert log.messages == [f"ignoring unusable boot reference {tmp_path / FILE_NAME} ({why}); starting a new one"]
     assert BootReferenceKeeper(tmp_path, NEXT_BOOT).reference(AT_BOOT).leaves == LATER.common
 
 
@@ -168,25 +167,40 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
     "an empty object": (b"{}", "KeyError 'boot_id'"),
     "no time": (without("timestamp"), "KeyError 'timestamp'"),
     "no KVM at all": (without("kvm"), "KeyError 'kvm'"),
-    "a date": (changed("timestamp", to="2024-01-01"), "TypeError '2024-01-01' is no float"),
-    "a time that is no number": (changed("timestamp", to=float("nan")), "ValueError nan is no time"),
-    "a time without end": (changed("timestamp", to=float("inf")), "ValueError inf is no time"),
-    "a bit that is a number": (changed("hypervisor_bit", to=1), "TypeError 1 is no bool"),
-    "hypervisors as an object": (changed("hypervisors", to={}), "TypeError {} is no list"),
-    "hypervisors as text": (changed("hypervisors", to="KVM"), "TypeError 'KVM' is no list"),
+    "a date": (changed("timestamp", to="2024-01-01"), "TypeError '2024-01-01' is not of type float"),
+    "a time that is no number": (
+        changed("timestamp", to=float("nan")),
+        "ValueError nan is not a finite number of seconds",
+    ),
+    "a time without end": (changed("timestamp", to=float("inf")), "ValueError inf is not a finite number of seconds"),
+    "a bit that is a number": (changed("hypervisor_bit", to=1), "TypeError 1 is not of type bool"),
+    "hypervisors as an object": (changed("hypervisors", to={}), "TypeError {} is not of type list"),
+    "hypervisors as text": (changed("hypervisors", to="KVM"), "TypeError 'KVM' is not of type list"),
     "a hypervisor as text": (changed("hypervisors", to=["KVM"]), "TypeError "),
     "KVM as text": (changed("kvm", to="KVM"), "TypeError "),
-    "a word of 33 bits": (changed("kvm", "eax", to=2**32), "ValueError 4294967296 is no 32-bit word"),
-    "a negative word": (changed("kvm", "edx", to=-1), "ValueError -1 is no 32-bit word"),
-    "a word as text": (changed("kvm", "eax", to="0x1"), "TypeError '0x1' is no int"),
-    "a broken word": (changed("kvm", "eax", to=1.0), "TypeError 1.0 is no int"),
-    "a word that is a bit": (changed("kvm", "base", to=True), "TypeError True is no int"),
-    "a base of 33 bits": (changed("hypervisors", 0, "base", to=2**32), "ValueError 4294967296 is no 32-bit word"),
-    "a highest leaf that is none": (changed("hypervisors", 0, "max_leaf", to=None), "TypeError None is no int"),
-    "a short signature": (changed("hypervisors", 0, "signature", to="4b564d"), "ValueError '4b564d' is no signature"),
-    "a long signature": (changed("hypervisors", 0, "signature", to="4b" * 13), f"ValueError '{'4b' * 13}' is no sig"),
+    "a word of 33 bits": (changed("kvm", "eax", to=2**32), "ValueError 4294967296 is not a 32-bit word"),
+    "a negative word": (changed("kvm", "edx", to=-1), "ValueError -1 is not a 32-bit word"),
+    "a word as text": (changed("kvm", "eax", to="0x1"), "TypeError '0x1' is not of type int"),
+    "a broken word": (changed("kvm", "eax", to=1.0), "TypeError 1.0 is not of type int"),
+    "a word that is a bit": (changed("kvm", "base", to=True), "TypeError True is not of type int"),
+    "a base of 33 bits": (changed("hypervisors", 0, "base", to=2**32), "ValueError 4294967296 is not a 32-bit word"),
+    "a highest leaf that is none": (
+        changed("hypervisors", 0, "max_leaf", to=None),
+        "TypeError None is not of type int",
+    ),
+    "a short signature": (
+        changed("hypervisors", 0, "signature", to="4b564d"),
+        "ValueError '4b564d' is not a signature of 12 bytes",
+    ),
+    "a long signature": (
+        changed("hypervisors", 0, "signature", to="4b" * 13),
+        f"ValueError '{'4b' * 13}' is not a sig",
+    ),
     "a signature in words": (changed("hypervisors", 0, "signature", to="KVMKVMKVM"), "ValueError non-hexadecimal "),
-    "a signature as numbers": (changed("hypervisors", 0, "signature", to=[75, 86]), "TypeError [75, 86] is no str"),
+    "a signature as numbers": (
+        changed("hypervisors", 0, "signature", to=[75, 86]),
+        "TypeError [75, 86] is not of type str",
+    ),
     "deep": (b"[" * 60_000, "RecursionError "),
     "a number of many digits": (
         json.dumps(GOOD).replace('"edx": 0', f'"edx": {"1" * 5000}').encode(),
@@ -236,7 +250,7 @@ def test_format_and_parse_are_inverse(reference: BootReference, boot_id: str) ->
 def test_a_boot_has_its_own_file_only(reference: BootReference, boot_id: str, other: str) -> None:
     """A reference is valid only for the boot ID that it was written with."""
     if boot_id != other:
-        with pytest.raises(InputError, match=r"^it is of another boot, "):
+        with pytest.raises(InputError, match=r"^it belongs to another boot, "):
             parse_reference(format_reference(reference, other), boot_id)
 
 
@@ -299,18 +313,18 @@ def _in_a_file(directory: Path) -> None:
             _as_a_directory,
             [
                 f"ignoring unusable boot reference {{path}} (cannot be read: Is a directory; {READABLE}",
-                "{path} cannot be written: Is a directory; the reference ends with this process",
+                "cannot write the boot reference {path}: Is a directory; it is lost when the exporter exits",
             ],
         ),
         (
             _in_no_directory,
-            ["{path} cannot be written: No such file or directory; the reference ends with this process"],
+            ["cannot write the boot reference {path}: No such file or directory; it is lost when the exporter exits"],
         ),
         (
             _in_a_file,
             [
                 f"ignoring unusable boot reference {{path}} (cannot be read: Not a directory; {READABLE}",
-                "{path} cannot be written: Not a directory; the reference ends with this process",
+                "cannot write the boot reference {path}: Not a directory; it is lost when the exporter exits",
             ],
         ),
     ],
@@ -335,10 +349,10 @@ def test_where_no_file_can_be_kept_the_reference_lives_in_memory(
             0o000,
             [
                 f"ignoring unusable boot reference {{path}} (cannot be read: Permission denied; {READABLE}",
-                "{path} cannot be written: Permission denied; the reference ends with this process",
+                "cannot write the boot reference {path}: Permission denied; it is lost when the exporter exits",
             ],
         ),
-        (0o555, ["{path} cannot be written: Permission denied; the reference ends with this process"]),
+        (0o555, ["cannot write the boot reference {path}: Permission denied; it is lost when the exporter exits"]),
     ],
     ids=["unreadable", "unwritable"],
 )

@@ -19,7 +19,7 @@ from kvm_exporter.kvm.features import FEATURES
 from lab.live import live_machine
 from tests.support.rooms.unprivileged import unprivileged
 
-REFUSED = "Permission denied; let the exporter's user open it, or say --no-collector.host"
+REFUSED = "Permission denied; give the exporter's user access to it, or pass --no-collector.host"
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_host_that_nobody_wants_to_know_of_is_not_asked(device: Path, log: pyt
 def test_a_complaint_is_logged_once(device: Path, log: pytest.LogCaptureFixture) -> None:
     """A repeated error is logged once, and again after a sample without it."""
     looking = observer(device.parents[1])
-    unknown = f"what this machine's own KVM supports is not known: {device}: "
+    unknown = f"cannot read which features this machine's own KVM supports: {device}: "
     no_kvm = f"{unknown}KVM_GET_SUPPORTED_CPUID: Inappropriate ioctl for device"
     _null(device)
     for _ in range(3):
@@ -151,4 +151,4 @@ def test_a_device_that_may_not_be_opened_is_said_and_shown(log: pytest.LogCaptur
         with unprivileged():
             found = [looking.observe(None) for _ in range(2)]
     assert [(one.host, collected(one)) for one in found] == [(None, False)] * 2
-    assert log.messages == [f"what this machine's own KVM supports is not known: {device}: {REFUSED}"]
+    assert log.messages == [f"cannot read which features this machine's own KVM supports: {device}: {REFUSED}"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kvm_exporter.collector.boot import BootReferenceKeeper
 from kvm_exporter.collector.guest import Evidence, read_evidence
-from kvm_exporter.collector.in_use import ENABLEMENT_RULES, SWITCHES, features_in_use, kvmclock_is_current
+from kvm_exporter.collector.in_use import ENABLEMENT_RULES, FORBIDDING_PARAMETERS, features_in_use, kvmclock_is_current
 from kvm_exporter.collector.observer import Observer
 from kvm_exporter.collector.sweep import CpuSelection
 from kvm_exporter.kvm.features import FEATURES, feature_named
@@ -102,8 +102,12 @@ NO_ASYNC_PAGE_FAULTS = {"async_pf": False, "async_pf_vmexit": False, "async_pf_i
         (booted_with("nopvspin"), ALL, {"pv_unhalt": False}),
         (booted_with("nopvspin"), NOTHING, {"pv_unhalt": False}),
         (booted_with("no_kvmclock"), ALL, {"clocksource": False, "clocksource2": False}),
-        (booted_with("nopv"), ALL, dict.fromkeys(SWITCHES["nopv"], False)),
-        ({**HALTPOLL, **booted_with("nopv")}, ALL, {**dict.fromkeys(SWITCHES["nopv"], False), "poll_control": True}),
+        (booted_with("nopv"), ALL, dict.fromkeys(FORBIDDING_PARAMETERS["nopv"], False)),
+        (
+            {**HALTPOLL, **booted_with("nopv")},
+            ALL,
+            {**dict.fromkeys(FORBIDDING_PARAMETERS["nopv"], False), "poll_control": True},
+        ),
         (booted_with("no-steal-acc", "no-kvmclock-vsyscall", "clocksource=tsc"), ALL, {}),
         (booted_with("--", "no-kvmclock", "no-kvmapf", "nopvspin"), ALL, {}),
         (booted_with("xno-kvmclock", "nopvspinx"), ALL, {}),
@@ -159,7 +163,7 @@ def test_a_guest_that_uses_it_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("boot", [VMWARE, NO_HYPERVISOR, Leaves(hypervisor_bit=True)], ids=["VMware", "none", "hidden"])
-@pytest.mark.parametrize("changes", [EVERY_SIGN, booted_with(*SWITCHES)], ids=["signs", "switches"])
+@pytest.mark.parametrize("changes", [EVERY_SIGN, booted_with(*FORBIDDING_PARAMETERS)], ids=["signs", "switches"])
 def test_without_kvm_nothing_is_said(tmp_path: Path, boot: Leaves, changes: Mapping[str, Content]) -> None:
     """Without KVM no feature is known: the evidence comes from other hypervisors."""
     assert used(tmp_path, changes, boot) == {}
@@ -172,7 +176,9 @@ def test_no_evidence_says_nothing() -> None:
 
 def test_every_rule_names_a_feature() -> None:
     """Every rule and every switch refers to features of the table."""
-    named = {sign.feature for sign in ENABLEMENT_RULES} | {name for names in SWITCHES.values() for name in names}
+    named = {sign.feature for sign in ENABLEMENT_RULES} | {
+        name for names in FORBIDDING_PARAMETERS.values() for name in names
+    }
     assert named <= {feature.name for feature in FEATURES}
 
 
@@ -181,7 +187,7 @@ def test_every_rule_names_a_feature() -> None:
         Evidence,
         st.none() | st.frozensets(st.sampled_from(["kvm-clock", "tsc"])),
         st.none() | st.sampled_from(["kvm-clock", "tsc"]),
-        st.none() | st.frozensets(st.sampled_from([*SWITCHES, "quiet"])),
+        st.none() | st.frozensets(st.sampled_from([*FORBIDDING_PARAMETERS, "quiet"])),
         st.none() | st.integers(0, 3),
         st.none() | st.integers(0, 3),
         st.none() | st.sampled_from(["haltpoll", "none"]),
@@ -195,7 +201,9 @@ def test_each_answer_has_its_evidence(evidence: Evidence, eax: int) -> None:
     for feature, known in features_in_use(evidence, boot).items():
         if not known:
             switches = evidence.command_line or frozenset()
-            assert any(feature.name in SWITCHES[switch] for switch in switches & SWITCHES.keys())
+            assert any(
+                feature.name in FORBIDDING_PARAMETERS[switch] for switch in switches & FORBIDDING_PARAMETERS.keys()
+            )
         else:
             silenced = Evidence(command_line=evidence.command_line, current_clocksource=evidence.current_clocksource)
             assert features_in_use(silenced, boot).get(feature) is not True

@@ -204,7 +204,7 @@ async def test_a_late_attempt_is_a_failure_and_the_last_good_sample_is_served(
     assert served(keeper.last) == REDUCED
     assert (machine.readings, keeper.tally.samples) == (3, NONE | {"start": 1, "age": 1})
     failure, recovery = messages(caplog)
-    assert failure.startswith("ERROR the CPUID leaves could not be sampled: no answer after ")
+    assert failure.startswith("ERROR the CPUID leaves could not be sampled: timed out after ")
     assert recovery == "INFO the CPUID leaves can be sampled again"
 
 

@@ -100,18 +100,18 @@ A_NAME = "expected a name, not a list or a mapping"
         ),
         (b"features: {required: steal_time}", "line 1: required must be a list of feature names"),
         (b"features:\n  required: []\n  forbidden: {a: 1}\n", "line 3: forbidden must be a list of feature names"),
-        (required("steal_tme"), "line 3: no feature is called 'steal_tme'; did you mean steal_time?"),
+        (required("steal_tme"), "line 3: unknown feature 'steal_tme'; did you mean steal_time?"),
         (
             required("steal_time", "Clocksource2"),
-            "line 4: no feature is called 'Clocksource2'; did you mean clocksource2?",
+            "line 4: unknown feature 'Clocksource2'; did you mean clocksource2?",
         ),
-        (required("qqq"), f"line 3: no feature is called 'qqq'; the names are {NAMES}, eax_bit_N and edx_bit_N"),
-        (required("5"), f"line 3: no feature is called '5'; the names are {NAMES}, eax_bit_N and edx_bit_N"),
+        (required("qqq"), f"line 3: unknown feature 'qqq'; known features: {NAMES}, eax_bit_N and edx_bit_N"),
+        (required("5"), f"line 3: unknown feature '5'; known features: {NAMES}, eax_bit_N and edx_bit_N"),
         (
             required("dx_bit_32"),
-            f"line 3: no feature is called 'dx_bit_32'; the names are {NAMES}, eax_bit_N and edx_bit_N",
+            f"line 3: unknown feature 'dx_bit_32'; known features: {NAMES}, eax_bit_N and edx_bit_N",
         ),
-        (required(""), f"line 3: no feature is called ''; the names are {NAMES}, eax_bit_N and edx_bit_N"),
+        (required(""), f"line 3: unknown feature ''; known features: {NAMES}, eax_bit_N and edx_bit_N"),
         (required("steal_time: true"), f"line 3: {A_NAME}"),
         (required("pv_eoi", "[steal_time]"), f"line 4: {A_NAME}"),
         (
@@ -246,7 +246,7 @@ def _empty(path: Path) -> str:
 
 def _wrong(path: Path) -> str:
     path.write_bytes(required("steal_tme"))
-    return "line 3: no feature is called 'steal_tme'; did you mean steal_time?"
+    return "line 3: unknown feature 'steal_tme'; did you mean steal_time?"
 
 
 def _huge(path: Path) -> str:
@@ -278,7 +278,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 FIRST, SECOND = Baseline(required=(STEAL,)), Baseline(required=(CLOCK,))
 FIRST_TEXT, SECOND_TEXT = b"features: {required: [steal_time]}\n", b"features: {required: [clocksource2]}\n"
 BROKEN_TEXT = b"features: {required: [steal_tme]}\n"
-WHY_BROKEN = "line 1: no feature is called 'steal_tme'; did you mean steal_time?"
+WHY_BROKEN = "line 1: unknown feature 'steal_tme'; did you mean steal_time?"
 
 
 @pytest.fixture

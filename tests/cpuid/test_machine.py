@@ -175,7 +175,7 @@ def test_a_visit_that_was_given_up_fails() -> None:
             assert os.sched_getaffinity(0) == {CPUS[0]}
             with pytest.raises(ReadError) as caught:
                 read(1, 0)
-            assert str(caught.value) == "another task holds it and lets nobody run"
+            assert str(caught.value) == "a real-time task is monopolising this CPU"
             assert machine.on(CPUS[0])(1, 0).eax == expected
 
     with process_on({CPUS[0]}):
@@ -248,7 +248,7 @@ def test_many_leaves_are_read_as_each_by_itself(good: int, monkeypatch: pytest.M
 def test_many_leaves_of_a_thread_that_moves_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the leaf that could not be read."""
     monkeypatch.setattr(cpuid, "lib", Library(execute=errno.EAGAIN))
-    with pytest.raises(ReadError, match="leaf 0x40000100 cannot be read: the thread moved"):
+    with pytest.raises(ReadError, match="leaf 0x40000100 cannot be read: the kernel moved"):
         read_runs(Machine(Topology()).anywhere, range(0x4000_0100, 0x4000_0300, 0x100))
 
 
@@ -285,10 +285,10 @@ class Library:
         return self._answers[2]
 
 
-NOT_X86 = f"CPUID exists on x86 processors only, and this is {platform.machine()}: there is nothing to export here"
-FAULTS = "CPUID faults in this process (arch_prctl ARCH_SET_CPUID): start the exporter without that restriction"
+NOT_X86 = f"CPUID exists on x86 processors only, and this machine is {platform.machine()}; run the exporter on x86"
+FAULTS = "CPUID faults in this process (arch_prctl ARCH_SET_CPUID); start the exporter without that restriction"
 OUTSIDE = "it is outside this process's cpuset, or it went offline"
-REFUSED = "sched_setaffinity is refused; a seccomp filter has to allow it"
+REFUSED = "sched_setaffinity(2) is refused; allow it in the seccomp filter"
 
 
 def read_cpu_3(machine: Machine) -> None:
@@ -318,18 +318,18 @@ def read_anywhere(machine: Machine) -> None:
         ({"pin": errno.EINVAL}, read_cpu_3, ReadError, OUTSIDE),
         ({"pin": errno.EPERM}, read_cpu_3, ReadError, REFUSED),
         ({"pin": errno.ENOMEM}, read_cpu_3, ReadError, "Cannot allocate memory"),
-        ({"cpu": 2}, read_cpu_3, ReadError, "the thread was moved away 5 times"),
+        ({"cpu": 2}, read_cpu_3, ReadError, "the kernel moved the thread to another CPU 5 times"),
         (
             {"execute": errno.EAGAIN, "cpu": 3},
             read_cpu_3,
             ReadError,
-            "the thread was moved away 5 times",
+            "the kernel moved the thread to another CPU 5 times",
         ),
         (
             {"execute": errno.EAGAIN},
             read_anywhere,
             ReadError,
-            "leaf 0x40000001 cannot be read: the thread moved to another CPU 5 times",
+            "leaf 0x40000001 cannot be read: the kernel moved the thread to another CPU 5 times",
         ),
     ],
 )

@@ -112,10 +112,10 @@ def test_online_cpus_are_the_same_object_until_they_change(topology: Topology, f
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "names no CPU"),
-        ("\n", "names no CPU"),
-        ("(null)\n", "names no CPU"),
-        ("\0" * PAGE, "names no CPU"),
+        ("", "lists no CPU"),
+        ("\n", "lists no CPU"),
+        ("(null)\n", "lists no CPU"),
+        ("\0" * PAGE, "lists no CPU"),
         ("x," * (PAGE // 2), "'x' is not a CPU or a range of CPUs such as 0-3"),
         ("nonsense\n", "'nonsense' is not a CPU or a range of CPUs such as 0-3"),
         ("0-9999999\n", "'0-9999999' is not an ascending range below 1048576"),
@@ -198,7 +198,7 @@ def test_an_empty_online_file_is_an_error_from_the_start(folder: Path, tmp_path:
     """A list without a CPU is an error, because every machine has one."""
     (folder / "online").write_text("")
     topology = Topology(tmp_path)
-    with pytest.raises(ReadError, match="names no CPU"):
+    with pytest.raises(ReadError, match="lists no CPU"):
         topology.online()
 
 

@@ -148,7 +148,7 @@ def reference(data: bytes) -> None:
     try:
         parsed = parse_reference(data, BOOT_ID)
     except InputError as error:
-        _is_a_message(error, "it is ", data)
+        _is_a_message(error, ("it is damaged: ", "it belongs to another boot, "), data)
         return
     assert parse_reference(format_reference(parsed, BOOT_ID), BOOT_ID) == parsed
 
@@ -236,7 +236,7 @@ _FILES = (
 _BOOT = Leaves(hypervisor_bit=True, kvm=Kvm(0x4000_0000, 0xFFFF_FFFF, 0xFFFF_FFFF))
 
 
-def _is_a_message(error: Exception, start: str, data: bytes) -> None:
+def _is_a_message(error: Exception, start: str | tuple[str, ...], data: bytes) -> None:
     """Check that a message is one line, and quotes its subject at most twice, with every byte escaped."""
     text = str(error)
     assert text.startswith(start)

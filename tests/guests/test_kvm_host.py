@@ -31,14 +31,14 @@ def test_the_real_kvm_says_what_it_supports() -> None:
 def test_an_answer_that_does_not_fit_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """KVM says E2BIG until there is room for all of it."""
     kvm_device()
-    monkeypatch.setattr(host, "_FIRST_GUESS", 1)
+    monkeypatch.setattr(host, "_FIRST_ENTRIES", 1)
     assert supported_features() == supported_cpuid()[FEATURE_LEAF]
 
 
 def test_an_answer_that_never_fits_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is an end to it."""
     kvm_device()
-    monkeypatch.setattr(host, "_FIRST_GUESS", 1)
+    monkeypatch.setattr(host, "_FIRST_ENTRIES", 1)
     monkeypatch.setattr(host, "_MOST_ENTRIES", 2)
     with pytest.raises(ReadError, match=r"^/dev/kvm: KVM_GET_SUPPORTED_CPUID: Argument list too long$"):
         supported_features()

@@ -104,7 +104,7 @@ features:
     - steal_time  # eax bit 5: steal time can be enabled
     - clocksource_stable_bit  # eax bit 24: kvmclock does not warp between vCPUs
     - eax_bit_30  # eax bit 30: not assigned by the mainline kernel
-    - hints_realtime  # edx bit 0: vCPUs are never preempted for an unlimited time
+    - hints_realtime  # edx bit 0: vCPUs are never preempted
   forbidden: []
 """
 

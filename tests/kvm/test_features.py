@@ -127,7 +127,7 @@ def test_a_bit_has_its_place_as_a_name_for_ever(register: Register, bit: int) ->
     [
         ("steal_tme", "did you mean steal_time?"),
         ("pv_eoy", "did you mean pv_eoi?"),
-        ("STEAL_TIME", "the names are clocksource, nop_io_delay, mmu_op, "),
+        ("STEAL_TIME", "known features: clocksource, nop_io_delay, mmu_op, "),
         ("eax_bit_32", "eax_bit_N and edx_bit_N"),
         ("eax_bit_03", "eax_bit_N and edx_bit_N"),
         ("ebx_bit_0", "eax_bit_N and edx_bit_N"),
@@ -139,4 +139,4 @@ def test_a_name_that_nothing_has_is_refused(name: str, hint: str) -> None:
     """The error suggests the name that was probably meant, or lists all names."""
     with pytest.raises(ValueError, match=re.escape(hint)) as caught:
         feature_named(name)
-    assert str(caught.value).startswith(f"no feature is called {name!r}; ")
+    assert str(caught.value).startswith(f"unknown feature {name!r}; ")

@@ -89,7 +89,7 @@ def test_help_says_where_the_value_comes_from(family: Metric) -> None:
 def test_help_of_the_features_says_how_late_a_change_may_show() -> None:
     """HELP says how late a live migration, which causes no event, is detected."""
     [family] = [family for family in COMPLETE if family.name == "kvm_feature_offered"]
-    assert "maximum age and a scrape interval" in family.documentation
+    assert "maximum age plus a scrape interval" in family.documentation
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,9 @@ def test_a_change(service: Unit) -> None:
         found, shown = entry(service, CHANGE_ID), explained(service, CHANGE_ID)
     assert (found["KVM_FEATURE"], found["KVM_LOST"], found["KVM_GAINED"]) == ("steal_time", "steal_time", "")
     assert (found["KVM_CPU"], found["PRIORITY"], found["_SYSTEMD_UNIT"]) == ("1", "4", service.name)
-    assert str(found["MESSAGE"]).startswith("what the hypervisor offers changed on CPU 1: lost steal_time")
+    assert str(found["MESSAGE"]).startswith("the feature set changed on CPU 1: lost steal_time")
     assert "Subject: The hypervisor offers this machine a different feature set" in shown
     assert "lost:   steal_time" in shown
     assert "Usual causes are a live migration to another host" in shown
     # By a feature's name, as an administrator would look for it.
-    assert journal(system, "KVM_FEATURE=steal_time").startswith("what the hypervisor offers changed")
+    assert journal(system, "KVM_FEATURE=steal_time").startswith("the feature set changed")

@@ -24,8 +24,8 @@ MOVED = guest(0x01007EFB, base=0x4000_0100)
 NO_KVM = Leaves(hypervisor_bit=True)
 BARE_METAL = Leaves(hypervisor_bit=False)
 
-CHANGED = "what the hypervisor offers changed"
-SINCE_BOOT = "what the hypervisor offers is not what it was when this boot was first sampled"
+CHANGED = "the feature set changed"
+SINCE_BOOT = "the feature set has changed since this boot was first sampled"
 
 STEAL = "steal_time (eax bit 5)"
 

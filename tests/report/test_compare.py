@@ -157,7 +157,7 @@ def _directory(path: Path) -> str:
 
 def _empty(path: Path) -> str:
     path.write_bytes(b"")
-    return "line 1: no CPU in it; record one with kvm-exporter dump or cpuid -r"
+    return "line 1: the dump has no CPU; record one with kvm-exporter dump or cpuid -r"
 
 
 def _binary(path: Path) -> str:
@@ -205,7 +205,7 @@ def test_a_bad_dump_is_bad_input(
     ("text", "message"),
     [
         (None, "cannot be read: No such file or directory; kvm-exporter baseline prints one"),
-        ("features: {required: [steal]}\n", "line 1: no feature is called 'steal'; did you mean steal_time?"),
+        ("features: {required: [steal]}\n", "line 1: unknown feature 'steal'; did you mean steal_time?"),
         ("feature: {}\n", "line 1: unknown key 'feature'; use one of features"),
     ],
     ids=["missing", "unknown feature", "unknown key"],

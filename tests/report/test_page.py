@@ -72,7 +72,7 @@ HELD = "another task holds it"
 @pytest.mark.parametrize(
     ("observation", "level", "headline", "details"),
     [
-        (None, "CRITICAL", "No sample yet", ["Nothing could be read so far; the log says why."]),
+        (None, "CRITICAL", "No sample yet", ["CPUID has not been read successfully yet; see the log of the exporter."]),
         (observed(TWO), "OK", "KVM, all 2 CPUs alike", []),
         (observed(TWO, ALL), "OK", "KVM, all 2 CPUs alike, nothing changed since boot", []),
         (observed(sample_of({0: ALL}), ALL), "OK", "KVM, 1 CPU, nothing changed since boot", []),
@@ -118,8 +118,8 @@ HELD = "another task holds it"
             "WARNING",
             "5 CPUs could not be read",
             [
-                "What follows is what a thread read where it happened to run.",
-                "The end of this page says for each CPU why it could not be read.",
+                "The values below were read by an unpinned thread, on whichever CPU it ran.",
+                "The end of this page lists the reason for each CPU.",
             ],
         ),
         (
@@ -128,7 +128,7 @@ HELD = "another task holds it"
             "No KVM",
             [
                 "No hypervisor bit in leaf 1 (bare metal, or hidden)",
-                "That is a state, not an error: KVM's features exist under KVM only.",
+                "This is not an error: only KVM has these features.",
             ],
         ),
         (
@@ -136,7 +136,7 @@ HELD = "another task holds it"
             "CRITICAL",
             "KVM is gone since boot; 3 features lost since boot",
             [
-                "The hypervisor says 'VMwareVMware' at 0x40000000",
+                "Hypervisor signature 'VMwareVMware' at 0x40000000",
                 "Lost since boot: clocksource (eax bit 0), nop_io_delay (eax bit 1), clocksource2 (eax bit 3)",
             ],
         ),
@@ -163,14 +163,14 @@ def test_a_failed_attempt_comes_first() -> None:
     """A failed attempt is named first in the headline; the page shows the last good sample and says so."""
     page = page_of(LOST, success=False)
     assert page.texts("h1") == ["WARNING Last attempt to sample failed; 2 features lost since boot"]
-    assert "This is the last sample that succeeded; the log says why there is no newer one." in page.texts("li")
+    assert "This page shows the last good sample; see the log of the exporter for the error." in page.texts("li")
 
 
 def test_a_baseline_is_compared() -> None:
     """Each feature that violates the baseline is listed; a baseline that is met is not mentioned."""
     baseline = Baseline(required=(feature_named("pv_unhalt"), FEATURES[0]), forbidden=(feature_named("steal_time"),))
     page = page_of(observed(sample_of({0: DEFAULT})), baseline)
-    assert page.texts("h1") == ["WARNING 2 features not as the baseline declares"]
+    assert page.texts("h1") == ["WARNING 2 baseline violations"]
     assert page.texts("li")[len(LINKS) :] == [
         "Baseline: pv_unhalt (eax bit 7): required, but not offered on every CPU",
         "Baseline: steal_time (eax bit 5): forbidden, but offered on every CPU",
@@ -249,7 +249,7 @@ def test_the_machine_is_described() -> None:
 def test_where_there_is_no_feature_leaf_the_page_says_so() -> None:
     """Without a feature leaf the page says so, and no feature is offered."""
     page = page_of(observed(sample_of({0: guest(0x0B, max_leaf=0x40000000)})))
-    assert "none: the highest leaf is below it" in page.texts("dd")
+    assert "absent: the highest leaf is below it" in page.texts("dd")
     assert {cells["offered"] for cells in rows_of(page).values()} == {"no"}
 
 
@@ -381,7 +381,7 @@ def test_the_baseline_is_the_file_as_it_is_now(tmp_path: Path) -> None:
         before = Outline(running.get("/"))
         file.write_text("features: {forbidden: [edx_bit_31]}")
         after = Outline(running.get("/"))
-    assert "1 feature not as the baseline declares" in before.texts("h1")[0]
+    assert "1 baseline violation" in before.texts("h1")[0]
     assert "Baseline: edx_bit_31 (edx bit 31): required, but not offered on every CPU" in before.texts("li")
     assert "baseline" not in after.texts("h1")[0]
 

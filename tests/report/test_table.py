@@ -32,13 +32,13 @@ TWO_NAMES = Leaves(hypervisor_bit=True, hypervisors=(HYPERV, *BESIDE_HYPERV.hype
         (TWO_NAMES, "KVM at 0x40000100, features EAX 0x01007efb, EDX 0x00000000, fingerprint ea8ad771a49f8e27"),
         (
             Leaves(hypervisor_bit=True, hypervisors=(HYPERV,)),
-            "no KVM: the hypervisor says 'Microsoft Hv' at 0x40000000",
+            "no KVM: hypervisor signature 'Microsoft Hv' at 0x40000000",
         ),
         (
             Leaves(hypervisor_bit=True, hypervisors=(HYPERV, SignatureLeaf(0x4000_0100, b"XenVMMXenVMM", 0))),
-            "no KVM: the hypervisor says 'Microsoft Hv' at 0x40000000, 'XenVMMXenVMM' at 0x40000100",
+            "no KVM: hypervisor signature 'Microsoft Hv' at 0x40000000, 'XenVMMXenVMM' at 0x40000100",
         ),
-        (HIDDEN, "no KVM: a hypervisor is present, but shows no signature"),
+        (HIDDEN, "no KVM: a hypervisor is present, but has no signature"),
         (BARE_METAL, "no KVM: no hypervisor bit in leaf 1 (bare metal, or hidden)"),
     ],
 )
@@ -138,7 +138,7 @@ def test_the_table_shows_frequencies_where_there_are_any() -> None:
         (
             Leaves(hypervisor_bit=True, hypervisors=(HYPERV,)),
             [
-                "no KVM: the hypervisor says 'Microsoft Hv' at 0x40000000",
+                "no KVM: hypervisor signature 'Microsoft Hv' at 0x40000000",
                 "  signature Microsoft Hv at 0x40000000, highest leaf 0x40000005",
             ],
         ),
@@ -188,15 +188,15 @@ def test_a_difference_in_words() -> None:
 @pytest.mark.parametrize(
     ("source", "target", "expected"),
     [
-        (DEFAULT, DEFAULT, ["yes: a running guest misses nothing"]),
-        (OLD, guest(0x0100001B), ["gained: async_pf (eax bit 4)", "yes: a running guest misses nothing"]),
+        (DEFAULT, DEFAULT, ["compatible"]),
+        (OLD, guest(0x0100001B), ["gained: async_pf (eax bit 4)", "compatible"]),
         (
             guest(0x0100002B, 1),
             guest(0x0100001B),
             [
                 "lost: steal_time (eax bit 5), hints_realtime (edx bit 0)",
                 "gained: async_pf (eax bit 4)",
-                "no: a running guest would miss something",
+                "incompatible: a running guest would lose a feature or KVM, or find other signatures",
             ],
         ),
     ],

@@ -89,7 +89,7 @@ def test_a_change_is_in_the_log(host: DriftingHost) -> None:
     assert lost == {
         "ts": "",
         "level": "warn",
-        "msg": f"what the hypervisor offers changed on CPU 0-1: {LOST_STEAL}",
+        "msg": f"the feature set changed on CPU 0-1: {LOST_STEAL}",
         "message_id": CHANGE_ID,
         "kvm_feature": "steal_time",
         "kvm_lost": "steal_time",
@@ -101,7 +101,7 @@ def test_a_change_is_in_the_log(host: DriftingHost) -> None:
     assert gained == {
         "ts": "",
         "level": "info",
-        "msg": "what the hypervisor offers changed on CPU 0-1: gained steal_time (eax bit 5)",
+        "msg": "the feature set changed on CPU 0-1: gained steal_time (eax bit 5)",
         "message_id": CHANGE_ID,
         "kvm_feature": "steal_time",
         "kvm_lost": "",
@@ -121,7 +121,7 @@ def test_one_cpu_that_changes_diverges(host: DriftingHost) -> None:
         assert (drift(scrape), changes(scrape)) == (NO_DRIFT, 1)
         assert scrape.value("kvm_cpus_divergent") == 1
         assert scrape.value("kvm_feature_offered_cpus", feature="steal_time") == 1
-        running.wait_for_log(f"what the hypervisor offers changed on CPU 1: {LOST_STEAL}")
+        running.wait_for_log(f"the feature set changed on CPU 1: {LOST_STEAL}")
 
 
 def test_a_move_and_a_disappearance_are_shown_as_such(host: DriftingHost) -> None:
@@ -157,7 +157,7 @@ def test_the_boot_outlives_the_daemon(host: DriftingHost, number: signal.Signals
         [record] = logged(running, BOOT_DRIFT_ID)
         assert (record["level"], record["kvm_lost"], record["kvm_gained"]) == ("warn", "steal_time", "")
         assert (record["kvm_before"], record["kvm_after"]) == (SUMMARY_ALL, SUMMARY_STOLEN)
-        assert record["msg"].endswith(f" is not what it was when this boot was first sampled: {LOST_STEAL}")
+        assert record["msg"].endswith(f"the feature set has changed since this boot was first sampled: {LOST_STEAL}")
         host.change(on_all(ALL))
         repaired = running.scrape()
         assert (drift(repaired), changes(repaired)) == (NO_DRIFT, 1)
@@ -262,7 +262,7 @@ def test_a_baseline_that_changes_is_in_the_next_scrape(host: DriftingHost, tmp_p
         complaints = [line.partition(STAYS)[2] for line in running.log if STAYS in line]
         assert reasons(running.scrape()) == {("start",): 1}
     assert [complaint.split('", ')[0].rstrip('"}') for complaint in complaints] == [
-        f"{path}: line 1: no feature is called 'steal'; did you mean steal_time?",
+        f"{path}: line 1: unknown feature 'steal'; did you mean steal_time?",
         f"{path}: cannot be read: No such file or directory; kvm-exporter baseline prints one",
     ]
 

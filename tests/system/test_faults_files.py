@@ -46,7 +46,7 @@ def test_a_full_disk_keeps_no_boot_reference(tmp_path: Path) -> None:
         for _ in range(2):
             assert set(running.scrape().values("kvm_boot_feature_changes", "change").values()) == {0}
         assert running.stop() == 0
-    why = "cannot be written: No space left on device; the reference ends with this process"
+    why = "boot-reference.json: No space left on device; it is lost when the exporter exits"
     assert [why in line for line in running.log if "level=warn" in line] == [True]
     assert errors(running) == []
 

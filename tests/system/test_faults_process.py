@@ -25,7 +25,9 @@ from tests.support.system.gate import Gate
 
 MOST_ATTEMPTS = 10
 
-NO_THREAD = "kvm-exporter: no thread to read in: can't start new thread; raise the limit (TasksMax=, ulimit -u)\n"
+NO_THREAD = (
+    "kvm-exporter: cannot start the reading thread: can't start new thread; raise the limit (TasksMax=, ulimit -u)\n"
+)
 
 
 # Out of threads.

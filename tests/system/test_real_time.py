@@ -18,7 +18,7 @@ HELD = CPUS[-1]
 NEVER_LATE = {("timeout",): 0, ("error",): 0}
 """A visit is given up after half a second: a sample, which visits a CPU twice at most, never reaches its own limit."""
 
-REASON = f"CPU {HELD} failed: another task holds it and lets nobody run"
+REASON = f"CPU {HELD} failed: a real-time task is monopolising this CPU"
 
 pytestmark = pytest.mark.skipif(len(CPUS) == 1, reason="the only CPU cannot be held")
 

@@ -21,8 +21,8 @@ SOURCES = REPOSITORY / "kvm_exporter"
 PROGRAM = (sys.executable, "-m", "kvm_exporter")
 SERVE = ("serve", "--web.listen-address=127.0.0.1:0")
 
-FAULTS = "CPUID faults in this process (arch_prctl ARCH_SET_CPUID): start the exporter without that restriction"
-NOT_X86 = f"CPUID exists on x86 processors only, and this is {platform.machine()}: there is nothing to export here"
+FAULTS = "CPUID faults in this process (arch_prctl ARCH_SET_CPUID); start the exporter without that restriction"
+NOT_X86 = f"CPUID exists on x86 processors only, and this machine is {platform.machine()}; run the exporter on x86"
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -40,7 +40,7 @@ def online() -> int:
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (errno.EPERM, "sched_setaffinity is refused; a seccomp filter has to allow it"),
+        (errno.EPERM, "sched_setaffinity(2) is refused; allow it in the seccomp filter"),
         (errno.EINVAL, "it is outside this process's cpuset, or it went offline"),
     ],
     ids=["seccomp", "cpuset"],
