@@ -102,7 +102,9 @@ def test_compare(find: Callable[[str], str], capsys: pytest.CaptureFixture[str],
 
 BASELINES = {
     "nothing": "features: {}\n",
-    "steal-time": "features:\n  required: [steal_time, clocksource2]\n  forbidden: [hints_realtime, eax_bit_18, eax_bit_30]\n",
+    "steal-time": (
+        "features:\n  required: [steal_time, clocksource2]\n  forbidden: [hints_realtime, eax_bit_18, eax_bit_30]\n"
+    ),
     "no-features": "features: {forbidden: [clocksource, clocksource2, steal_time]}\n",
 }
 
