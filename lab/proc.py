@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from lab.exporter import Exporter
 from lab.patience import PATIENCE_SECONDS
+from lab.scrape import Scrape
 
 
 class Running(Protocol):
@@ -60,6 +61,18 @@ def wait_until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS:g} s"
         time.sleep(0.02)
+
+
+def scrape_until(scrape: Callable[[], Scrape], enough: Callable[[Scrape], bool]) -> Scrape:
+    """The first scrape that is enough."""
+    scrapes: list[Scrape] = []
+
+    def found() -> bool:
+        scrapes.append(scrape())
+        return enough(scrapes[-1])
+
+    wait_until(found)
+    return scrapes[-1]
 
 
 def parents() -> dict[int, int]:

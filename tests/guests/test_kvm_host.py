@@ -62,8 +62,7 @@ def test_a_device_without_a_driver_is_no_host(tmp_path: Path, number: int) -> No
         os.mknod(device, stat.S_IFCHR | 0o600, number)
     except PermissionError:
         missing("permission to make device nodes")
-    with pytest.raises(match="No such device"):
-        supported_features(tmp_path)
+    assert supported_features(tmp_path) is None
 
 
 def test_a_host_is_asked_at_every_sample(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ import pytest
 from kvm_exporter.cpuid.dump import format_dump, parse_dump
 from kvm_exporter.cpuid.registers import Registers
 from lab.exporter import exporter
+from lab.proc import scrape_until
 from tests.cpuid.test_machine import online
 from tests.support.tools import missing, program
 
@@ -69,8 +70,8 @@ def offers(read: Callable[[int], dict[int, Registers]]) -> dict[int, tuple[int, 
 def test_every_cpu_is_served_as_others_read_it(read: Callable[[int], dict[int, Registers]]) -> None:
     """The registers of every online CPU, and how many CPUs offer each bit, equal what independent programs find."""
     offered = offers(read)
-    with exporter() as running:
-        scrape = running.scrape()
+    with exporter("--sample.max-age=1us") as running:
+        scrape = scrape_until(running.scrape, lambda found: found.value("kvm_cpus", state="sampled") == len(online()))
     assert scrape.values("kvm_cpu_register", "cpu", "leaf", "register") == {
         (str(cpu), f"{leaf:#010x}", register): getattr(registers, register)
         for cpu, (leaf, registers) in offered.items()

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from lab.exporter import Exporter, exporter
-from lab.proc import wait_until
+from lab.proc import scrape_until, wait_until
 from lab.scrape import Scrape
 from tests.support.system.hog import hog
 from tests.support.tools import missing
@@ -53,15 +53,12 @@ def scrape_until_failed(running: Exporter) -> Scrape:
 
     The kernel lets others run for a twentieth of each second, and then many scrapes in a row do reach the CPU.
     """
-    scrapes: list[Scrape] = []
 
-    def failed() -> bool:
-        scrapes.append(running.scrape())
-        assert_in_time(scrapes[-1])
-        return scrapes[-1].value("kvm_cpus", state="failed") > 0
+    def failed(scrape: Scrape) -> bool:
+        assert_in_time(scrape)
+        return scrape.value("kvm_cpus", state="failed") > 0
 
-    wait_until(failed)
-    return scrapes[-1]
+    return scrape_until(running.scrape, failed)
 
 
 def test_the_start_does_not_wait_for_a_held_cpu(holding: ExitStack) -> None:
