@@ -80,7 +80,7 @@ def test_without_proc_the_leaves_are_served() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "complaint"), [("empty", "lists no CPU"), ("nonsense", "is not a CPU"), ("huge", "names no CPU")]
+    ("kind", "complaint"), [("empty", "lists no CPU"), ("nonsense", "is not a CPU"), ("huge", "lists no CPU")]
 )
 def test_where_nobody_knows_the_cpus_the_daemon_says_so(tmp_path: Path, kind: str, complaint: str) -> None:
     """It is up and healthy, not ready, and shows that there is no sample: kvm_present is left out, not 0."""
