@@ -88,7 +88,7 @@ def test_everything_stops_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
             shown.process.send_signal(signal.Signals[how])
         else:
             os.kill(exporter_on("strict", shown.process.pid), signal.SIGKILL)
-            shown.until("the exporter on strict has ended by itself, with -9. Its last words:")
+            shown.until("the exporter on strict exited unexpectedly with -9. The end of its log:")
         expected = {"SIGKILL": -signal.SIGKILL, "a child's death": 1}.get(how, 0)
         assert shown.process.wait(PATIENCE_SECONDS) == expected
         try:

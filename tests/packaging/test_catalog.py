@@ -35,8 +35,8 @@ def journalctl(root: Path, *arguments: str) -> str:
 def test_every_message_is_in_the_catalog(root: Path) -> None:
     """As journalctl itself reads it: both of ours, and nothing else."""
     assert dict(line.split(" ", 1) for line in journalctl(root, "--list-catalog").splitlines()) == {
-        CHANGE_ID: "kvm-exporter: What the hypervisor offers this machine changed",
-        BOOT_DRIFT_ID: "kvm-exporter: What the hypervisor offers is not what it was when this boot began",
+        CHANGE_ID: "kvm-exporter: The hypervisor offers this machine a different feature set",
+        BOOT_DRIFT_ID: "kvm-exporter: The feature set is not that of this boot's first sample",
     }
 
 

@@ -191,5 +191,5 @@ def test_a_running_daemon_holds_on_to_what_was_good(tmp_path: Path) -> None:
         assert running.stop() == 0
     complaints = [line for line in running.log if "level=error" in line]
     assert len(complaints) == 2 * len(CORRUPTIONS)
-    assert all("stays as it was" in line for line in complaints)
+    assert all("keeping the previous one" in line for line in complaints)
     assert "Traceback" not in "".join(running.log)
