@@ -3,24 +3,21 @@
 Source: cpuid(1), option -r.
 """
 
-import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
-from kvm_exporter.cpuid.registers import BASES, Reader, Registers
+from kvm_exporter.cpuid.formats import RECORD, not_a_dump
+from kvm_exporter.cpuid.registers import BASES, HYPERVISOR_BIT, Reader, Registers
+from kvm_exporter.cpuid.rows import Header, Row, Text, has_leaves, quote, read_entries, read_lines
 from kvm_exporter.errors import InputError
 
 Rows = Mapping[tuple[int, int], Registers]
 """The registers of one CPU by (leaf, subleaf), in the order of the text."""
 
-_HEADER = re.compile(r"CPU(?: ([0-9]{1,6}))?:")
-_ROW = re.compile(
-    r"0x([0-9a-f]+) 0x([0-9a-f]+): eax=0x([0-9a-f]+) ebx=0x([0-9a-f]+) ecx=0x([0-9a-f]+) edx=0x([0-9a-f]+)",
-    re.IGNORECASE,
-)
-_WORD_MAX = 0xFFFF_FFFF
 _ZEROS = Registers(0, 0, 0, 0)
+_LEAF_1 = (1, 0)
+_ASSUMED_LEAF_1 = Registers(0, 0, HYPERVISOR_BIT, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +29,8 @@ class Dump:
     lines: Mapping[int, int] = field(default_factory=dict, compare=False)
     #: True for a dump of one CPU without a number, as ``cpuid -1 -r`` prints it. That CPU has number 0 here.
     unnumbered: bool = False
+    #: What is taken for granted to decode it, a sentence each. Not compared: it follows from the rows.
+    assumptions: tuple[str, ...] = field(default=(), compare=False)
 
     def online(self) -> tuple[int, ...]:
         """Return the numbers of the CPUs in the dump, ascending."""
@@ -40,6 +39,10 @@ class Dump:
     def isolated(self) -> frozenset[int]:
         """Return an empty set: reading a dump does not disturb an isolated CPU."""
         return frozenset()
+
+    def allowed(self) -> frozenset[int]:
+        """The CPUs of the dump."""
+        return frozenset(self.cpus)
 
     def reading(self) -> AbstractContextManager[None]:
         """Return a context manager that does nothing: a dump needs no preparation."""
@@ -58,41 +61,22 @@ class Dump:
                 return found
             if leaf in BASES:
                 return _ZEROS
-            raise InputError(
-                f"line {line}: CPU {cpu} has no row for leaf {leaf:#010x}: the dump is truncated; record it again"
-            )
+            if (leaf, subleaf) == _LEAF_1 and self.assumptions:
+                return _ASSUMED_LEAF_1
+            raise _missing(line, cpu, leaf)
 
         return read
 
 
 def parse_dump(data: bytes) -> Dump:
-    """Parse the output of ``cpuid -r``. Raises InputError, which names the line, if the data is not such a dump."""
-    cpus: dict[int, dict[tuple[int, int], Registers]] = {}
-    lines: dict[int, int] = {}
-    unnumbered = False
-    rows: dict[tuple[int, int], Registers] | None = None
-    all_lines = _lines(data)
-    for number, line in enumerate(all_lines, 1):
-        text = line.strip()
-        if not text:
-            continue
-        if header := _HEADER.fullmatch(text):
-            cpu = int(header[1] or 0)
-            if cpu in cpus or (cpus and (unnumbered or header[1] is None)):
-                raise InputError(f"line {number}: duplicate CPU {cpu}; keep one")
-            unnumbered = header[1] is None
-            rows = cpus[cpu] = {}
-            lines[cpu] = number
-        elif rows is None:
-            raise InputError(f"line {number}: expected 'CPU 0:', found {text[:40]!r}; is this the output of cpuid -r?")
-        else:
-            _add_row(rows, text, number)
-    if not cpus:
-        raise InputError(f"line {len(all_lines)}: the dump has no CPU; record one with kvm-exporter dump or cpuid -r")
-    for cpu, found in cpus.items():
-        if (1, 0) not in found:
-            raise InputError(f"line {lines[cpu]}: CPU {cpu} has no row for leaf 0x00000001; record the dump again")
-    return Dump(cpus, lines, unnumbered)
+    """The dump in a text that holds exactly one machine. Raises InputError."""
+    lines = read_lines(data)
+    if not has_leaves(lines):
+        raise not_a_dump(data, lines)
+    machine = _Machine()
+    for entry in read_entries(lines):
+        machine.add(entry)
+    return Dump(machine.cpus, machine.lines, machine.unnumbered, _assumptions(machine.cpus, machine.lines))
 
 
 def format_dump(dump: Dump) -> str:
@@ -107,24 +91,97 @@ def format_dump(dump: Dump) -> str:
     return "\n".join(text) + "\n"
 
 
-def _lines(data: bytes) -> list[str]:
-    try:
-        return data.decode().split("\n")
-    except UnicodeDecodeError as error:
-        number = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"line {number}: byte {data[error.start]:#04x} is not UTF-8; is this a text file?") from None
+class _Machine:
+    """The CPUs of one machine, as they are read. Raises InputError where a second machine begins."""
+
+    def __init__(self) -> None:
+        self.cpus: dict[int, dict[tuple[int, int], Registers]] = {}
+        self.lines: dict[int, int] = {}
+        self.unnumbered = False
+        self._cpu = 0
+        self._has_rows = False
+        #: A text after a row: no further row may follow.
+        self._text: Text | None = None
+        #: The error if a row follows: a header that this machine cannot have. Decoded output may have it as well.
+        self._second: InputError | None = None
+
+    def add(self, entry: Header | Row | Text) -> None:
+        """Add what the next line holds."""
+        match entry:
+            case Header():
+                self._add_header(entry)
+            case Row():
+                self._add_row(entry)
+            case Text():
+                self._text = self._text or (entry if self._has_rows else None)
+
+    def _add_header(self, header: Header) -> None:
+        cpu = header.cpu or 0
+        if self._second is not None:
+            return
+        if cpu in self.cpus and header.cpu is not None and not self.unnumbered:
+            self._second = _two_machines(header.line, f"CPU {cpu} is in line {self.lines[cpu]} already")
+        elif self.cpus and (self.unnumbered or header.cpu is None):
+            self._second = _two_machines(header.line, "a CPU without a number has to be the only one")
+        else:
+            self._begin(header.line, header.cpu)
+
+    def _add_row(self, row: Row) -> None:
+        if self._second is not None:
+            raise self._second
+        if not self.cpus:
+            self._begin(row.line, None)
+        rows = self.cpus[self._cpu]
+        if (row.leaf, row.subleaf) in rows:
+            of = "" if self.unnumbered else f" of CPU {self._cpu}"
+            what = f"leaf {row.leaf:#010x} subleaf {row.subleaf:#04x}{of} is there already"
+            raise _two_machines(row.line, what)
+        self._refuse_text()
+        rows[row.leaf, row.subleaf] = row.registers
+        self._has_rows = True
+
+    def _begin(self, line: int, cpu: int | None) -> None:
+        self._refuse_text()
+        self._cpu, self.unnumbered = cpu or 0, cpu is None
+        self.cpus[self._cpu] = {}
+        self.lines[self._cpu] = line
+
+    def _refuse_text(self) -> None:
+        if self._text is not None:
+            raise InputError(
+                f"line {self._text.line}: {quote(self._text.text)} stands between rows; delete the line, "
+                "or put each machine into a file of its own if a second one begins here"
+            )
 
 
-def _add_row(rows: dict[tuple[int, int], Registers], text: str, number: int) -> None:
-    row = _ROW.fullmatch(text)
-    if not row:
+def _two_machines(line: int, why: str) -> InputError:
+    return InputError(f"line {line}: two machines: {why}; put each into a file of its own")
+
+
+def _missing(line: int, cpu: int, leaf: int) -> InputError:
+    return InputError(f"line {line}: CPU {cpu} has no row for leaf {leaf:#010x}: the dump is not whole; {RECORD}")
+
+
+def _assumptions(cpus: Mapping[int, Rows], lines: Mapping[int, int]) -> tuple[str, ...]:
+    """What stands for leaf 1 where no CPU has it. Raises InputError for a CPU that lacks it otherwise."""
+    lacking = [cpu for cpu, rows in cpus.items() if _LEAF_1 not in rows]
+    if not lacking:
+        return ()
+    signatures = [_signature(cpus[cpu]) for cpu in lacking]
+    if len(lacking) < len(cpus):
+        raise _missing(lines[lacking[0]], lacking[0], 1)
+    if None in signatures:
+        cpu = lacking[signatures.index(None)]
         raise InputError(
-            f"line {number}: expected '0x40000001 0x00: eax=0x… ebx=0x… ecx=0x… edx=0x…', found {text[:40]!r}"
+            f"line {lines[cpu]}: CPU {cpu} has neither leaf 0x00000001 nor a hypervisor's signature; {RECORD}"
         )
-    leaf, subleaf, *words = (int(word, 16) for word in row.groups())
-    for value in (leaf, subleaf, *words):
-        if value > _WORD_MAX:
-            raise InputError(f"line {number}: {value:#x} does not fit into 32 bits; record the dump again")
-    if (leaf, subleaf) in rows:
-        raise InputError(f"line {number}: duplicate leaf {leaf:#010x} subleaf {subleaf:#04x}; keep one")
-    rows[leaf, subleaf] = Registers(*words)
+    return (f"leaf 1 is missing; assuming that a hypervisor is present, because {signatures[0]}",)
+
+
+def _signature(rows: Rows) -> str | None:
+    """Where a hypervisor's signature is, if there is one: 12 bytes of text, with NULs at the end (cpuid.rst)."""
+    for (leaf, _), registers in rows.items():
+        text = b"".join(word.to_bytes(4, "little") for word in registers[1:]).rstrip(b"\0").decode("latin-1")
+        if leaf in BASES and text[4:] and text.isascii() and text.isprintable():
+            return f"leaf {leaf:#010x} holds the signature {text!r}"
+    return None

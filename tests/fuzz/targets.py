@@ -12,7 +12,7 @@ from pathlib import Path
 
 import h11
 
-from kvm_exporter.collector.boot import format_reference, parse_reference
+from kvm_exporter.collector.boot import Boot, format_reference, parse_reference
 from kvm_exporter.collector.guest import read_evidence
 from kvm_exporter.collector.in_use import features_in_use, kvmclock_is_current
 from kvm_exporter.collector.observer import Observation
@@ -39,7 +39,7 @@ from lab.scrape import Scrape
 MOST_LETTERS = 500
 """The maximum length of an error message, without the parts that are quoted from the input."""
 
-BOOT_ID = "b"
+BOOT = Boot("b", 1704066200.0, 1100.0)
 
 
 def http(data: bytes) -> None:
@@ -90,15 +90,30 @@ def _said(answer: bytes) -> bytes:
     return status + rest.rpartition(b"\r\n")[2] if b" 200 " in status else status
 
 
+_PASTED = (
+    ("> ", ""),
+    ("/// ", ""),
+    ('"', '\\n" +'),
+    ("May  1 09:59:01 host cpuid[7]: ", "\r"),
+    ("\x1b[1m\t", "\x1b[0m"),
+)
+"""What mails, programs, logs and terminals put before and after each line."""
+
+
 def dump(data: bytes) -> None:
-    """Parsing a formatted dump returns the same dump, and every output can be made from it."""
+    """Parsing a formatted dump, also as others paste it, returns the same dump, and all outputs can be made from it."""
     try:
         parsed = parse_dump(data)
         sample = sweep(parsed, CpuSelection(), None)
     except InputError as error:
         _is_a_message(error, "line ", data)
         return
-    assert parse_dump(format_dump(parsed).encode()) == parsed
+    text = format_dump(parsed)
+    assert parse_dump(text.encode()) == parsed
+    for before, after in _PASTED:
+        pasted = "\n".join(f"{before}{line}{after}" for line in text.splitlines())
+        assert parse_dump(f"Title\n{pasted}\n$ ".encode()) == parsed
+    assert parse_dump(text.replace(" ", "\xa0").encode("utf-16")) == parsed
     observation = Observation(sample)
     report.table(observation)
     json.loads(report.as_json(observation))
@@ -146,11 +161,11 @@ def baseline(data: bytes) -> None:
 def reference(data: bytes) -> None:
     """A reference is the same after writing and parsing it; any other input is damaged."""
     try:
-        parsed = parse_reference(data, BOOT_ID)
+        parsed = parse_reference(data, BOOT)
     except InputError as error:
         _is_a_message(error, ("it is damaged: ", "it belongs to another boot, "), data)
         return
-    assert parse_reference(format_reference(parsed, BOOT_ID), BOOT_ID) == parsed
+    assert parse_reference(format_reference(parsed, BOOT), BOOT) == parsed
 
 
 def cpu_list(data: bytes) -> None:
