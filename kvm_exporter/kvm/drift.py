@@ -2,44 +2,68 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kvm_exporter.kvm.features import Feature, features_of
 from kvm_exporter.kvm.leaves import Kvm, Leaves
 from kvm_exporter.kvm.sample import Sample
 
+TSC_TOLERANCE = 250e-6
+"""Relative difference up to which two TSC frequencies count as equal: KVM's own tolerance (tsc_tolerance_ppm of
+arch/x86/kvm/x86.c), which QEMU applies to a migration as well."""
+
+
+class TscChange(NamedTuple):
+    """The TSC frequency of leaf base + 0x10 before and after, in kHz; None where KVM does not report one."""
+
+    before: int | None
+    after: int | None
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How one CPU's leaves differ from another's, or from earlier ones. Features are ordered by register and bit."""
+    """How one feature set differs from another: features by register and bit, ascending."""
 
     lost: tuple[Feature, ...] = ()
     gained: tuple[Feature, ...] = ()
-    #: The hypervisor bit, a signature or a base differs: KVM may have appeared, disappeared or moved to another base.
+    #: The hypervisor bit, a signature or a base differs: KVM may be gone, new or at another base.
     identity: bool = False
-    #: The TSC or bus frequency of leaf base + 0x10 differs. This alone does not make the difference true.
-    timing: bool = False
+    #: The TSC frequency differs by more than TSC_TOLERANCE, or only one side reports it.
+    tsc: TscChange | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.lost or self.gained or self.identity)
+        return bool(self.lost or self.gained or self.identity or self.tsc)
+
+    @property
+    def tsc_changed(self) -> bool:
+        """Whether both frequencies are known and differ."""
+        return self.tsc is not None and None not in self.tsc
 
     @property
     def serious(self) -> bool:
-        """Whether a running guest kernel may be affected: it lost a feature, or the leaves are not where it found them.
-
-        A gained feature is harmless: the kernel starts to use it at the next boot.
-        """
-        return bool(self.lost or self.identity)
+        """Whether a running kernel misses what it may use: a feature, the leaves where they were, its TSC frequency."""
+        return bool(self.lost or self.identity or self.tsc_changed)
 
 
-def difference(before: Leaves, after: Leaves) -> Difference:
-    """Return what changes for a guest that moves from ``before`` to ``after``. Without KVM, no feature is offered."""
+def difference(before: Leaves, after: Leaves, *, timing: bool = True) -> Difference:
+    """The difference between two feature sets; without KVM the feature set is empty.
+
+    Not compared are the highest leaf, leaf 1 but for its hypervisor bit, and the frequency of the APIC bus: no guest
+    kernel depends on them once it runs. ``timing`` is false for CPUs of one sample: their frequencies are not compared.
+    """
     old, new = before.kvm or _NO_KVM, after.kvm or _NO_KVM
+    both = before.kvm is not None and after.kvm is not None
     return Difference(
         lost=tuple(features_set(old.eax & ~new.eax, old.edx & ~new.edx)),
         gained=tuple(features_set(new.eax & ~old.eax, new.edx & ~old.edx)),
         identity=(before.hypervisor_bit, before.hypervisors) != (after.hypervisor_bit, after.hypervisors),
-        timing=old.timing != new.timing,
+        tsc=_tsc_change(before.tsc_khz, after.tsc_khz) if timing and both else None,
     )
+
+
+def _tsc_change(before: int | None, after: int | None) -> TscChange | None:
+    same = before == after or (before and after and abs(after - before) <= before * TSC_TOLERANCE)
+    return None if same else TscChange(before, after)
 
 
 _NO_KVM = Kvm(0, 0, 0)
@@ -51,37 +75,27 @@ def features_set(eax: int, edx: int) -> tuple[Feature, ...]:
     return tuple(feature for feature in features_of(eax, edx) if words.offers(feature))
 
 
-def compatible(source: Leaves, target: Leaves) -> bool:
-    """Return whether a running guest may migrate: it loses no feature, and finds each signature at the same base.
-
-    The features are compared as Cloud Hypervisor does before a migration: the bits that are set at the source must be
-    a subset of those at the target.
-    """
-    return not difference(source, target).serious
-
-
-def may_move(source: Sample, target: Sample) -> bool:
-    """Return whether a guest may migrate from one machine to any CPU of another."""
-    return all(compatible(source.common, leaves) for leaves in (target.common, *target.known.values()))
-
-
 def agree(earlier: Sample, later: Sample) -> bool:
     """Return whether the common leaves are equal, and those of each CPU that both samples have sampled."""
     both = earlier.sampled.keys() & later.sampled.keys()
-    return earlier.common == later.common and all(earlier.sampled[cpu] == later.sampled[cpu] for cpu in both)
+    same = all(earlier.sampled[cpu] == later.sampled[cpu] for cpu in both)
+    return same and not difference(earlier.common, later.common)
 
 
 def changes(earlier: Sample, later: Sample) -> Mapping[Difference, tuple[int, ...]]:
     """Return the differences between two samples, each with the CPUs that have it, ascending.
 
-    Only CPUs that both samples have sampled are compared. If all of those are equal, the result has the difference of
-    the common leaves, if there is one, with an empty tuple of CPUs.
+    The CPUs are those that both samples read. The TSC frequency is the machine's: its change is on no CPU, as is the
+    difference of the common leaves if those CPUs agree.
     """
     both = sorted(earlier.sampled.keys() & later.sampled.keys())
     found: dict[Difference, tuple[int, ...]] = {}
     for cpu in both:
-        if change := difference(earlier.sampled[cpu], later.sampled[cpu]):
+        if change := difference(earlier.sampled[cpu], later.sampled[cpu], timing=False):
             found[change] = (*found.get(change, ()), cpu)
-    if not found and (change := difference(earlier.common, later.common)):
-        found[change] = ()
+    common = difference(earlier.common, later.common)
+    if found and common.tsc is not None:
+        found[Difference(tsc=common.tsc)] = ()
+    elif not found and common:
+        found[common] = ()
     return found

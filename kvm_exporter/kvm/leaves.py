@@ -79,6 +79,12 @@ class Leaves:
     hypervisors: tuple[SignatureLeaf, ...] = ()
     kvm: Kvm | None = None
 
+    @property
+    def tsc_khz(self) -> int | None:
+        """The TSC frequency of leaf base + 0x10, in kHz; None if there is no such leaf, or EAX is 0."""
+        timing = self.kvm.timing if self.kvm is not None else None
+        return timing.tsc_khz or None if timing is not None else None
+
     def offers(self, feature: Feature) -> bool:
         """Return whether KVM offers the feature; False without KVM."""
         return self.kvm is not None and self.kvm.offers(feature)

@@ -30,11 +30,18 @@ class Sample:
     boottime: float
     #: How long the sample took, in seconds.
     duration: float
+    #: Online CPUs that could not be reached, in place of which the CPUs that the process may run on were sampled.
+    replaced: frozenset[int] = frozenset()
 
     @cached_property
     def known(self) -> dict[int, Leaves]:
         """The leaves of every sampled or retained CPU, by ascending CPU number."""
         return dict(sorted({**self.retained, **self.sampled}.items()))
+
+    @property
+    def pinned(self) -> bool:
+        """Whether a CPU that should be read was read by a thread pinned there."""
+        return bool(self.sampled or self.retained)
 
     @cached_property
     def states(self) -> dict[str, Collection[int]]:

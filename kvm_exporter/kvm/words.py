@@ -1,6 +1,7 @@
 """Describes leaves and differences in one line of text, for the log, the table and the landing page."""
 
-from kvm_exporter.kvm.drift import Difference, difference
+from kvm_exporter.cpuid.cpulist import format_cpu_list
+from kvm_exporter.kvm.drift import Difference, TscChange, difference
 from kvm_exporter.kvm.leaves import Leaves, fingerprint, printable
 from kvm_exporter.kvm.sample import Sample
 
@@ -30,8 +31,36 @@ def describe(change: Difference, before: Leaves, after: Leaves, lost: str = "los
         if features
     ]
     if change.identity:
-        phrases.append(f"{_identity(after)} instead of {_identity(before)}")
+        phrases.append(f"{identity(after)} instead of {identity(before)}")
+    if change.tsc is not None:
+        phrases.append(tsc_words(change.tsc))
     return "; ".join(phrases)
+
+
+def tsc_words(change: TscChange) -> str:
+    """A change of the TSC frequency in words."""
+    if change.after is None:
+        return f"TSC frequency no longer reported by KVM ({mhz(change.before)} before)"
+    if change.before is None:
+        return f"TSC frequency newly reported by KVM ({mhz(change.after)})"
+    ppm = (change.after - change.before) / change.before * 1e6
+    return f"TSC {mhz(change.after)} instead of {mhz(change.before)} ({ppm:+.0f} ppm)"
+
+
+_UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
+
+
+def duration_words(seconds: float) -> str:
+    """A duration in its largest whole unit, such as ``200 days``."""
+    for unit, length in _UNITS:
+        if (count := int(seconds // length)) > 0:
+            return f"{count} {unit}{'' if count == 1 else 's'}"
+    return "less than a second"
+
+
+def mhz(khz: int | None) -> str:
+    """A frequency in MHz, to the kHz."""
+    return f"{khz / 1000:.3f} MHz" if khz else "unknown"
 
 
 def cpu_counts(sample: Sample) -> str:
@@ -40,13 +69,22 @@ def cpu_counts(sample: Sample) -> str:
     return ", ".join((f"{sample.online} online", *counts))
 
 
+def unread(sample: Sample) -> str:
+    """Why CPUs could not be read: the CPUs of each reason."""
+    reasons: dict[str, list[int]] = {}
+    for cpu, why in sorted(sample.failed.items()):
+        reasons.setdefault(why, []).append(cpu)
+    return "; ".join(f"CPU {format_cpu_list(cpus)}: {why}" for why, cpus in reasons.items()) or "none is to be sampled"
+
+
 def divergence(sample: Sample, cpu: int) -> str:
     """Return as text how a sampled CPU differs from the common leaves: which features it lacks or has in addition."""
     common, other = sample.common, sample.sampled[cpu]
-    return describe(difference(common, other), common, other, "lacks", "has")
+    return describe(difference(common, other, timing=False), common, other, "lacks", "has")
 
 
-def _identity(leaves: Leaves) -> str:
+def identity(leaves: Leaves) -> str:
+    """The signatures and bases that a CPU has, in words."""
     if leaves.hypervisors:
         return " and ".join(f"{printable(found.signature)} at {found.base:#010x}" for found in leaves.hypervisors)
     return "a hypervisor without a signature" if leaves.hypervisor_bit else "no hypervisor bit"

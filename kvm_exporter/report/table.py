@@ -1,34 +1,30 @@
-"""Formats an observation as a table for the terminal or as JSON, and the comparison of two samples as text."""
+"""Formats an observation as a table for the terminal or as JSON."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation, supported
-from kvm_exporter.kvm.drift import difference, may_move
+from kvm_exporter.kvm.drift import difference
+from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.leaves import fingerprint, printable
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.kvm.words import cpu_counts, describe, divergence, summary
+from kvm_exporter.kvm.words import cpu_counts, divergence, mhz, summary
+from kvm_exporter.report.findings import (
+    CPUS_DIFFER,
+    CPUS_UNREAD,
+    NO_KVM,
+    REFERENCE_VOLATILE,
+    Finding,
+    Level,
+    findings,
+)
 
 
 def table(observation: Observation) -> str:
     """Return the table: signatures, every feature bit, and the CPUs that differ or could not be read."""
     sample = observation.sample
-    return "\n".join([*_head(sample), *_features(observation), *_cpus(sample)]) + "\n"
-
-
-def comparison(source: Sample, target: Sample) -> str:
-    """Return what changes for a guest that migrates from one machine to another, and whether it may."""
-    change = difference(source.common, target.common)
-    lines = [f"from: {summary(source.common)}", f"to:   {summary(target.common)}"]
-    if change:
-        lines.append(describe(change, source.common, target.common, "lost:", "gained:").replace("; ", "\n"))
-    lines += [f"on the target, CPU {cpu} differs: {divergence(target, cpu)}" for cpu in target.divergent]
-    verdict = (
-        "compatible"
-        if may_move(source, target)
-        else "incompatible: a running guest would lose a feature or KVM, or find other signatures"
-    )
-    return "\n".join([*lines, verdict, ""])
+    return "\n".join([*_head(observation), *_features(observation), *_cpus(sample), *_findings(observation)]) + "\n"
 
 
 def as_json(observation: Observation) -> str:
@@ -68,12 +64,40 @@ def as_json(observation: Observation) -> str:
             "failed": {str(cpu): why for cpu, why in sorted(sample.failed.items())},
         },
         "divergent": [_divergent(sample, cpu) for cpu in sample.divergent],
+        "boot_reference": _reference(observation.reference),
+        "findings": [_finding(finding) for finding in findings(observation, None, success=sample.pinned)],
     }
     return json.dumps(value, indent=2) + "\n"
 
 
+def _reference(reference: BootReference | None) -> dict[str, object] | None:
+    if reference is None:
+        return None
+    return {
+        "timestamp": reference.timestamp,
+        "uptime": reference.uptime,
+        "late": reference.late,
+        "tsc_khz": reference.leaves.tsc_khz,
+        "changed": reference.changed,
+        "change": reference.change,
+    }
+
+
+def _finding(finding: Finding) -> dict[str, object]:
+    return {
+        "kind": finding.kind.name,
+        "level": finding.level.name.lower(),
+        "what": finding.clause,
+        "details": list(finding.details),
+        "since": finding.since,
+        "evidence": finding.kind.evidence,
+        "follows": finding.kind.follows,
+        "action": finding.kind.action,
+    }
+
+
 def _divergent(sample: Sample, cpu: int) -> dict[str, object]:
-    change = difference(sample.common, sample.sampled[cpu])
+    change = difference(sample.common, sample.sampled[cpu], timing=False)
     return {
         "cpu": cpu,
         "summary": summary(sample.sampled[cpu]),
@@ -83,13 +107,16 @@ def _divergent(sample: Sample, cpu: int) -> dict[str, object]:
     }
 
 
-def _head(sample: Sample) -> Iterator[str]:
+def _head(observation: Observation) -> Iterator[str]:
+    sample = observation.sample
     yield summary(sample.common)
     for found in sample.common.hypervisors:
         yield f"  signature {printable(found.signature)} at {found.base:#010x}, highest leaf {found.max_leaf:#010x}"
     kvm = sample.common.kvm
     if kvm is not None and kvm.timing is not None:
-        yield f"  TSC {kvm.timing.tsc_khz / 1000:g} MHz, APIC bus {kvm.timing.bus_khz / 1000:g} MHz"
+        yield f"  TSC {mhz(kvm.timing.tsc_khz)}, APIC bus {mhz(kvm.timing.bus_khz)}"
+    if (reference := observation.reference) is not None:
+        yield f"  compared with the boot reference: changes {reference.since}"
 
 
 def _features(observation: Observation) -> Iterator[str]:
@@ -97,16 +124,34 @@ def _features(observation: Observation) -> Iterator[str]:
     if not sample.features:
         return
     # A dump has no evidence of the guest kernel or the host.
-    live = bool(observation.collectors)
-    more = f"{'USED':<5} {'HOST':<5}" if live else ""
+    columns = tuple(_columns(observation))
+    more = "".join(f"{title:<{width}} " for title, width, _ in columns)
     yield ""
     yield f"{'BIT':<7} {'FEATURE':<23} {'OFFERED':<8} {'CPUS':>5}  {more}MEANING"
     for feature in sample.features:
         position = f"{feature.register} {feature.bit}"
         offered = _yes_no(sample.common.offers(feature))
-        used, host = observation.in_use.get(feature), supported(observation, feature)
-        more = f"{_yes_no(used):<5} {_yes_no(host):<5}" if live else ""
+        more = "".join(f"{cell(feature):<{width}} " for _, width, cell in columns)
         yield f"{position:<7} {feature.name:<23} {offered:<8} {sample.offering(feature):>5}  {more}{feature.meaning}"
+
+
+def _columns(observation: Observation) -> Iterator[tuple[str, int, Callable[[Feature], str]]]:
+    """Title, width and cells of the columns that a dump does not have."""
+    change = observation.since_reference
+    if observation.reference is not None:
+        became = {**dict.fromkeys(change.lost, "lost"), **dict.fromkeys(change.gained, "gained")}
+        yield "CHANGE", 6, lambda feature: became.get(feature, "-")
+    if observation.collectors:
+        yield "USED", 5, lambda feature: _yes_no(observation.in_use.get(feature))
+    if observation.host is not None:
+        yield "OWN KVM", 7, lambda feature: _yes_no(supported(observation, feature))
+
+
+def _findings(observation: Observation) -> Iterator[str]:
+    """What is wrong or unknown; what the CPUs' own lines say is not repeated."""
+    for finding in findings(observation, None, success=True):
+        if finding.level is not Level.OK and finding.kind not in {NO_KVM, CPUS_DIFFER, CPUS_UNREAD, REFERENCE_VOLATILE}:
+            yield f"{finding.level.name}: {'; '.join(finding.details) or finding.clause}"
 
 
 def _yes_no(value: bool | None) -> str:  # noqa: FBT001 - the value to write

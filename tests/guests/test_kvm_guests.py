@@ -12,9 +12,10 @@ from kvm_exporter.collector.record import record
 from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.dump import Dump, Rows, format_dump, parse_dump
 from kvm_exporter.cpuid.registers import BASES, Registers, Source
-from kvm_exporter.kvm.drift import Difference, agree, difference
+from kvm_exporter.kvm.drift import Difference, TscChange, agree, difference
 from kvm_exporter.kvm.features import Register, feature_at
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing, fingerprint
+from kvm_exporter.kvm.migration import Side, compare
 from kvm_exporter.kvm.sample import Sample
 from lab.tree import DUMPS
 from tests.support.guests.guests import guest
@@ -236,3 +237,29 @@ def test_guest_with_all_that_this_host_supports() -> None:
     supported = rows[BASE + 1, 0]
     assert supported.eax
     assert look_at({0: rows}).common.kvm == Kvm(BASE, supported.eax, supported.edx)
+
+
+def timed(tsc_khz: int | None) -> dict[int, Rows]:
+    """Return a guest with two vCPUs and a timing leaf; None: without that leaf."""
+    if tsc_khz is None:
+        return {0: kvm(), 1: kvm()}
+    leaves = {**kvm(), **signature(BASE, BASE + 0x10), (BASE + 0x10, 0): Registers(tsc_khz, 1_000_000, 0, 0)}
+    return {0: leaves, 1: leaves}
+
+
+@pytest.mark.parametrize(
+    ("after", "tsc", "compatible"),
+    [
+        (2_600_000, None, True),
+        (3_100_000, TscChange(2_599_997, 3_100_000), False),
+        (None, TscChange(2_599_997, None), True),
+    ],
+    ids=["the same to 2 ppm", "faster", "no timing leaf"],
+)
+def test_the_tsc_frequency_of_a_real_guest_is_compared(
+    after: int | None, tsc: TscChange | None, *, compatible: bool
+) -> None:
+    """What the instruction reads of leaf base + 0x10 in two guests is compared, and decides whether one may move."""
+    here, there = look_at(timed(2_599_997)), look_at(timed(after))
+    assert difference(here.common, there.common).tsc == tsc
+    assert compare(Side(here), Side(there)).compatible == compatible

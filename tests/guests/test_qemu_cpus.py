@@ -70,6 +70,7 @@ class Unplugging:
     allowed_cpus: set[str]
 
 
+@pytest.mark.slow
 def test_cpu_offline_and_online_again(laboratory: Laboratory) -> None:
     """The next scrape knows which CPUs there are; nothing else changes, and the daemon may run on both again."""
 

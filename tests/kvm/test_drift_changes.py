@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvm_exporter.cpuid.registers import BASES
-from kvm_exporter.kvm.drift import Difference, changes, compatible, difference
+from kvm_exporter.kvm.drift import Difference, TscChange, changes, difference
 from kvm_exporter.kvm.features import Feature, feature_at, feature_named
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing
+from kvm_exporter.kvm.migration import Side, compare
 from kvm_exporter.kvm.sample import Sample
 from lab.readers import guest, kvm_of, sample_of
 
@@ -114,7 +115,8 @@ def test_the_way_back_is_the_other_way_round(before: Leaves, after: Leaves) -> N
     """Reversing a comparison swaps lost and gained, and keeps identity and timing."""
     there, back = difference(before, after), difference(after, before)
     assert (there.lost, there.gained) == (back.gained, back.lost)
-    assert (there.identity, there.timing) == (back.identity, back.timing)
+    assert there.identity == back.identity
+    assert (there.tsc is None) == (back.tsc is None)
 
 
 @given(ANYTHING, ANYTHING)
@@ -123,27 +125,38 @@ def test_leaves_differ_where_they_are_not_equal(before: Leaves, after: Leaves) -
     assert bool(difference(before, after)) == (before != after)
 
 
+def compatible(source: Leaves, target: Leaves) -> bool:
+    """Return whether a guest may move from one CPU to another."""
+    return compare(Side(sample_of({0: source})), Side(sample_of({0: target}))).compatible
+
+
 def with_timing(timing: Timing | None) -> Leaves:
     """Return leaves of KVM with all features and this timing leaf."""
     return replace(ALL, kvm=replace(kvm_of(ALL), timing=timing))
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "timing"),
+    ("before", "after", "tsc", "serious"),
     [
-        (None, None, False),
-        (Timing(2_600_000, 1_000_000), Timing(2_600_000, 1_000_000), False),
-        (Timing(2_600_000, 1_000_000), Timing(2_100_000, 1_000_000), True),
-        (Timing(2_600_000, 1_000_000), Timing(2_600_000, 200_000), True),
-        (Timing(2_600_000, 1_000_000), None, True),
-        (None, Timing(2_600_000, 1_000_000), True),
+        (None, None, None, False),
+        (Timing(2_600_000, 1_000_000), Timing(2_600_000, 1_000_000), None, False),
+        (Timing(2_600_000, 1_000_000), Timing(2_600_000, 200_000), None, False),
+        (Timing(2_600_000, 1_000_000), Timing(2_599_350, 1_000_000), None, False),
+        (Timing(2_600_000, 1_000_000), Timing(2_599_349, 1_000_000), TscChange(2_600_000, 2_599_349), True),
+        (Timing(2_600_000, 1_000_000), Timing(3_100_000, 1_000_000), TscChange(2_600_000, 3_100_000), True),
+        (Timing(2_600_000, 1_000_000), None, TscChange(2_600_000, None), False),
+        (Timing(2_600_000, 1_000_000), Timing(0, 0), TscChange(2_600_000, None), False),
+        (None, Timing(2_600_000, 1_000_000), TscChange(None, 2_600_000), False),
     ],
 )
-def test_another_clock_is_noted_and_is_no_change(before: Timing | None, after: Timing | None, timing: bool) -> None:  # noqa: FBT001 - a table
-    """Another frequency in leaf base + 0x10 is noted as timing, and is no difference of the feature set."""
+def test_another_tsc_frequency_is_a_difference(
+    before: Timing | None, after: Timing | None, tsc: TscChange | None, *, serious: bool
+) -> None:
+    """More than 250 ppm is a serious difference; a frequency that one side does not report is a difference."""
     found = difference(with_timing(before), with_timing(after))
-    assert found == Difference(timing=timing)
-    assert (bool(found), found.serious, compatible(with_timing(before), with_timing(after))) == (False, False, True)
+    assert found == Difference(tsc=tsc)
+    assert (bool(found), found.serious) == (tsc is not None, serious)
+    assert not difference(with_timing(before), with_timing(after), timing=False)
 
 
 def test_the_highest_leaf_is_no_change() -> None:

@@ -4,6 +4,7 @@ UPDATE_GOLDEN=1 make test PYTEST_FLAGS=tests/report/test_compare.py writes the t
 read the difference with git diff before it is committed.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -76,11 +77,10 @@ PAIRS = {
     ("all", "kvm-gone"): 1,
     ("kvm-gone", "all"): 1,
     ("kvm-gone", "no-hypervisor"): 1,
-    ("no-hypervisor", "no-hypervisor"): 0,
     ("all", "one-cpu-less"): 1,
     ("all", "most-cpus-less"): 1,
     ("kvm-3.x-max-leaf-zero", "qemu-default-invtsc"): 0,
-    ("qemu-default-invtsc", "firecracker-amd-milan-2cpu"): 0,
+    ("qemu-default-invtsc", "firecracker-amd-milan-2cpu"): 1,
     ("firecracker-amd-milan-2cpu", "qemu-default-invtsc"): 1,
     ("kvm-no-feature-leaf", "kvm-features-zero"): 0,
     ("kvm-unassigned-bits", "kvm-cpus-differ"): 1,
@@ -98,6 +98,32 @@ def test_compare(find: Callable[[str], str], capsys: pytest.CaptureFixture[str],
     output = capsys.readouterr()
     assert (code, output.err) == (PAIRS[source, target], "")
     hold_against(GOLDEN / f"{source}-to-{target}.txt", output.out)
+
+
+def test_machines_without_kvm_cannot_be_compared(
+    find: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where neither dump has KVM's leaves and nothing differs there is no verdict."""
+    name = find("no-hypervisor")
+    code, output = main(["compare", name, name]), capsys.readouterr()
+    assert (code, output.out) == (2, "")
+    assert output.err == f"kvm-exporter: {name} and {name}: neither has KVM's leaves, so nothing can be compared\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "code", "warnings"),
+    [("all", "all", 0, 0), ("without-steal-time", "all", 1, 1), ("all", "without-steal-time", 1, 0)],
+)
+def test_strict_and_json(
+    find: Callable[[str], str], capsys: pytest.CaptureFixture[str], source: str, target: str, code: int, warnings: int
+) -> None:
+    """--strict exits with 1 on a warning; JSON has the verdict, its scope, the reasons, and what was not compared."""
+    assert main(["compare", "--strict", "--format=json", find(source), find(target)]) == code
+    value = json.loads(capsys.readouterr().out)
+    assert (value["compatible"], value["warnings"]) == (target == "all", warnings)
+    assert value["scope"] in value["verdict"]
+    assert [reason["feature"] for reason in value["reasons"]] == ([] if source == target else ["steal_time"])
+    assert value["not_compared"] == ["tsc frequency"]
 
 
 BASELINES = {
@@ -145,6 +171,9 @@ def test_every_golden_text_has_its_test() -> None:
     assert {path.name for path in GOLDEN.iterdir()} == expected
 
 
+RECORD = "record all leaves with cpuid -r (without -l) or kvm-exporter dump"
+
+
 def _missing(path: Path) -> str:
     del path
     return "cannot be read: No such file or directory; give the file of a dump, or - for stdin"
@@ -157,7 +186,7 @@ def _directory(path: Path) -> str:
 
 def _empty(path: Path) -> str:
     path.write_bytes(b"")
-    return "line 1: the dump has no CPU; record one with kvm-exporter dump or cpuid -r"
+    return f"line 1: no CPU in it; {RECORD}"
 
 
 def _binary(path: Path) -> str:
@@ -167,13 +196,13 @@ def _binary(path: Path) -> str:
 
 def _other_text(path: Path) -> str:
     path.write_text("CPU 0:\n   vendor_id = GenuineIntel\n")
-    return "line 2: expected '0x40000001 0x00: eax=0x… ebx=0x… ecx=0x… edx=0x…', found 'vendor_id = GenuineIntel'"
+    return f"line 2: this is the decoded output of cpuid, without -r; {RECORD}, and give its output"
 
 
 def _truncated(path: Path) -> str:
     whole = format_dump(Dump({0: kvm()}))
     path.write_text("".join(line for line in whole.splitlines(keepends=True) if "0x40000001 0x" not in line))
-    return "line 1: CPU 0 has no row for leaf 0x40000001: the dump is truncated; record it again"
+    return f"line 1: CPU 0 has no row for leaf 0x40000001: the dump is not whole; {RECORD}"
 
 
 BAD_DUMPS = [_missing, _directory, _empty, _binary, _other_text, _truncated]

@@ -1,0 +1,130 @@
+"""Whether a running guest can move from one machine to another, as far as KVM's leaves tell.
+
+Features are compared as Cloud Hypervisor does before a migration: the words of the source have to be a bitwise subset
+of the target's (vmm/src/migration.rs, CpuidPatch and compatibility checks).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from kvm_exporter.cpuid.cpulist import format_cpu_list
+from kvm_exporter.kvm.drift import Difference, difference
+from kvm_exporter.kvm.features import Feature
+from kvm_exporter.kvm.leaves import Leaves
+from kvm_exporter.kvm.processor import UNKNOWN, Processor
+from kvm_exporter.kvm.sample import Sample
+from kvm_exporter.kvm.words import identity, tsc_words
+
+SCOPE = "as far as KVM's leaves tell"
+"""Every verdict says it: other leaves, devices and memory are not compared."""
+
+
+class Weight(IntEnum):
+    """What one difference means for a running guest."""
+
+    #: Only an unusual condition, which the reason names, makes it matter.
+    WARNING = 1
+    #: The guest loses what it may use.
+    INCOMPATIBLE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One difference between two machines."""
+
+    weight: Weight
+    #: Such as ``lost: steal_time (eax bit 5)``.
+    what: str
+    why: str
+    #: The feature, where the difference is one of a feature.
+    feature: Feature | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One machine of a comparison."""
+
+    sample: Sample
+    processor: Processor = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The reasons for which a guest may not move; none if nothing differs."""
+
+    source: Side
+    target: Side
+    reasons: tuple[Reason, ...]
+    #: What could not be compared, because a dump lacks the leaf.
+    unknown: tuple[str, ...]
+
+    @property
+    def compatible(self) -> bool:
+        """Whether nothing is lost that a running guest may use."""
+        return all(reason.weight < Weight.INCOMPATIBLE for reason in self.reasons)
+
+    @property
+    def verdict(self) -> str:
+        """One line, with what it does not cover."""
+        if not self.compatible:
+            return f"incompatible, {SCOPE}"
+        return f"compatible{' with warnings' if self.reasons else ''}, {SCOPE}"
+
+
+def compare(source: Side, target: Side) -> Comparison:
+    """Compare a guest's machine with each CPU of the machine that it is to move to."""
+    reasons = (*_of_processors(source.processor, target.processor), *_of_leaves(source.sample, target.sample))
+    unknown = []
+    if None in {source.processor.vendor, target.processor.vendor}:
+        unknown.append("cpu vendor")
+    if None in {source.sample.common.tsc_khz, target.sample.common.tsc_khz}:
+        unknown.append("tsc frequency")
+    return Comparison(source, target, tuple(sorted(reasons, key=lambda reason: -reason.weight)), tuple(unknown))
+
+
+def _of_processors(source: Processor, target: Processor) -> Iterator[Reason]:
+    if source.vendor is not None and target.vendor is not None and source.vendor != target.vendor:
+        what = f"CPU vendor: {target.vendor} instead of {source.vendor}"
+        yield Reason(Weight.INCOMPATIBLE, what, "a running kernel has patched itself for the vendor that it booted on")
+    elif source.family is not None and target.family is not None and source.family != target.family:
+        what = f"CPU family: {target.family:#x} instead of {source.family:#x}"
+        yield Reason(Weight.WARNING, what, "leaves other than KVM's differ between families, and are not compared here")
+
+
+def _of_leaves(source: Sample, target: Sample) -> Iterator[Reason]:
+    before = source.common
+    found: dict[Difference, list[int]] = {}
+    for cpu, leaves in (target.known or {0: target.common}).items():
+        found.setdefault(difference(before, leaves, timing=False), []).append(cpu)
+    for change, cpus in found.items():
+        where = f" on CPU {format_cpu_list(cpus)}" if len(found) > 1 else ""
+        after = target.known[cpus[0]] if target.known else target.common
+        yield from _of_change(change, before, after, where)
+    yield from _of_tsc(difference(before, target.common))
+
+
+def _of_change(change: Difference, before: Leaves, after: Leaves, where: str) -> Iterator[Reason]:
+    if change.identity:
+        what = f"hypervisor: {identity(after)} instead of {identity(before)}{where}"
+        yield Reason(Weight.INCOMPATIBLE, what, "a running kernel reads KVM's leaves at the base that it found at boot")
+    for feature in change.lost:
+        why = "a running kernel that uses it loses it"
+        yield Reason(
+            Weight.INCOMPATIBLE, f"lost: {feature.name} ({feature.register} bit {feature.bit}){where}", why, feature
+        )
+    for feature in change.gained:
+        what = f"gained: {feature.name} ({feature.register} bit {feature.bit}){where}"
+        why = "CPUs that come online later, and all CPUs after a resume, may use it before the next boot"
+        yield Reason(Weight.WARNING, what, why, feature)
+
+
+def _of_tsc(change: Difference) -> Iterator[Reason]:
+    if change.tsc is None:
+        return
+    if change.tsc_changed:
+        why = "a guest whose clock is the TSC counts time with the frequency that it found at boot"
+        yield Reason(Weight.INCOMPATIBLE, tsc_words(change.tsc), why)
+    elif change.tsc.after is None:
+        why = "whether the target's TSC has the same frequency is unknown"
+        yield Reason(Weight.WARNING, tsc_words(change.tsc), why)

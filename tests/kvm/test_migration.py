@@ -1,0 +1,130 @@
+"""kvm_exporter.kvm.migration: which differences let a running guest move, and which do not, with the reason of each."""
+
+from dataclasses import replace
+
+import pytest
+
+from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.features import FEATURES
+from kvm_exporter.kvm.leaves import Leaves, Timing
+from kvm_exporter.kvm.migration import SCOPE, Comparison, Side, Weight, compare
+from kvm_exporter.kvm.processor import Processor, read_processor
+from lab.readers import guest, kvm_of, sample_of
+
+ALL = 0x01007EFB
+HERE = guest(ALL)
+INTEL, AMD = Processor("GenuineIntel", 6), Processor("AuthenticAMD", 0x19)
+
+
+def side(*leaves: Leaves, processor: Processor | None = None) -> Side:
+    """Return a machine with these CPUs."""
+    return Side(sample_of(dict(enumerate(leaves))), processor or Processor())
+
+
+def clocked(khz: int | None) -> Leaves:
+    """Return a CPU with a timing leaf; None: without one."""
+    timing = Timing(khz, 1_000_000) if khz is not None else None
+    return replace(HERE, kvm=replace(kvm_of(HERE), timing=timing))
+
+
+def told(comparison: Comparison) -> list[tuple[Weight, str]]:
+    """Return the weight and the text of each reason."""
+    return [(reason.weight, reason.what) for reason in comparison.reasons]
+
+
+@pytest.mark.parametrize("leaves", [HERE, clocked(2_600_000), guest(0), guest(ALL, 1, base=0x4000_0100)])
+def test_a_machine_is_compatible_with_itself(leaves: Leaves) -> None:
+    """Equal machines have no reason, and the verdict names its scope."""
+    found = compare(side(leaves, processor=INTEL), side(leaves, processor=INTEL))
+    assert (found.compatible, found.reasons, found.verdict) == (True, (), f"compatible, {SCOPE}")
+
+
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
+def test_each_feature_is_named(feature: object) -> None:
+    """A lost feature makes the target incompatible, a gained one is a warning that names later CPUs and a resume."""
+    [bit] = [one for one in FEATURES if one is feature]
+    words = {"eax": 0xFFFF_FFFF, "edx": 0xFFFF_FFFF}
+    full, less = guest(**words), guest(**{**words, bit.register: 0xFFFF_FFFF & ~bit.mask})
+    lost, gained = compare(side(full), side(less)), compare(side(less), side(full))
+    place = f"{bit.name} ({bit.register} bit {bit.bit})"
+    assert (told(lost), lost.compatible) == ([(Weight.INCOMPATIBLE, f"lost: {place}")], False)
+    assert (told(gained), gained.compatible) == ([(Weight.WARNING, f"gained: {place}")], True)
+    assert "come online later" in gained.reasons[0].why
+    assert "resume" in gained.reasons[0].why
+
+
+def test_every_cpu_of_the_target_counts() -> None:
+    """A difference that only some CPUs of the target have names them."""
+    found = compare(side(HERE), side(HERE, HERE, guest(ALL & ~(1 << 5)), guest(ALL & ~(1 << 5))))
+    assert told(found) == [(Weight.INCOMPATIBLE, "lost: steal_time (eax bit 5) on CPU 2-3")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (2_599_997, 2_600_000, []),
+        (2_599_997, 3_100_000, [(Weight.INCOMPATIBLE, "TSC 3100.000 MHz instead of 2599.997 MHz (+192309 ppm)")]),
+        (2_600_000, 2_000_000, [(Weight.INCOMPATIBLE, "TSC 2000.000 MHz instead of 2600.000 MHz (-230769 ppm)")]),
+        (2_599_997, None, [(Weight.WARNING, "TSC frequency no longer reported by KVM (2599.997 MHz before)")]),
+        (None, 2_599_997, []),
+        (None, None, []),
+    ],
+    ids=["1 or 2 kHz", "faster", "slower", "the leaf is gone", "a new leaf", "no leaf"],
+)
+def test_the_tsc_frequency_is_compared(before: int | None, after: int | None, expected: list[object]) -> None:
+    """More than 250 ppm is incompatible; a frequency that the target does not report is a warning."""
+    found = compare(side(clocked(before)), side(clocked(after)))
+    assert told(found) == expected
+    assert ("tsc frequency" in found.unknown) == (None in {before, after})
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "expected"),
+    [
+        (INTEL, AMD, [(Weight.INCOMPATIBLE, "CPU vendor: AuthenticAMD instead of GenuineIntel")]),
+        (AMD, replace(AMD, family=0x17), [(Weight.WARNING, "CPU family: 0x17 instead of 0x19")]),
+        (INTEL, INTEL, []),
+        (INTEL, Processor(), []),
+        (Processor(), AMD, []),
+    ],
+)
+def test_the_processor_is_compared(source: Processor, target: Processor, expected: list[object]) -> None:
+    """Another vendor is incompatible, another family a warning; what a dump lacks is not compared, which is said."""
+    found = compare(side(HERE, processor=source), side(HERE, processor=target))
+    assert told(found) == expected
+    assert ("cpu vendor" in found.unknown) == (None in {source.vendor, target.vendor})
+
+
+@pytest.mark.parametrize(
+    "target",
+    [guest(ALL, base=0x4000_0100), Leaves(hypervisor_bit=False), Leaves(hypervisor_bit=True)],
+    ids=["moved", "gone", "hidden"],
+)
+def test_another_base_is_incompatible(target: Leaves) -> None:
+    """KVM at another base, hidden or gone is incompatible, whatever is offered there."""
+    found = compare(side(HERE), side(target))
+    assert not found.compatible
+    assert found.reasons[0].what.startswith("hypervisor: ")
+
+
+def test_the_worst_comes_first() -> None:
+    """Reasons are sorted by weight, and in the order of bits within it."""
+    weights = [reason.weight for reason in compare(side(guest(0x21)), side(guest(0x4010))).reasons]
+    assert weights == [Weight.INCOMPATIBLE] * 2 + [Weight.WARNING] * 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ({}, Processor()),
+        ({(0, 0): Registers(0x16, 0x756E6547, 0x6C65746E, 0x49656E69)}, Processor("GenuineIntel")),
+        ({(0, 0): Registers(0x10, 0x68747541, 0x444D4163, 0x69746E65)}, Processor("AuthenticAMD")),
+        ({(1, 0): Registers(0x00A0_0F11, 0, 0, 0)}, Processor(None, 0x19)),
+        ({(1, 0): Registers(0x000A_0655, 0, 0, 0)}, Processor(None, 6)),
+        ({(1, 0): Registers(0, 0, 1 << 31, 0)}, Processor()),
+    ],
+    ids=["nothing", "Intel", "AMD", "family 19h", "family 6", "leaf 1 of a test"],
+)
+def test_a_processor_is_named_by_leaves_0_and_1(rows: dict[tuple[int, int], Registers], expected: Processor) -> None:
+    """The vendor is EBX, EDX, ECX of leaf 0, the family base and extended family in EAX of leaf 1."""
+    assert read_processor(rows) == expected
