@@ -23,6 +23,9 @@ STALE_SECONDS = 60
 DRIFT_KEPT = "15m"
 """How long an alert on drift keeps firing without data, so that a restart of the exporter does not resolve it."""
 
+TSC_PPM = 250
+"""Two TSC frequencies are equal if they differ by no more than this many parts per million, as for the exporter."""
+
 RUNBOOKS = "https://example.invalid/kvm-exporter/runbooks.md"
 """The URL of docs/runbooks.md."""
 

@@ -4,14 +4,14 @@ from grafana.board import GUEST_UID, Annotation, Board
 from grafana.guest_cpus import CPUS, CPUS_OVER_TIME
 from grafana.guest_exporter import COST, SAMPLING, STATES, VERSION
 from grafana.guest_features import BITS, FINDINGS, OVER_TIME
-from grafana.guest_identity import IDENTITY, NOW
+from grafana.guest_identity import IDENTITY, NOW, REFERENCE
 from grafana.queries import SHOWN
 from grafana.values import BAD, NEWS, ODD
 
 GUEST = Board(
     uid=GUEST_UID,
     description="The features that the hypervisor offers to a KVM guest, on every CPU: use, expectations and drift.",
-    rows=(NOW, IDENTITY, BITS, FINDINGS, OVER_TIME, CPUS, CPUS_OVER_TIME, STATES, SAMPLING, COST, VERSION),
+    rows=(NOW, IDENTITY, REFERENCE, BITS, FINDINGS, OVER_TIME, CPUS, CPUS_OVER_TIME, STATES, SAMPLING, COST, VERSION),
     annotations=(
         Annotation("Lost", f"kvm_boot_feature_changed{{{SHOWN}}} == bool -1", BAD, "{{instance}} lost {{feature}}"),
         Annotation("Gained", f"kvm_boot_feature_changed{{{SHOWN}}} == bool 1", NEWS, "{{instance}} gained {{feature}}"),

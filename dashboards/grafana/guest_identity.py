@@ -6,7 +6,7 @@ from grafana.board import Row
 from grafana.panels import Stat
 from grafana.queries import JOBS, SHOWN, each, forbidden, missing
 from grafana.tables import Column, Table
-from grafana.values import ANSWERS, BAD, KVM_CLOCK, NEWS, PRESENT, SIGNATURE, SUCCEEDS, words
+from grafana.values import ANSWERS, BAD, KEPT, KVM_CLOCK, NEWS, PRESENT, SIGNATURE, SUCCEEDS, words
 
 INSTANCE = "{{instance}}"
 
@@ -145,6 +145,36 @@ max by ({OF_MACHINE}, fingerprint) (
                 Column(field="Value #clock", title="Clock source", words=KVM_CLOCK),
                 Column(field="Value #tsc", title="TSC", unit="hertz"),
                 Column(field="Value #bus", title="Bus", unit="hertz"),
+            ),
+            sort=("Machine",),
+        ),
+    ),
+)
+
+REFERENCE = Row(
+    height=5,
+    panels=(
+        Table(
+            title="Boot reference",
+            description=(
+                "The first sample of this boot: when, how long after the boot, whether it outlives a restart of the "
+                "exporter, its TSC frequency, and when the present difference from it was first seen. If it was taken "
+                "late, it cannot tell what the kernel found at boot."
+            ),
+            queries={
+                "taken": each("kvm_boot_reference_timestamp_seconds") + " * 1000",
+                "uptime": each("kvm_boot_reference_uptime_seconds"),
+                "kept": each("kvm_boot_reference_persistent"),
+                "clock": each("kvm_boot_tsc_frequency_hertz"),
+                "changed": each("kvm_boot_change_timestamp_seconds") + " * 1000",
+            },
+            columns=(
+                Column(field="instance", title="Machine"),
+                Column(field="Value #taken", title="First sampled", unit="dateTimeAsIso"),
+                Column(field="Value #uptime", title="After the boot", unit="s"),
+                Column(field="Value #kept", title="Kept", words=KEPT),
+                Column(field="Value #clock", title="TSC then", unit="hertz"),
+                Column(field="Value #changed", title="Changed since", unit="dateTimeAsIso"),
             ),
             sort=("Machine",),
         ),

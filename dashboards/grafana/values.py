@@ -46,6 +46,7 @@ SIGNATURE: Words = {"0": ("unchanged", GOOD), "1": ("changed", BAD)}
 USED: Words = {"0": ("switched off", ODD), "1": ("used", GOOD)}
 EXPECTED: Words = {"0": ("forbidden", ODD), "1": ("required", NEWS)}
 SUPPORTED: Words = {"0": ("no", QUIET), "1": ("yes", GOOD)}
+KEPT: Words = {"0": ("in memory only", ODD), "1": ("on disk", GOOD)}
 KVM_CLOCK: Words = {"0": ("other", QUIET), "1": ("kvm-clock", GOOD)}
 SPREAD: Words = {"0": ("none", QUIET), "1": ("up to half", ODD), "2": ("over half", ODD), "3": ("all", GOOD)}
 ODDITY: Words = {"0": ("no", QUIET), "1": ("yes", GOOD), "2": ("no, unlike most", BAD), "3": ("yes, unlike most", ODD)}

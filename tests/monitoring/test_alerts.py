@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kvm_exporter.kvm.drift import TSC_TOLERANCE
 from tests.support.monitoring.fleet import (
     Ago,
     Expected,
@@ -35,6 +36,9 @@ STABLE = {"feature": "clocksource_stable_bit", "register": "eax", "bit": "24"}
 YIELD = {"feature": "pv_sched_yield", "register": "eax", "bit": "13"}
 REALTIME = {"feature": "hints_realtime", "register": "edx", "bit": "0"}
 SIGNED = {"signature": "KVMKVMKVM"}
+
+TSC = 2_600_000_000
+"""The TSC frequency in Hz; 250 ppm of it are 650 kHz."""
 
 
 def offered(feature: dict[str, str], value: int) -> Machine:
@@ -68,6 +72,11 @@ HEALTHY: Machine = {
     **offered(YIELD, 0),
     **offered(REALTIME, 0),
     "kvm_cpus_divergent": 0,
+    series("kvm_cpus", state="sampled"): 4,
+    series("kvm_cpus", state="failed"): 0,
+    "kvm_tsc_frequency_hertz": TSC,
+    "kvm_boot_tsc_frequency_hertz": TSC,
+    "kvm_boot_reference_persistent": 1,
     series("kvm_boot_feature_changes", change="lost"): 0,
     series("kvm_boot_feature_changes", change="gained"): 0,
     "kvm_boot_signature_changed": 0,
@@ -156,8 +165,42 @@ SCENES = {
         fault=one({**HEALTHY, "kvm_exporter_sample_success": 0}),
         labels=ITSELF,
         summary="The KVM CPUID leaves of guest-1:10401 cannot be sampled",
-        description="guest-1:10401 serves the last good sample, if there is one. The exporter's log has the reason.",
+        description=(
+            "guest-1:10401 serves the last good sample, or, if no CPU can be read, what an unpinned thread reads. The "
+            "exporter's log has the reason."
+        ),
         near=[(4, one({**HEALTHY, "kvm_exporter_sample_success": 0})), (1, one(HEALTHY))] * 5,
+    ),
+    "KvmCpusUnreadable": Scene(
+        fault=one({**HEALTHY, series("kvm_cpus", state="sampled"): 2, series("kvm_cpus", state="failed"): 2}),
+        labels={**ITSELF, "state": "failed"},
+        summary="CPUs of guest-1:10401 cannot be read",
+        description=(
+            "Number of CPUs of guest-1:10401 that could not be read: 2. What the hypervisor offers there is unknown. "
+            "The exporter's log has the reason. Remove it, or exclude the CPUs with --sample.cpus."
+        ),
+        # A real-time task holds a CPU for a while; CPUs that are excluded on purpose are skipped.
+        near=[
+            (14, one({**HEALTHY, series("kvm_cpus", state="failed"): 1})),
+            (1, one(HEALTHY)),
+            (60, one({**HEALTHY, series("kvm_cpus", state="skipped"): 2, series("kvm_cpus", state="retained"): 1})),
+        ],
+    ),
+    "KvmBootReferenceVolatile": Scene(
+        fault=one({**HEALTHY, "kvm_boot_reference_persistent": 0}),
+        labels=ITSELF,
+        summary="The boot reference of guest-1:10401 is in memory only",
+        description=(
+            "When the exporter on guest-1:10401 restarts, it takes a new boot reference: alerts on drift resolve "
+            "although the drift lasts. Set RuntimeDirectory= and RuntimeDirectoryPreserve=yes in its unit, or use "
+            "--reference.directory."
+        ),
+        # The disk was full for a while; an exporter without any reference has none to lose.
+        near=[
+            (59, one({**HEALTHY, "kvm_boot_reference_persistent": 0})),
+            (90, one(HEALTHY)),
+            (90, one(without(HEALTHY, "kvm_boot_reference_persistent"))),
+        ],
     ),
     "KvmExporterSampleStale": Scene(
         fault=one({**HEALTHY, "kvm_exporter_sample_timestamp_seconds": Ago(600)}),
@@ -194,8 +237,11 @@ SCENES = {
     "KvmExporterBaselineReloadFailing": Scene(
         fault=one({**HEALTHY, series("kvm_exporter_collector_success", collector="baseline"): 0}),
         labels={**ITSELF, "collector": "baseline"},
-        summary="The exporter on guest-1:10401 cannot load its new baseline",
-        description="guest-1:10401 keeps the previous baseline. Correct the file; no restart is needed.",
+        summary="The exporter on guest-1:10401 cannot load its baseline",
+        description=(
+            "guest-1:10401 keeps the previous baseline; if it started with the invalid file, it has none. Correct the "
+            "file; no restart is needed."
+        ),
         # Where nobody may open /dev/kvm, the host's view fails; that is as it was meant.
         near=[(60, one({**HEALTHY, series("kvm_exporter_collector_success", collector="host"): 0}))],
     ),
@@ -253,13 +299,54 @@ SCENES = {
         # The machine boots anew where the feature is not offered, or is looked at for the first time.
         near=[(30, one({**HEALTHY, **offered(YIELD, 1)})), (5, one(DOWN)), (60, one(HEALTHY))],
     ),
+    "KvmFeatureUsedNotOffered": Scene(
+        fault=one(
+            {
+                **without(HEALTHY, "kvm_feature_expected"),
+                **offered(STEAL_TIME, 0),
+                series("kvm_feature_in_use", **YIELD): 0,
+            }
+        ),
+        labels={**ITSELF, **STEAL_TIME},
+        summary="guest-1:10401 uses steal_time, which it is not offered",
+        description=(
+            "The kernel of guest-1:10401 has enabled steal_time (eax bit 5), and the hypervisor does not offer it. It "
+            "may have been lost before this boot was first sampled. Migrate the machine back, or reboot it, not by "
+            "kexec."
+        ),
+        # KvmFeatureLost tells of the same bit; and nobody knows whether a feature is used, or it is not.
+        near=[
+            (60, one({**HEALTHY, **drifted(STEAL_TIME, -1)})),
+            (20, one(HEALTHY)),
+            (60, one(without({**HEALTHY, **offered(STEAL_TIME, 0)}, "kvm_feature_in_use", "kvm_feature_expected"))),
+            (60, one({**HEALTHY, series("kvm_feature_in_use", **YIELD): 0})),
+        ],
+        nearby=frozenset({"KvmFeatureLost", "KvmFeatureMissing"}),
+    ),
+    "KvmTscFrequencyChanged": Scene(
+        fault=one({**HEALTHY, "kvm_tsc_frequency_hertz": 3_100_000_000}),
+        labels=ITSELF,
+        summary="The TSC frequency of guest-1:10401 has changed",
+        description=(
+            "KVM reports a TSC frequency to guest-1:10401 that differs by 500MHz from the first sample of this boot. A "
+            "kernel or program that counts time by the TSC may be wrong. Compare the clock of the machine with another "
+            "one, then migrate the machine back, or reboot it."
+        ),
+        # Hosts whose frequencies were measured differ by a few kHz; 650 kHz are within the tolerance.
+        near=[
+            (60, one({**HEALTHY, "kvm_tsc_frequency_hertz": TSC + 650_000})),
+            (60, one({**HEALTHY, "kvm_tsc_frequency_hertz": TSC - 650_000})),
+            (60, one(without({**HEALTHY, "kvm_tsc_frequency_hertz": 3_100_000_000}, "kvm_boot_tsc_frequency_hertz"))),
+        ],
+    ),
     "KvmFeatureGained": Scene(
         fault=several((2, {**HEALTHY, **drifted(YIELD, 1)}), (2, HEALTHY)),
         labels=YIELD,
         summary="Running machines of kvm gained pv_sched_yield: 2",
         description=(
             "These machines are offered pv_sched_yield (eax bit 13) now, and were not offered it when their boot was "
-            "first sampled. They do not use it before they reboot. Finish the roll-out."
+            "first sampled. CPUs that come online later, and all CPUs after a resume, may use it before the next "
+            "reboot. Finish the roll-out, and reboot the machines."
         ),
         near=[(60, several((2, {**HEALTHY, **offered(YIELD, 1)}), (2, HEALTHY)))],
     ),
@@ -296,7 +383,7 @@ SCENES = {
         nearby=frozenset({"KvmFingerprintRare"}),
     ),
     "KvmFeatureMissing": Scene(
-        fault=one({**HEALTHY, **offered(STEAL_TIME, 0)}),
+        fault=one({**without(HEALTHY, "kvm_feature_in_use"), **offered(STEAL_TIME, 0)}),
         labels={**ITSELF, **STEAL_TIME},
         summary="guest-1:10401 is not offered steal_time",
         description=(
@@ -345,8 +432,12 @@ RULES = alert_rules()
 DRIFT = [name for name, rule in RULES.items() if "keep_firing_for" in rule]
 ABOUT_SILENCE = {"KvmExporterDown", "KvmExportersDown"}
 
-ABSENCE_IS_A_NO = {("KvmFeatureMissing", "kvm_feature_offered"), ("KvmClockUnstable", "kvm_feature_offered")}
-"""Where KVM is there, and this series is not: then the feature is not offered."""
+ABSENCE_IS_A_NO = {
+    ("KvmFeatureMissing", "kvm_feature_offered"),
+    ("KvmClockUnstable", "kvm_feature_offered"),
+    ("KvmFeatureUsedNotOffered", "kvm_boot_feature_changed"),
+}
+"""Where KVM is there, and this series is not: then the feature is not offered, or has not changed."""
 
 METRICS = {
     name: sorted(set(re.findall(r"\b(?:kvm_[a-z_]+|up)\b", rule["expr"])))
@@ -375,7 +466,14 @@ def test_every_alert_has_a_scene() -> None:
 
 def test_there_are_alerts_on_drift() -> None:
     """Those that outlive a machine's silence."""
-    assert DRIFT == ["KvmVanished", "KvmSignatureChanged", "KvmFeatureLost", "KvmFeatureGained"]
+    assert DRIFT == [
+        "KvmVanished",
+        "KvmSignatureChanged",
+        "KvmFeatureLost",
+        "KvmFeatureUsedNotOffered",
+        "KvmTscFrequencyChanged",
+        "KvmFeatureGained",
+    ]
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -429,6 +527,60 @@ def test_drift_that_lasts_is_not_forgotten(name: str, tmp_path: Path) -> None:
     phases = [(10, all_of(scene, HEALTHY)), (2 * 24 * 60, scene.fault)]
     checks = {minute: {name: scene.text} for minute in (100, 24 * 60, 2 * 24 * 60)}
     assert promtool_says(tmp_path, phases, checks, ignored=set(scene.also)) == ""
+
+
+@pytest.mark.parametrize(("hertz", "fires"), [(TSC + 651_000, True), (TSC - 651_000, True), (TSC + 649_000, False)])
+def test_a_tsc_frequency_has_a_tolerance_both_ways(hertz: int, fires: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    """The alert starts where the exporter's own comparison starts: above 250 ppm, faster or slower."""
+    assert (abs(hertz - TSC) > TSC * TSC_TOLERANCE) is fires
+    expected = [
+        Expected(alert.labels, alert.summary, alert.description.replace("500MHz", "651kHz"))
+        for alert in SCENES["KvmTscFrequencyChanged"].text
+    ]
+    phases = [(10, one(HEALTHY)), (30, one({**HEALTHY, "kvm_tsc_frequency_hertz": hertz}))]
+    firing: Firing = {"KvmTscFrequencyChanged": expected if fires else []}
+    assert promtool_says(tmp_path, phases, {30: firing}, ignored=set()) == ""
+
+
+def test_where_no_cpu_can_be_read_two_alerts_say_so(tmp_path: Path) -> None:
+    """A sample in which every CPU failed is no success; what is counted per CPU is absent."""
+    machine = {
+        **without(HEALTHY, "kvm_cpus_divergent"),
+        "kvm_exporter_sample_success": 0,
+        series("kvm_cpus", state="sampled"): 0,
+        series("kvm_cpus", state="failed"): 4,
+    }
+    unreadable = SCENES["KvmCpusUnreadable"]
+    firing: Firing = {
+        "KvmExporterSampleFailing": SCENES["KvmExporterSampleFailing"].text,
+        "KvmCpusUnreadable": [
+            Expected(unreadable.labels, unreadable.summary, unreadable.description.replace("read: 2", "read: 4"))
+        ],
+    }
+    assert promtool_says(tmp_path, [(60, one(machine))], {40: firing}, ignored=set()) == ""
+
+
+def test_a_restart_without_a_directory_ends_drift_but_not_use(tmp_path: Path) -> None:
+    """The new reference lacks the feature: KvmFeatureLost resolves, and the kernel's own evidence fires instead."""
+    volatile = {**without(HEALTHY, "kvm_feature_expected"), "kvm_boot_reference_persistent": 0}
+    before, after = {**volatile, **drifted(STEAL_TIME, -1)}, {**volatile, **offered(STEAL_TIME, 0)}
+    phases = [(70, one(volatile)), (30, one(before)), (5, one(DOWN)), (50, one(after))]
+    expected: dict[int, dict[str, bool]] = {
+        95: {"KvmBootReferenceVolatile": True, "KvmFeatureLost": True, "KvmFeatureUsedNotOffered": False},
+        150: {"KvmBootReferenceVolatile": False, "KvmFeatureLost": False, "KvmFeatureUsedNotOffered": True},
+    }
+    lost = (
+        "The hypervisor offered guest-1:10401 steal_time (eax bit 5) when this boot was first sampled, and does not "
+        "offer it now. If the kernel uses the feature, it continues to. Migrate the machine back, or reboot it, not by "
+        "kexec."
+    )
+    texts = {name: SCENES[name].text for name in expected[95]} | {
+        "KvmFeatureLost": [Expected({**ITSELF, **STEAL_TIME}, "guest-1:10401 lost steal_time", lost)]
+    }
+    checks = {
+        minute: {name: texts[name] for name, fires in firing.items() if fires} for minute, firing in expected.items()
+    }
+    assert promtool_says(tmp_path, phases, checks, ignored=set()) == ""
 
 
 def test_a_new_machine_is_no_news(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ SILENCING = {
     "KvmExporterSampleFailing",
     "KvmVanished",
     "KvmFeatureLost",
+    "KvmFeatureUsedNotOffered",
     "KvmFleetMixed",
 }
 """Alerts that hold others back."""
@@ -74,14 +75,20 @@ CASES = {
         held={alert("KvmFeatureLost", **STEAL_TIME), alert("KvmVanished"), alert("KvmFingerprintRare")},
     ),
     "sampling fails": Case(
-        told={alert("KvmExporterSampleFailing"), alert("KvmExporterSampleStale", OTHER)},
-        held={alert("KvmExporterSampleStale")},
+        told={
+            alert("KvmExporterSampleFailing"),
+            alert("KvmExporterSampleStale", OTHER),
+            alert("KvmCpusUnreadable", OTHER, state="failed"),
+            alert("KvmBootReferenceVolatile"),
+        },
+        held={alert("KvmExporterSampleStale"), alert("KvmCpusUnreadable", state="failed")},
     ),
     "KVM is gone": Case(
         told={alert("KvmVanished"), alert("KvmSignatureChanged", OTHER), alert("KvmCpusDiffer")},
         held={
             alert("KvmSignatureChanged"),
             alert("KvmFeatureLost", **STEAL_TIME),
+            alert("KvmFeatureUsedNotOffered", **STABLE),
             alert("KvmFeatureMissing", **STABLE),
             alert("KvmFingerprintRare"),
         },
@@ -92,6 +99,14 @@ CASES = {
             alert("KvmFeatureMissing", **STABLE),
             alert("KvmFeatureMissing", OTHER, **STEAL_TIME),
             alert("KvmClockUnstable"),
+        },
+        held={alert("KvmFeatureMissing", **STEAL_TIME)},
+    ),
+    "a feature that a baseline requires is used and not offered": Case(
+        told={
+            alert("KvmFeatureUsedNotOffered", **STEAL_TIME),
+            alert("KvmFeatureMissing", **STABLE),
+            alert("KvmFeatureMissing", OTHER, **STEAL_TIME),
         },
         held={alert("KvmFeatureMissing", **STEAL_TIME)},
     ),

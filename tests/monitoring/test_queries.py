@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from kvm_exporter.collector.boot import FILE_NAME
 from kvm_exporter.cpuid.dump import Rows
 from kvm_exporter.cpuid.registers import Registers
 from lab.drifting import DriftingHost
@@ -28,6 +29,9 @@ STEAL_TIME, STABLE_CLOCK = 1 << 5, 1 << 24
 ALL: Rows = {**kvm(EAX), **signature(BASE, BASE + 0x10), (BASE + 0x10, 0): Registers(2_599_997, 1_000_000, 0, 0)}
 """The frequencies as well."""
 
+FASTER: Rows = {**ALL, (BASE + 0x10, 0): Registers(3_100_000, 1_000_000, 0, 0)}
+"""On another host."""
+
 MACHINES = {
     "steady": 20,
     "lost": 3,
@@ -41,7 +45,11 @@ MACHINES = {
     "locked": 1,
     "mute": 1,
     "belated": 1,
-    "gone": 4,
+    "faster": 1,
+    "unreadable": 1,
+    "volatile": 1,
+    "late": 1,
+    "gone": 5,
 }
 """So many instances that Prometheus scrapes have this exporter: it takes a fleet to be rare in one, or to be many."""
 
@@ -100,7 +108,21 @@ class Fleet:
         port = self._exporters["belated"].port
         self._exporters["belated"].stop()
         self._start("belated", f"--port={port}", "--clock-behind=600")
+        self._hosts["faster"].change(on_all(FASTER))
+        self._restart("unreadable", "--unreadable=1")
+        self._restart("volatile", RUNTIME_DIRECTORY="")
+        self._hosts["late"].change(on_all(kvm(EAX & ~STEAL_TIME)))
+        (self._hosts["late"].runtime_directory / FILE_NAME).unlink()
+        self._restart("late")
         self._exporters["gone"].stop()
+
+    def _restart(self, name: str, *flags: str, **environment: str) -> None:
+        """Stop an exporter, and start another one on its port."""
+        port = self._exporters[name].port
+        self._exporters[name].stop()
+        self._running.enter_context(
+            self._hosts[name].daemon(f"--port={port}", *flags, environment={**UNMEASURED, **environment})
+        )
 
     def _write(self, name: str, text: str) -> Path:
         """The file that the exporter of a machine is told to read: its baseline, or its web configuration."""

@@ -7,6 +7,8 @@ import re
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from kvm_exporter import __version__
 from lab.tree import REPOSITORY
 from tests.support.packaging.debian import NAME, DebianPackage, build, run
@@ -76,6 +78,7 @@ def test_what_is_in_it(debian_package: DebianPackage) -> None:
         f"usr/share/doc/{NAME}/copyright",
         f"usr/share/doc/{NAME}/deploying.md.gz",
         f"usr/share/doc/{NAME}/runbooks.md.gz",
+        f"usr/share/doc/{NAME}/verdicts.md.gz",
         f"usr/share/lintian/overrides/{NAME}",
     }
 
@@ -116,6 +119,7 @@ def test_lintian_has_nothing_to_say(debian_package: DebianPackage) -> None:
     assert re.findall("^[EWI]: .*", said, re.MULTILINE) == []
 
 
+@pytest.mark.slow
 def test_the_sdist_alone_builds_the_same_package(debian_package: DebianPackage, tmp_path: Path) -> None:
     """Without git, in another folder, later: the same bytes. So the sdist has everything, and nothing else gets in."""
     with tarfile.open(debian_package.source) as sdist:

@@ -4,11 +4,12 @@ from functools import cache
 
 from prometheus_client import PlatformCollector, ProcessCollector
 
-from kvm_exporter.collector.boot import BootReferenceKeeper
+from kvm_exporter.collector.boot import Boot, BootReferenceKeeper
 from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.collector.sampler import Tally
 from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, SignatureLeaf, read_leaves
 from kvm_exporter.metrics.exporter import (
     Reload,
     build_families,
@@ -19,14 +20,21 @@ from kvm_exporter.metrics.exporter import (
     web_config_families,
 )
 from kvm_exporter.metrics.machine import expected_families, machine_families, observed_families
-from lab.readers import BASE, guest, sample_of
+from lab.readers import BASE, kvm_rows, reader, sample_of
 
 
 @cache
 def rendered() -> frozenset[str]:
-    """The names of the series that the exporter has, of each kind, and of its families."""
-    sample = sample_of({0: guest(0x01007EFB, max_leaf=BASE + 0x10)})
-    reference = BootReferenceKeeper(None, "").reference(sample)
+    """The names of the series of each kind that the exporter has on a machine that drifted, and of its families."""
+    timing = Registers(2_600_000, 1_000_000, 0, 0)
+    before, now = (
+        read_leaves(reader(kvm_rows(eax, timing=timing)), [SignatureLeaf(BASE, KVM_SIGNATURE, 0)])
+        for eax in (0x0100007B, 0x01007EFB)
+    )
+    sample = sample_of({0: now})
+    keeper = BootReferenceKeeper(None, Boot("", 0.0, 0.0))
+    keeper.reference(sample_of({0: before}))
+    reference = keeper.reference(sample)
     host = Registers(0x01007EFB, 0, 0, 0)
     families = [
         *machine_families(sample, per_cpu_features=True),

@@ -113,7 +113,7 @@ def _values(found: Sequence[float | None]) -> str:
         if value is None:
             words.append("_" if before is None else "stale")
         else:
-            words.append(f"{minute * 60 - value if isinstance(value, Ago) else value:g}")
+            words.append(f"{minute * 60 - value if isinstance(value, Ago) else value:.15g}")
         before = value
     return " ".join(words)
 

@@ -44,6 +44,7 @@ EMPTY_WHEN_WELL = frozenset(
         "KVM fleet: Outliers by feature: example",
         "KVM fleet: annotation Gained: annotation",
         "KVM fleet: annotation Lost: annotation",
+        "KVM guest: Boot reference: changed",
         "KVM guest: Features offered to some CPUs only: some",
         "KVM guest: Findings: findings",
         "KVM guest: Registers of CPUs that differ: eax",
