@@ -129,6 +129,10 @@ class LeaflessMachine:
         """Return an empty set."""
         return frozenset()
 
+    def allowed(self) -> frozenset[int]:
+        """Return the CPUs that the process may run on: those that are online."""
+        return frozenset(self.online())
+
     def reading(self) -> AbstractContextManager[None]:
         """Return the context of the real machine."""
         return self._machine.reading()

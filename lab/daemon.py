@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kvm_exporter.app import daemon, log
 from kvm_exporter.app.systemd import runtime_directory
-from kvm_exporter.collector.boot import BootReferenceKeeper, read_boot_id
+from kvm_exporter.collector.boot import BootReferenceKeeper, read_boot
 from kvm_exporter.collector.observer import Collected, Observation, Observer
 from kvm_exporter.collector.sampler import Limits, Observe
 from kvm_exporter.collector.sweep import CpuSelection
@@ -25,10 +25,10 @@ def main() -> None:
     arguments = _arguments()
     log.configure("info", arguments.log_format)
     machine = DumpedMachine(arguments.folder / LEAVES)
-    keeper = BootReferenceKeeper(runtime_directory(), read_boot_id())
+    keeper = BootReferenceKeeper(runtime_directory(), read_boot())
     observer = Observer(machine, CpuSelection(), keeper, host=False, root=arguments.folder / ROOT)
     options = daemon.Options([TcpAddress("127.0.0.1", arguments.port)], Limits(max_age=arguments.max_age))
-    observe = elsewhere(observer.observe, arguments.clock_behind, arguments.host_supports)
+    observe = elsewhere(observer.observe, arguments.clock_behind, arguments.host_supports, arguments.unreadable)
     baseline = watch_baseline(arguments.baseline) if arguments.baseline is not None else None
     web_config = None
     if arguments.web_config is not None:
@@ -36,18 +36,31 @@ def main() -> None:
     asyncio.run(daemon.serve(options, machine, observe, baseline, web_config))
 
 
-def elsewhere(observe: Observe, clock_behind: float, host_supports: int | None) -> Observe:
-    """Return an Observe whose samples are ``clock_behind`` seconds older, and whose host supports these features."""
+def elsewhere(
+    observe: Observe, clock_behind: float, host_supports: int | None, unreadable: int | None = None
+) -> Observe:
+    """Return an Observe whose samples are ``clock_behind`` seconds older, and whose host supports these features.
+
+    The CPU ``unreadable`` fails in each of its samples.
+    """
 
     def look(last: Sample | None) -> Observation:
         seen = observe(last)
         seen = replace(seen, sample=replace(seen.sample, timestamp=seen.sample.timestamp - clock_behind))
+        if unreadable is not None:
+            seen = replace(seen, sample=without(seen.sample, unreadable))
         if host_supports is None:
             return seen
         collectors = {**seen.collectors, "host": Collected(success=True, duration=0.0)}
         return replace(seen, host=Registers(host_supports, 0, 0, 0), collectors=collectors)
 
     return look
+
+
+def without(sample: Sample, cpu: int) -> Sample:
+    """Return a sample in which a CPU could not be read."""
+    sampled = {number: leaves for number, leaves in sample.sampled.items() if number != cpu}
+    return replace(sample, sampled=sampled, failed={**sample.failed, cpu: "it is unreadable in this simulation"})
 
 
 def _arguments() -> argparse.Namespace:
@@ -60,6 +73,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--web-config", type=Path, help="a web configuration's file")
     parser.add_argument("--clock-behind", type=float, default=0, help="seconds that the machine's clock is behind")
     parser.add_argument("--host-supports", type=lambda text: int(text, 0), help="EAX that the machine's own KVM offers")
+    parser.add_argument("--unreadable", type=int, metavar="CPU", help="a CPU that cannot be read")
     return parser.parse_args()
 
 

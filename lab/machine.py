@@ -30,6 +30,10 @@ class DumpedMachine:
         """No CPU is isolated."""
         return frozenset()
 
+    def allowed(self) -> frozenset[int]:
+        """Return the CPUs of the dump."""
+        return self._read.allowed()
+
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Read the file again, so that one sweep sees one state of it. Raises ReadError if the dump cannot be read."""

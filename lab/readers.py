@@ -110,6 +110,10 @@ class Machine:
         """Return the isolated CPUs."""
         return self.isolated_cpus
 
+    def allowed(self) -> frozenset[int]:
+        """Return the CPUs that the process may run on: those of the machine."""
+        return frozenset(self.cpus)
+
     def reading(self) -> AbstractContextManager[None]:
         """Return an empty context: nothing has to be prepared."""
         return nullcontext()

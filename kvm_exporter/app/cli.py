@@ -11,7 +11,7 @@ from kvm_exporter._revision import REVISION
 from kvm_exporter.app import commands
 from kvm_exporter.app.commands import OUTPUTS
 from kvm_exporter.app.console import print_error
-from kvm_exporter.app.flags import add_serve_flags
+from kvm_exporter.app.flags import add_reference_flag, add_serve_flags
 from kvm_exporter.errors import ExporterError, UsageError
 
 EXIT_INTERRUPTED = 128 + 2
@@ -67,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     decode.add_argument("file", metavar="FILE", help="dump of one or more CPUs; - for standard input")
     for command in (show, decode):
         command.add_argument("--format", choices=OUTPUTS, default="table", help="output format (default: %(default)s)")
+    add_reference_flag(show)
     add("baseline", commands.baseline, "print a baseline file for this machine, to edit and deploy")
     check = add("check", commands.check, "compare this machine, or a dump, with a baseline; exit 1 if they differ")
     check.add_argument("--baseline", metavar="FILE", type=Path, required=True, help="baseline file")
@@ -78,6 +79,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("source", metavar="A", help="dump recorded on the source machine")
     compare.add_argument("target", metavar="B", help="dump recorded on the target machine")
+    compare.add_argument(
+        "--format", choices=("table", "json"), default="table", help="output format (default: %(default)s)"
+    )
+    compare.add_argument("--strict", action="store_true", help="exit 1 on warnings too")
     add("dump", commands.dump, "print this machine's hypervisor leaves as a raw dump")
     textfile = add("textfile", commands.write_textfile, "write the gauges for node_exporter's textfile collector")
     textfile.add_argument("path", metavar="PATH", type=Path, help="file to replace; its name must end in .prom")

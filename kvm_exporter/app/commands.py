@@ -8,31 +8,37 @@ from pathlib import Path
 from typing import TypeVar
 
 from kvm_exporter.app import daemon, log
-from kvm_exporter.app.console import print_error, sample_of_dump, write
+from kvm_exporter.app.console import print_error, sample_of_dump, side_of_dump, write
 from kvm_exporter.app.flags import DEFAULT_ADDRESS
 from kvm_exporter.app.systemd import runtime_directory
-from kvm_exporter.collector.boot import BootReferenceKeeper, read_boot_id
+from kvm_exporter.collector.boot import FILE_NAME, BootReferenceKeeper, read_boot
 from kvm_exporter.collector.observer import Observation, Observer
 from kvm_exporter.collector.record import record
 from kvm_exporter.collector.sampler import Limits
 from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.collector.worker import Worker
 from kvm_exporter.config.files import write_atomically
+from kvm_exporter.cpuid.cpulist import format_cpu_list
 from kvm_exporter.cpuid.dump import format_dump
 from kvm_exporter.cpuid.machine import Machine
 from kvm_exporter.cpuid.topology import Topology
-from kvm_exporter.errors import OutputError, UsageError
+from kvm_exporter.errors import InputError, OutputError, ReadError, UsageError
+from kvm_exporter.kvm import migration
 from kvm_exporter.kvm.baseline import violations
-from kvm_exporter.kvm.drift import may_move
 from kvm_exporter.kvm.sample import Sample
+from kvm_exporter.kvm.words import unread
 from kvm_exporter.metrics.exporter import textfile_body
 from kvm_exporter.metrics.exposition import render
 from kvm_exporter.metrics.machine import machine_families
 from kvm_exporter.metrics.negotiation import Format
 from kvm_exporter.report import table as report
+from kvm_exporter.report.comparison import comparison_json, comparison_text
 
 EXIT_DRIFT = 1
 EXIT_NOT_KVM = 3
+
+RUNTIME_DIRECTORIES = (Path("/run/prometheus-kvm-exporter"), Path("/run/kvm-exporter"))
+"""Where the units of the Debian package and of docs/deploying.md have the daemon keep its boot reference."""
 
 OUTPUTS = ("table", "json", "prometheus")
 
@@ -52,6 +58,8 @@ def serve(options: argparse.Namespace) -> int:
         web_config = watch_web_config(options.web_config, runtime_directory())
     if options.web_config_check:
         return _confirm_web_config(options.web_config)
+    if options.config_check:
+        return _confirm_files(options.web_config, options.baseline)
     if options.systemd_socket and options.addresses:
         raise UsageError("--web.systemd-socket and --web.listen-address are mutually exclusive; remove one")
     log.configure(options.log_level, options.log_format)
@@ -68,8 +76,12 @@ def serve(options: argparse.Namespace) -> int:
         cpu_features=options.cpu_features,
         exporter_metrics=options.exporter_metrics,
     )
-    machine = Machine(Topology())
-    keeper = BootReferenceKeeper(runtime_directory(), read_boot_id())
+    topology = Topology()
+    if options.cpus is not None and (possible := topology.possible()) and not options.cpus & possible:
+        cpus = format_cpu_list(possible)
+        raise UsageError(f"--sample.cpus: this machine has none of these CPUs; it can have {cpus}")
+    machine = Machine(topology)
+    keeper = BootReferenceKeeper(options.reference_directory or runtime_directory(), read_boot())
     observer = Observer(machine, CpuSelection(options.isolated, options.cpus), keeper, host=options.host)
     asyncio.run(daemon.serve(settings, machine, observer.observe, baseline, web_config))
     return 0
@@ -77,8 +89,9 @@ def serve(options: argparse.Namespace) -> int:
 
 def show(options: argparse.Namespace) -> int:
     """Sample this machine and print it. Returns EXIT_NOT_KVM if the hypervisor is not KVM. Raises ReadError."""
-    observation = _observe(None)
+    observation = _observe(_kept_reference(options.reference_directory))
     write(_format(observation, options.format))
+    _require_pinned(observation.sample)
     return 0 if observation.sample.common.kvm is not None else EXIT_NOT_KVM
 
 
@@ -125,9 +138,12 @@ def compare(options: argparse.Namespace) -> int:
 
     Raises InputError.
     """
-    source, target = (sample_of_dump(name) for name in (options.source, options.target))
-    write(report.comparison(source, target))
-    return 0 if may_move(source, target) else EXIT_DRIFT
+    source, target = (side_of_dump(name) for name in (options.source, options.target))
+    found = migration.compare(source, target)
+    if not found.reasons and source.sample.common.kvm is None:
+        raise InputError(f"{options.source} and {options.target}: neither has KVM's leaves, so nothing can be compared")
+    write(comparison_json(found) if options.format == "json" else comparison_text(found))
+    return 0 if found.compatible and not (options.strict and found.reasons) else EXIT_DRIFT
 
 
 def write_textfile(options: argparse.Namespace) -> int:
@@ -146,13 +162,29 @@ def write_textfile(options: argparse.Namespace) -> int:
         )
     # Without a directory there is no earlier run to compare with, so no boot reference is reported.
     directory = runtime_directory()
-    keeper = BootReferenceKeeper(directory, read_boot_id()) if directory is not None else None
+    keeper = BootReferenceKeeper(directory, read_boot()) if directory is not None else None
     content = textfile_body(_observe(keeper))
     try:
         write_atomically(path, content)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}; the previous file is unchanged") from error
     return 0
+
+
+def _kept_reference(directory: Path | None) -> BootReferenceKeeper | None:
+    """The boot reference that the daemon keeps, where it can be read; says so where root alone may read it."""
+    candidates = (directory,) if directory is not None else (runtime_directory(), *RUNTIME_DIRECTORIES)
+    for candidate in candidates:
+        path = candidate / FILE_NAME if candidate is not None else None
+        try:
+            if path is not None and path.exists():
+                return BootReferenceKeeper(candidate, read_boot(), read_only=True)
+        except PermissionError:
+            print_error(f"{path}: only root can read the boot reference; run this with sudo to see changes since boot")
+            return None
+    if directory is not None:
+        print_error(f"{directory} has no boot reference; name the directory of the daemon's --reference.directory")
+    return None
 
 
 def _observe(keeper: BootReferenceKeeper | None) -> Observation:
@@ -163,7 +195,15 @@ def _observe(keeper: BootReferenceKeeper | None) -> Observation:
 
 def _sample_here() -> Sample:
     machine = Machine(Topology())
-    return _in_worker(machine, lambda: sweep(machine, CpuSelection(), None))
+    sample = _in_worker(machine, lambda: sweep(machine, CpuSelection(), None))
+    _require_pinned(sample)
+    return sample
+
+
+def _require_pinned(sample: Sample) -> None:
+    """Raise ReadError if no CPU could be read by a thread pinned there."""
+    if not sample.pinned:
+        raise ReadError(f"no CPU could be read: {unread(sample)}")
 
 
 def _in_worker(machine: Machine, job: Callable[[], T]) -> T:
@@ -176,6 +216,19 @@ def _in_worker(machine: Machine, job: Callable[[], T]) -> T:
         return await Worker(machine).submit(job)
 
     return asyncio.run(run())
+
+
+def _confirm_files(web_config: Path | None, baseline: Path | None) -> int:
+    """Print each file that is valid. Raises UsageError without files, InputError for one that is not valid."""
+    from kvm_exporter.config.baseline import load_baseline  # noqa: PLC0415 - imports yaml only if needed
+
+    if web_config is None and baseline is None:
+        raise UsageError("--config.check needs files; add --web.config.file or --baseline.file")
+    if baseline is not None:
+        load_baseline(baseline)
+    for path in filter(None, (web_config, baseline)):
+        write(f"{path} is valid\n")
+    return 0
 
 
 def _confirm_web_config(path: Path | None) -> int:

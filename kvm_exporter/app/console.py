@@ -10,6 +10,8 @@ from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.config.files import read_bounded
 from kvm_exporter.cpuid.dump import parse_dump
 from kvm_exporter.errors import InputError, OutputError, named
+from kvm_exporter.kvm.migration import Side
+from kvm_exporter.kvm.processor import read_processor
 from kvm_exporter.kvm.sample import Sample
 
 MAX_DUMP_BYTES = 1 << 27
@@ -18,10 +20,19 @@ MAX_DUMP_BYTES = 1 << 27
 
 def sample_of_dump(name: str) -> Sample:
     """Return the sample in a dump, from the file ``name`` or from standard input for ``-``. Raises InputError."""
+    return side_of_dump(name).sample
+
+
+def side_of_dump(name: str) -> Side:
+    """Return the sample and the processor in a dump, as sample_of_dump() finds it. Raises InputError."""
     with named(name):
         file = _standard_input() if name == "-" else Path(name)
         text = read_bounded(file, MAX_DUMP_BYTES, "the output of cpuid -r", "give the file of a dump, or - for stdin")
-        return sweep(parse_dump(text), CpuSelection(), None)
+        dump = parse_dump(text)
+        side = Side(sweep(dump, CpuSelection(), None), read_processor(dump.cpus[dump.online()[0]]))
+    for assumption in dump.assumptions:
+        print_error(f"{name}: {assumption}")
+    return side
 
 
 def _standard_input() -> BinaryIO:

@@ -16,7 +16,8 @@ from kvm_exporter.collector.sampler import Limits, LiveSource, Observe, Sampler
 from kvm_exporter.config.files import Reloaded
 from kvm_exporter.errors import UnavailableError
 from kvm_exporter.kvm.baseline import Baseline
-from kvm_exporter.kvm.words import summary
+from kvm_exporter.kvm.drift import agree
+from kvm_exporter.kvm.words import summary, unread
 from kvm_exporter.metrics.exporter import Reload
 from kvm_exporter.metrics.process import ProcessMetrics, python_families
 from kvm_exporter.report.changes import announce
@@ -112,7 +113,11 @@ async def _reload_at_signals(
         for file in (baseline, web_config):
             if file is not None:
                 file.reload()
-        await sampler.again("signal")
+        before, now = sampler.last, await sampler.again("signal")
+        if before is not None and now is not None and agree(before.sample, now.sample):
+            logger.info("sampled after SIGHUP, nothing changed: %s", _status(now))
+        else:
+            logger.info("sampled after SIGHUP: %s", _status(now))
         service.notify_ready("; ".join([_status(sampler.last), *_reload_failures(baseline, web_config)]))
 
 
@@ -140,8 +145,10 @@ def _publish(before: Observation | None, now: Observation) -> None:
 def _report_start(listeners: Iterable[socket.socket], sampler: Sampler) -> None:
     for listener in listeners:
         logger.info("listening on %s", address_of(listener))
-    status = _status(sampler.last)
-    logger.info("kvm-exporter %s: %s", __version__, status)
+    last, status = sampler.last, _status(sampler.last)
+    volatile = last is not None and last.reference is not None and not last.persistent
+    hint = "; the boot reference is in memory only, set --reference.directory to keep it" if volatile else ""
+    logger.info("kvm-exporter %s: %s%s", __version__, status, hint)
     service.notify_ready(status)
 
 
@@ -149,5 +156,7 @@ def _status(observation: Observation | None) -> str:
     if observation is None:
         return "no sample yet; see the log"
     sample = observation.sample
+    if not sample.pinned:
+        return f"no CPU could be read: {unread(sample)}"
     cpus = f"{len(sample.sampled)} of {sample.online} CPUs sampled, {len(sample.divergent)} differ"
     return f"{summary(sample.common)}; {cpus}"

@@ -107,6 +107,13 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         type=_flag(parse_cpus),
         help="sample only these CPUs, such as 0-3,8 (default: all)",
     )
+    add_reference_flag(sample)
+    sample.add_argument(
+        "--config.check",
+        dest="config_check",
+        action="store_true",
+        help="validate the files of --web.config.file and --baseline.file and exit",
+    )
     sample.add_argument(
         "--baseline.file",
         dest="baseline",
@@ -141,6 +148,17 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         dest="log_format",
         choices=FORMATS,
         help="log format (default: journal if stderr is connected to it, else logfmt)",
+    )
+
+
+def add_reference_flag(parser: argparse._ActionsContainer) -> None:
+    """``--reference.directory``, which the daemon and ``show`` share."""
+    parser.add_argument(
+        "--reference.directory",
+        dest="reference_directory",
+        metavar="DIR",
+        type=Path,
+        help="where the boot reference is kept across restarts (default: $RUNTIME_DIRECTORY)",
     )
 
 

@@ -11,6 +11,7 @@ from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.collector.sampler import Sampler, Tally
 from kvm_exporter.config.files import Reloaded
 from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.kvm.words import unread
 from kvm_exporter.metrics.exporter import (
     Reload,
     build_families,
@@ -160,6 +161,7 @@ class Site:
             {"Metrics": self._settings.telemetry_path, "Health": HEALTHY_PATH, "Readiness": READY_PATH},
             self._baseline.value if self._baseline is not None else None,
             success=self._sampler.tally.success,
+            baseline_valid=self._baseline is None or self._baseline.success,
             age=now - observation.sample.boottime if observation is not None else 0,
         )
         return Response(HTTPStatus.OK, page.encode(), list(HEADERS))
@@ -168,6 +170,10 @@ class Site:
         return text_response(HTTPStatus.OK, "kvm-exporter is healthy.")
 
     async def _ready(self, _: Request) -> Response:
-        if self._sampler.last is None:
+        last = self._sampler.last
+        if last is not None and not last.sample.pinned:
+            why = f"kvm-exporter is not ready: no CPU could be read: {unread(last.sample)}."
+            return text_response(HTTPStatus.SERVICE_UNAVAILABLE, why)
+        if last is None:
             return text_response(HTTPStatus.SERVICE_UNAVAILABLE, "kvm-exporter has no sample yet; see its log.")
         return text_response(HTTPStatus.OK, "kvm-exporter is ready.")

@@ -1,30 +1,51 @@
-"""The boot reference: the leaves of the first sample of this boot, kept in a file across restarts of the exporter.
+"""The boot reference: the feature set of the first good sample of this boot, kept across restarts of the exporter.
 
-It approximates what the guest kernel read: the kernel reads the feature leaf once, at boot. Source of the boot ID:
-random(4).
+It stands for what the guest kernel found when it booted, as far as it was taken early: the kernel decides at boot what
+it uses, and reads some bits again when a CPU comes online and after a resume (arch/x86/kernel/kvm.c).
 """
 
 import json
 import logging
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from kvm_exporter.config.files import read_bounded, write_atomically
 from kvm_exporter.errors import InputError
-from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf
+from kvm_exporter.kvm.drift import Difference, difference
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing
 from kvm_exporter.kvm.sample import Sample
+from kvm_exporter.kvm.words import describe, duration_words
 
 FILE_NAME = "boot-reference.json"
 
+LATE_SECONDS = 600.0
+"""A reference that was taken later after the boot than this cannot tell what the kernel found."""
+
+CLOCK_STEP_SECONDS = 30.0
+"""How far the wall clock may have been set since the reference was taken, where the boot's time stands for its id. Two
+boots that are closer together are told apart by the uptime."""
+
 _WORD_MAX = 0xFFFF_FFFF
 _MAX_BYTES = 1 << 16
-"""The largest file that is read: twice the size with signatures at all 256 bases."""
+"""Twice the size with signatures at all 256 bases; a longer file is damaged."""
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+
+class Boot(NamedTuple):
+    """What tells one boot from another."""
+
+    #: The kernel's name for it; empty if /proc does not have it.
+    id: str
+    #: When it began, in seconds since the epoch.
+    began: float
+    #: How long it has lasted, in seconds of CLOCK_BOOTTIME.
+    uptime: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,85 +55,158 @@ class BootReference:
     leaves: Leaves
     #: When that sample was taken: seconds since the epoch.
     timestamp: float
+    #: How long the boot had lasted then, in seconds; None if an older version took it.
+    uptime: float | None = None
+    #: Whether ``leaves`` have the TSC frequency; an older version did not keep it.
+    has_timing: bool = True
+    #: When the present difference from the reference was first seen: seconds since the epoch; None while there is none.
+    changed: float | None = None
+    #: That difference in words.
+    change: str = ""
+
+    @property
+    def late(self) -> bool:
+        """Whether it is not known to have been taken early enough to stand for what the kernel found at boot."""
+        return self.uptime is None or self.uptime > LATE_SECONDS
+
+    @property
+    def since(self) -> str:
+        """What a comparison with it covers: ``since boot``, or since when if it was taken late."""
+        if not self.late:
+            return "since boot"
+        if self.uptime is None:
+            return "since first sampled"
+        return f"since first sampled, {duration_words(self.uptime)} after boot"
+
+    def difference(self, now: Leaves) -> Difference:
+        """What has changed since; what the reference does not have is not compared."""
+        change = difference(self.leaves, now)
+        return change if self.has_timing else replace(change, tsc=None)
 
 
 class BootReferenceKeeper:
-    """Makes the first sample of a boot the boot reference, and keeps it until the next boot.
+    """Takes the reference at the first good sample of a boot, and returns the same one from then on.
 
-    The reference is stored in ``directory``. Without a directory, or with an empty ``boot_id``, it is kept in memory
-    only, until the process exits.
+    Without a directory that can be written it lives as long as the process does. With ``read_only`` only the one in
+    the directory counts, and nothing is written.
     """
 
-    def __init__(self, directory: Path | None, boot_id: str) -> None:
-        self._path = directory / FILE_NAME if directory is not None and boot_id else None
-        self._boot_id = boot_id
-        self._reference = self._load() if self._path is not None else None
+    def __init__(self, directory: Path | None, boot: Boot, *, read_only: bool = False) -> None:
+        self._path = directory / FILE_NAME if directory is not None else None
+        self._boot = boot
+        #: Whether the reference outlives this process.
+        self.persistent = False
+        self._read_only = read_only
+        self._complained = False
+        self._reference = self._load()
 
-    def reference(self, sample: Sample) -> BootReference:
-        """Return the reference of this boot. If there is none yet, make it from this sample and store it.
-
-        A failure to write the file is logged, and not raised.
-        """
-        if self._reference is None:
-            self._reference = BootReference(sample.common, sample.timestamp)
-            self._store(self._reference)
-        return self._reference
+    def reference(self, sample: Sample) -> BootReference | None:
+        """The reference of this boot; None until a CPU could be read."""
+        kept = self._reference
+        if not sample.pinned:
+            return kept
+        if kept is None:
+            if self._read_only:
+                return None
+            kept = BootReference(sample.common, sample.timestamp, sample.boottime)
+        change = kept.difference(sample.common)
+        words = describe(change, kept.leaves, sample.common)
+        if words != kept.change:
+            kept = replace(kept, change=words, changed=sample.timestamp if words else None)
+        if kept != self._reference:
+            self._reference = kept
+            self._store(kept)
+        return kept
 
     def _load(self) -> BootReference | None:
-        assert self._path is not None  # noqa: S101 - the caller has checked it
+        if self._path is None:
+            return None
         try:
             text = read_bounded(self._path, _MAX_BYTES, "a boot reference", "make it readable by the exporter's user")
-            return parse_reference(text, self._boot_id)
+            found = parse_reference(text, self._boot)
         except InputError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 logger.warning("ignoring unusable boot reference %s (%s); starting a new one", self._path, error)
             return None
+        self.persistent = True
+        return found
 
     def _store(self, reference: BootReference) -> None:
-        if self._path is None:
+        if self._path is None or self._read_only:
             return
         try:
-            write_atomically(self._path, format_reference(reference, self._boot_id))
+            write_atomically(self._path, format_reference(reference, self._boot))
+            self.persistent = True
         except OSError as error:
-            logger.warning(
-                "cannot write the boot reference %s: %s; it is lost when the exporter exits", self._path, error.strerror
-            )
+            if not self._complained:
+                why = "cannot write the boot reference %s: %s; it is lost when the exporter exits"
+                logger.warning(why, self._path, error.strerror)
+            self.persistent, self._complained = False, True
 
 
-def format_reference(reference: BootReference, boot_id: str) -> bytes:
-    """Return the content of the file: one JSON object, with signatures in hexadecimal."""
+def format_reference(reference: BootReference, boot: Boot) -> bytes:
+    """The text of the file: one JSON object, numbers as numbers, signatures in hexadecimal."""
     leaves, kvm = reference.leaves, reference.leaves.kvm
-    value = {
-        "boot_id": boot_id,
+    value: dict[str, object] = {
+        "boot_id": boot.id,
+        "boot_time": boot.began,
         "timestamp": reference.timestamp,
+        "uptime": reference.uptime,
         "hypervisor_bit": leaves.hypervisor_bit,
         "hypervisors": [
             {"base": found.base, "signature": found.signature.hex(), "max_leaf": found.max_leaf}
             for found in leaves.hypervisors
         ],
         "kvm": {"base": kvm.base, "eax": kvm.eax, "edx": kvm.edx} if kvm is not None else None,
+        "changed": reference.changed,
+        "change": reference.change,
     }
+    if reference.has_timing:
+        value["tsc_khz"] = leaves.tsc_khz
     return json.dumps(value, indent=2).encode() + b"\n"
 
 
-def parse_reference(text: bytes, boot_id: str) -> BootReference:
-    """Parse the content of the file. Raises InputError if it is damaged, or belongs to another boot."""
+def parse_reference(text: bytes, boot: Boot) -> BootReference:
+    """The reference in a file's text. Raises InputError if it is damaged, or of another boot."""
     try:
         value = json.loads(text)
-        if value["boot_id"] != boot_id:
+        if not _same_boot(value, boot):
             raise InputError(f"it belongs to another boot, {value['boot_id']!r}")
-        kvm = value["kvm"]
+        kvm, tsc_khz = value["kvm"], value.get("tsc_khz")
+        timing = Timing(_word(tsc_khz), 0) if tsc_khz is not None else None
         leaves = Leaves(
             hypervisor_bit=_checked(value["hypervisor_bit"], bool),
             hypervisors=tuple(
                 SignatureLeaf(_word(found["base"]), _signature(found["signature"]), _word(found["max_leaf"]))
                 for found in _checked(value["hypervisors"], list)
             ),
-            kvm=Kvm(_word(kvm["base"]), _word(kvm["eax"]), _word(kvm["edx"])) if kvm is not None else None,
+            kvm=Kvm(_word(kvm["base"]), _word(kvm["eax"]), _word(kvm["edx"]), timing=timing) if kvm else None,
         )
-        return BootReference(leaves, _time(value["timestamp"]))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        return BootReference(
+            leaves,
+            _time(value["timestamp"]),
+            uptime=_optional_time(value.get("uptime")),
+            has_timing="tsc_khz" in value,
+            changed=_optional_time(value.get("changed")),
+            change=_checked(value.get("change", ""), str),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"it is damaged: {type(error).__name__} {error}") from error
+
+
+def _same_boot(value: dict[str, object], boot: Boot) -> bool:
+    """Whether a file is of this boot: by the kernel's id, else by the boot's time and an uptime that only grows."""
+    known = value["boot_id"]
+    if known and boot.id:
+        return known == boot.id
+    began, uptime = _optional_time(value.get("boot_time")), _optional_time(value.get("uptime"))
+    if began is None or uptime is None:
+        return False
+    return abs(began - boot.began) <= CLOCK_STEP_SECONDS and uptime <= boot.uptime
+
+
+def _optional_time(value: object) -> float | None:
+    return None if value is None else _time(value)
 
 
 def _checked(value: object, kind: type[T]) -> T:
@@ -142,10 +236,12 @@ def _signature(value: object) -> bytes:
     return signature
 
 
-def read_boot_id(root: Path = Path("/")) -> str:
-    """Return the kernel's boot ID, a UUID that is new at each boot; ``""`` if it cannot be read. See random(4)."""
+def read_boot(root: Path = Path("/")) -> Boot:
+    """This boot: random(4) has its id, the clocks its time."""
     try:
         with (root / "proc/sys/kernel/random/boot_id").open(encoding="ascii") as file:
-            return file.read(_MAX_BYTES).strip()
+            boot_id = file.read(_MAX_BYTES).strip()
     except (OSError, ValueError):
-        return ""
+        boot_id = ""
+    uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return Boot(boot_id, time.time() - uptime, uptime)

@@ -17,6 +17,10 @@ _MAX_CHARACTERS = 1 << 18
 _CLOCKSOURCES = Path("sys/devices/system/clocksource/clocksource0")
 
 
+ALWAYS_THERE = ("proc/cmdline", "proc/cpuinfo", "proc/stat", str(_CLOCKSOURCES / "current_clocksource"))
+"""Files that every x86 kernel has, and that are never empty: a restricted /proc or /sys hides them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Facts about the guest kernel; each is None if it could not be read."""
@@ -33,6 +37,8 @@ class Evidence:
     cpuidle_driver: str | None = None
     #: The flags of the first CPU in /proc/cpuinfo.
     cpu_flags: frozenset[str] | None = None
+    #: Files that every kernel has and that could not be read, by their names under the root.
+    unread: tuple[str, ...] = ()
 
 
 def read_evidence(root: Path = Path("/")) -> Evidence:
@@ -47,6 +53,7 @@ def read_evidence(root: Path = Path("/")) -> Evidence:
         hypervisor_interrupts=_hypervisor_interrupts(root / "proc/interrupts"),
         cpuidle_driver=_word(root / "sys/devices/system/cpu/cpuidle/current_driver"),
         cpu_flags=_cpu_flags(root / "proc/cpuinfo"),
+        unread=tuple(name for name in ALWAYS_THERE if not _read(root / name)),
     )
 
 

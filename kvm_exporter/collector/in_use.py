@@ -38,8 +38,14 @@ def _has_page_ready_interrupts(evidence: Evidence, boot: Leaves) -> bool:
 
 
 ENABLEMENT_RULES = (
-    # kvmclock_init() uses the new MSRs if they are offered, else the old ones.
-    EnablementRule("clocksource2", lambda evidence, boot: _has_kvmclock(evidence) and _offered(boot, "clocksource2")),
+    # kvmclock_init(): the new MSRs where they are offered, else the old ones.
+    # One of them was offered at boot where kvm-clock is registered: if neither is in the reference, it was taken late.
+    EnablementRule(
+        "clocksource2",
+        lambda evidence, boot: (
+            _has_kvmclock(evidence) and (_offered(boot, "clocksource2") or not _offered(boot, "clocksource"))
+        ),
+    ),
     EnablementRule(
         "clocksource",
         lambda evidence, boot: (

@@ -14,7 +14,7 @@ from kvm_exporter.collector.in_use import features_in_use, kvmclock_is_current
 from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.registers import Registers, Source
 from kvm_exporter.errors import ReadError
-from kvm_exporter.kvm.drift import features_set
+from kvm_exporter.kvm.drift import Difference, features_set
 from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.leaves import Leaves
 from kvm_exporter.kvm.sample import Sample
@@ -45,6 +45,20 @@ class Observation:
     host: Registers | None = None
     #: The outcome of the collectors that ran, by name: ``guest`` and ``host``.
     collectors: Mapping[str, Collected] = field(default_factory=dict)
+    #: Whether the reference outlives a restart of the exporter.
+    persistent: bool = False
+
+    @property
+    def since_reference(self) -> Difference:
+        """What has changed since the boot reference; nothing where there is none."""
+        return self.reference.difference(self.sample.common) if self.reference is not None else Difference()
+
+    @property
+    def used_not_offered(self) -> tuple[Feature, ...]:
+        """Features that the guest kernel shows to use, that are not offered, and that no reference has as lost."""
+        lost = self.since_reference.lost
+        features = (feature for feature, used in self.in_use.items() if used)
+        return tuple(one for one in features if not self.sample.common.offers(one) and one not in lost)
 
     @property
     def boot(self) -> Leaves | None:
@@ -73,6 +87,7 @@ class Observer:
         self._host = host
         self._root = root
         self._host_error = ""
+        self._unread: frozenset[str] = frozenset()
 
     def observe(self, last: Sample | None) -> Observation:
         """Take an Observation, given the last sample. Raises ReadError if CPUID cannot be read on any CPU.
@@ -83,7 +98,8 @@ class Observer:
         reference = self._keeper.reference(sample) if self._keeper is not None else None
         evidence, guest = _timed(lambda: read_evidence(self._root))
         boot = reference.leaves if reference is not None else sample.common
-        collectors = {"guest": guest}
+        self._complain_of(evidence.unread)
+        collectors = {"guest": Collected(not evidence.unread, guest.duration)}
         supported = None
         if self._host:
             supported, collected = _timed(self._supported)
@@ -96,7 +112,16 @@ class Observer:
             kvmclock_is_current=kvmclock_is_current(evidence),
             host=supported,
             collectors=collectors,
+            persistent=self._keeper is not None and self._keeper.persistent,
         )
+
+    def _complain_of(self, unread: tuple[str, ...]) -> None:
+        """Log each file that could not be read once, and that it can be read again."""
+        for name in sorted(set(unread) - self._unread):
+            logger.warning("/%s cannot be read, so what the guest kernel uses is not known completely", name)
+        for name in sorted(self._unread - set(unread)):
+            logger.info("/%s can be read again", name)
+        self._unread = frozenset(unread)
 
     def _supported(self) -> Registers | None:
         """Return the features that the host's KVM supports, or None. An error that repeats is logged once."""

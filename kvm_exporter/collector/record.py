@@ -15,11 +15,13 @@ def record(source: Source) -> tuple[Dump, dict[int, str]]:
     cpus: dict[int, dict[tuple[int, int], Registers]] = {}
     failed: dict[int, str] = {}
     with source.reading():
-        for cpu in source.online():
-            try:
-                cpus[cpu] = _rows(source.on(cpu))
-            except ReadError as error:
-                failed[cpu] = str(error)
+        # If no online CPU can be reached (LXCFS lists others), those that the process may run on are tried.
+        for candidates in (source.online(), sorted(source.allowed())):
+            for cpu in () if cpus else candidates:
+                try:
+                    cpus[cpu] = _rows(source.on(cpu))
+                except ReadError as error:
+                    failed[cpu] = str(error)
     if not cpus:
         raise ReadError("; ".join(f"CPU {cpu}: {why}" for cpu, why in failed.items()))
     return Dump(cpus), failed

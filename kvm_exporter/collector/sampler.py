@@ -16,6 +16,7 @@ from kvm_exporter.cpuid.registers import Source
 from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.drift import agree
 from kvm_exporter.kvm.sample import Sample
+from kvm_exporter.kvm.words import unread
 
 Reason = Literal["start", "age", "signal", "hotplug"]
 Cause = Literal["timeout", "error"]
@@ -163,9 +164,13 @@ class Sampler:
             return
         before, now = self.last, attempt.future.result()
         self.last, self._online = now, attempt.online
-        self._log_outcome("")
         changed = before is not None and not agree(before.sample, now.sample)
-        self.tally = replace(self.tally, success=True, changes=self.tally.changes + changed)
+        self.tally = replace(self.tally, changes=self.tally.changes + changed)
+        if now.sample.pinned:
+            self.tally = replace(self.tally, success=True)
+            self._log_outcome("")
+        else:
+            self._fail("error", f"no CPU could be read: {unread(now.sample)}")
         self._published(before, now)
 
     def _fail(self, cause: Cause, why: str, error: BaseException | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from kvm_exporter.cpuid.registers import Source
 from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.drift import agree
-from kvm_exporter.kvm.leaves import Leaves, find_hypervisors, read_cpu, read_leaves
+from kvm_exporter.kvm.leaves import Leaves, SignatureLeaf, find_hypervisors, read_cpu, read_leaves
 from kvm_exporter.kvm.sample import Sample
 
 Isolated = Literal["once", "always", "never"]
@@ -46,22 +46,39 @@ def sweep_once(source: Source, selection: CpuSelection, last: Sample | None) -> 
     """Read every selected CPU once and return the sample. Raises ReadError if even the unpinned read fails."""
     timestamp, boottime = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
     plan = _plan(source, selection, last)
-    sampled: dict[int, Leaves] = {}
-    failed = dict(plan.failed)
     with source.reading():
         bases = find_hypervisors(source.anywhere)
         anywhere = read_leaves(source.anywhere, bases)
-        for cpu in plan.visit:
-            try:
-                leaves = read_cpu(source.on(cpu), bases)
-            except ReadError as error:
-                failed[cpu] = str(error)
-            else:
-                sampled[cpu] = leaves
-                # The next CPU most likely has the same signatures.
-                bases = leaves.hypervisors if leaves.hypervisor_bit else bases
+        sampled, failed = _visit(source, plan.visit, bases)
+        replaced: frozenset[int] = frozenset()
+        if failed and not sampled and not plan.retained:
+            # LXCFS lists other CPUs than the cpuset allows: those that the process may run on are tried instead.
+            others = _wanted(selection, source.allowed()) - failed.keys()
+            found, unread = _visit(source, tuple(sorted(others)), bases)
+            if found:
+                sampled, failed, replaced = found, unread, frozenset(failed)
     duration = time.clock_gettime(time.CLOCK_BOOTTIME) - boottime
-    return Sample(anywhere, sampled, plan.retained, plan.skipped, failed, timestamp, boottime, duration)
+    failed |= plan.failed
+    skipped = plan.skipped - sampled.keys() - failed.keys()
+    return Sample(anywhere, sampled, plan.retained, skipped, failed, timestamp, boottime, duration, replaced)
+
+
+def _visit(
+    source: Source, cpus: tuple[int, ...], bases: tuple[SignatureLeaf, ...]
+) -> tuple[dict[int, Leaves], dict[int, str]]:
+    """The leaves of each CPU that can be read, and why the others cannot be."""
+    sampled: dict[int, Leaves] = {}
+    failed: dict[int, str] = {}
+    for cpu in cpus:
+        try:
+            leaves = read_cpu(source.on(cpu), bases)
+        except ReadError as error:
+            failed[cpu] = str(error)
+        else:
+            sampled[cpu] = leaves
+            # The next CPU is most likely like this one.
+            bases = leaves.hypervisors if leaves.hypervisor_bit else bases
+    return sampled, failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +89,13 @@ class _Plan:
     skipped: frozenset[int]
 
 
+def _wanted(selection: CpuSelection, cpus: frozenset[int]) -> frozenset[int]:
+    return cpus if selection.cpus is None else cpus & selection.cpus
+
+
 def _plan(source: Source, selection: CpuSelection, last: Sample | None) -> _Plan:
     online = frozenset(source.online())
-    wanted = online if selection.cpus is None else online & selection.cpus
+    wanted = _wanted(selection, online)
     isolated = source.isolated() & wanted if selection.isolated != "always" else frozenset()
     if selection.isolated == "never":
         wanted -= isolated

@@ -21,8 +21,8 @@ Scrapes wait while the file is parsed.
 
 
 def watch_baseline(path: Path) -> Reloaded[Baseline]:
-    """Load the baseline in a file and reload it when the file changes. Raises InputError if it is not valid now."""
-    return Reloaded(path, "the baseline", lambda *_: load_baseline(path))
+    """The baseline in a file, reloaded when the file changes; an empty one until the file is valid."""
+    return Reloaded(path, "the baseline", lambda *_: load_baseline(path), Baseline())
 
 
 def load_baseline(path: Path) -> Baseline:

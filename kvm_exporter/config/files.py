@@ -78,8 +78,8 @@ def identity(path: Path) -> tuple[int, ...]:
 class Reloaded(Generic[T]):
     """A value loaded from a file and the files that it names, reloaded when one of them changes.
 
-    A failed reload keeps the last good value. The first load, in the constructor, raises InputError if it fails.
-    ``label`` names the value in log messages, such as "the baseline".
+    A failed reload keeps the last good value. If the first load, in the constructor, fails, the value is ``default``;
+    without a default InputError is raised. ``label`` names the value in log messages, such as "the baseline".
     """
 
     #: The value of the last successful load.
@@ -91,13 +91,20 @@ class Reloaded(Generic[T]):
     #: Duration of the last successful load, in seconds.
     seconds: float
 
-    def __init__(self, path: Path, label: str, load: Load[T]) -> None:
+    def __init__(self, path: Path, label: str, load: Load[T], default: T | None = None) -> None:
         self._path = path
         self._label = label
         self._load = load
         #: The identity() of each watched file, taken before the file was last read.
         self._identities: dict[Path, tuple[int, ...]] = {}
-        self._read(None)
+        self.seconds = 0.0
+        try:
+            self._read(None)
+        except InputError as error:
+            if default is None:
+                raise
+            self.value = default
+            logger.error("could not load %s, starting without it: %s", label, error)  # noqa: TRY400
 
     def refresh(self) -> None:
         """Reload if a watched file has changed. Costs one stat(2) per watched file otherwise."""

@@ -42,6 +42,10 @@ class Machine:
         self._thread = 0
         self._home = b""
 
+    def allowed(self) -> frozenset[int]:
+        """The CPUs that the process may run on: sched_getaffinity(2) of the main thread, which is never pinned."""
+        return frozenset(os.sched_getaffinity(os.getpid()))
+
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Surround all reads of one sample, and restore the thread's CPU mask afterwards.

@@ -66,6 +66,10 @@ class Source(Protocol):
         """Return the isolated CPUs: those that the administrator keeps free of other work."""
         ...
 
+    def allowed(self) -> frozenset[int]:
+        """The CPUs that the process may run on, whatever ``online`` says."""
+        ...
+
     def reading(self) -> AbstractContextManager[None]:
         """Return the context manager that surrounds all reads of one sample. Raises ReadError."""
         ...

@@ -55,6 +55,13 @@ class Topology:
             raise ReadError(f"{self._path}: lists no CPU")
         return cpus
 
+    def possible(self) -> frozenset[int]:
+        """The CPUs that can ever be online; empty if the kernel does not say."""
+        try:
+            return frozenset(_parse_or_empty(_first_page(self._folder / "possible")))
+        except OSError:
+            return frozenset()
+
     def isolated(self) -> frozenset[int]:
         """Return the CPUs that are listed in ``isolated`` or ``nohz_full``.
 

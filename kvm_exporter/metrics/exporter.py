@@ -143,7 +143,7 @@ def textfile_body(observation: Observation) -> bytes:
         *machine_families(observation.sample, observation.boot),
         *observed_families(observation),
         *build_families(),
-        *sample_families(observation.sample, success=True),
+        *sample_families(observation.sample, success=observation.sample.pinned),
         *collector_families(observation.collectors),
     ]
     return render(families, Format.TEXT_0_0_4)

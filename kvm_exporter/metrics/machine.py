@@ -12,7 +12,6 @@ from kvm_exporter.collector.host import host_features
 from kvm_exporter.collector.observer import Observation, shown_features
 from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.baseline import Baseline
-from kvm_exporter.kvm.drift import difference
 from kvm_exporter.kvm.features import Feature, features_of
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, fingerprint, printable
 from kvm_exporter.kvm.sample import Sample
@@ -95,7 +94,8 @@ def _features(sample: Sample, features: Iterable[Feature]) -> Iterator[Metric]:
         offered.add_metric(labels, sample.common.offers(feature))
         offered_cpus.add_metric(labels, sample.offering(feature))
     yield offered
-    yield offered_cpus
+    if sample.pinned:
+        yield offered_cpus
 
 
 def _fingerprint(kvm: Kvm) -> Metric:
@@ -109,8 +109,8 @@ def _fingerprint(kvm: Kvm) -> Metric:
 
 
 def _timing(kvm: Kvm) -> Iterator[Metric]:
-    if kvm.timing is None:
-        return
+    if kvm.timing is None or not kvm.timing.tsc_khz:
+        return  # the hypervisor may leave the leaf empty: no frequency is not 0 Hz
     yield _single(
         _gauge(
             "kvm_tsc_frequency_hertz",
@@ -121,7 +121,9 @@ def _timing(kvm: Kvm) -> Iterator[Metric]:
     )
     yield _single(
         _gauge(
-            "kvm_bus_frequency_hertz", "Frequency of the local APIC's bus: EBX of CPUID leaf base + 0x10.", unit="hertz"
+            "kvm_bus_frequency_hertz",
+            "Frequency of the local APIC's bus: EBX of CPUID leaf base + 0x10; not compared with anything.",
+            unit="hertz",
         ),
         kvm.timing.bus_khz * 1000,
     )
@@ -168,6 +170,8 @@ def _cpus(sample: Sample) -> Iterator[Metric]:
     for state, cpus in sample.states.items():
         states.add_metric((state,), len(cpus))
     yield states
+    if not sample.pinned:
+        return
     yield _single(
         _gauge(
             "kvm_cpus_divergent",
@@ -184,7 +188,7 @@ _BIT_LABELS = FEATURE_LABELS[:3]
 def observed_families(observation: Observation) -> Iterator[Metric]:
     """Yield the families of an observation except those of its sample: drift since boot, features in use, the host."""
     if observation.reference is not None:
-        yield from _boot(observation.sample, observation.reference)
+        yield from _boot(observation, observation.reference)
     yield from _in_use(observation)
     if observation.host is not None:
         yield _host(observation.host)
@@ -208,14 +212,41 @@ def _bit_values(feature: Feature) -> tuple[str, ...]:
     return feature_values(feature)[:3]
 
 
-def _boot(sample: Sample, reference: BootReference) -> Iterator[Metric]:
-    change = difference(reference.leaves, sample.common)
+def _boot(observation: Observation, reference: BootReference) -> Iterator[Metric]:
+    change = observation.since_reference
     yield GaugeMetricFamily(
         "kvm_boot_reference_timestamp_seconds",
         "When this boot was first sampled, in seconds since the epoch; that sample is the boot reference.",
         reference.timestamp,
         unit="seconds",
     )
+    if reference.uptime is not None:
+        yield GaugeMetricFamily(
+            "kvm_boot_reference_uptime_seconds",
+            "How long this boot had lasted, on CLOCK_BOOTTIME, when the boot reference was taken; above 600 seconds it "
+            "cannot tell what the kernel found at boot.",
+            reference.uptime,
+            unit="seconds",
+        )
+    yield GaugeMetricFamily(
+        "kvm_boot_reference_persistent",
+        "1 if the boot reference outlives a restart of the exporter, 0 if it is in memory only.",
+        observation.persistent,
+    )
+    if (khz := reference.leaves.tsc_khz) is not None:
+        yield GaugeMetricFamily(
+            "kvm_boot_tsc_frequency_hertz",
+            "TSC frequency of the boot reference: EAX of CPUID leaf base + 0x10.",
+            khz * 1000,
+            unit="hertz",
+        )
+    if reference.changed is not None:
+        yield GaugeMetricFamily(
+            "kvm_boot_change_timestamp_seconds",
+            "When the present difference from the boot reference was first seen, in seconds since the epoch.",
+            reference.changed,
+            unit="seconds",
+        )
     counts = GaugeMetricFamily(
         "kvm_boot_feature_changes",
         "Number of bits of EAX and EDX of CPUID leaf base + 1 that differ from the boot reference.",

@@ -6,9 +6,10 @@ The MESSAGE_IDs are explained in packaging/systemd/prometheus-kvm-exporter.catal
 import logging
 from collections.abc import Iterable, Mapping
 
+from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.cpuid.cpulist import format_cpu_list
-from kvm_exporter.kvm.drift import Difference, changes, difference
+from kvm_exporter.kvm.drift import Difference, changes
 from kvm_exporter.kvm.leaves import Leaves
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.kvm.words import describe, summary
@@ -28,7 +29,14 @@ def announce(before: Observation | None, now: Observation) -> None:
     if before is not None:
         _announce_changes(before.sample, now.sample)
     elif now.reference is not None:
-        _announce_boot_drift(now.reference.leaves, now.sample.common)
+        _announce_boot_drift(now.reference, now.sample.common)
+    if now.sample.replaced and (before is None or before.sample.replaced != now.sample.replaced):
+        logger.warning(
+            "none of the online CPUs (%s in /sys/devices/system/cpu/online) can be reached; those that the process may "
+            "run on are sampled instead (%s)",
+            format_cpu_list(now.sample.replaced),
+            format_cpu_list(now.sample.sampled),
+        )
 
 
 def _announce_failures(earlier: Mapping[int, str], later: Sample) -> None:
@@ -60,14 +68,15 @@ def _announce_changes(earlier: Sample, later: Sample) -> None:
         )
 
 
-def _announce_boot_drift(before: Leaves, now: Leaves) -> None:
-    """Log what changed since this boot was first sampled, while the exporter was not running."""
-    if change := difference(before, now):
+def _announce_boot_drift(reference: BootReference, now: Leaves) -> None:
+    """Log what has changed since the boot reference was taken, while the exporter was not running."""
+    if change := reference.difference(now):
         logger.log(
             logging.WARNING if change.serious else logging.INFO,
-            "the feature set has changed since this boot was first sampled: %s",
-            describe(change, before, now),
-            extra={"fields": _fields(BOOT_DRIFT_ID, change, before, now)},
+            "the feature set has changed %s: %s",
+            reference.since,
+            describe(change, reference.leaves, now),
+            extra={"fields": _fields(BOOT_DRIFT_ID, change, reference.leaves, now)},
         )
 
 

@@ -1,6 +1,6 @@
-"""Summarises an observation for people: a headline, and the problems of the machine with details.
+"""What a person has to know first: each finding with its level, its evidence, what follows from it and what to do.
 
-The levels are those of the alerts in dashboards/.
+The page, ``show``, JSON and docs/verdicts.md share the table KINDS. The levels are those of the alerts in dashboards/.
 """
 
 from collections.abc import Iterable, Iterator, Sized
@@ -10,46 +10,197 @@ from enum import IntEnum
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.cpuid.cpulist import format_cpu_list
 from kvm_exporter.kvm.baseline import Baseline, violations
-from kvm_exporter.kvm.drift import Difference, difference
+from kvm_exporter.kvm.drift import Difference
 from kvm_exporter.kvm.leaves import Leaves
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.kvm.words import describe, divergence, summary
+from kvm_exporter.kvm.words import describe, divergence, summary, tsc_words
 
 FEW = 4
-"""Up to this many CPUs that could not be read are listed in the details; more are listed at the end of the page."""
+"""If more CPUs could not be read, they are listed at the end of the page, not at its head."""
+
+REBOOT = "Migrate the machine back, or reboot it, not by kexec."
 
 
 class Level(IntEnum):
     """How urgent a finding is."""
 
     OK = 0
-    NOTE = 1
-    WARNING = 2
-    CRITICAL = 3
+    #: Evidence is missing: neither good news nor bad.
+    UNKNOWN = 1
+    NOTE = 2
+    WARNING = 3
+    CRITICAL = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What the findings of one kind have in common."""
+
+    name: str
+    level: Level
+    #: What it rests on.
+    evidence: str
+    #: What follows from it for the guest.
+    follows: str
+    #: What to do; empty: nothing.
+    action: str = ""
+
+
+_LEAVES = "KVM's CPUID leaves of each CPU"
+_REFERENCE = f"{_LEAVES}, and the boot reference"
+
+OK = Kind("ok", Level.OK, _LEAVES, "Other leaves, devices and memory are not covered.")
+OK_SINCE_BOOT = Kind("ok_since_boot", Level.OK, _REFERENCE, "Other leaves, devices and memory are not covered.")
+OK_SINCE_FIRST_SAMPLED = Kind(
+    "ok_since_first_sampled",
+    Level.UNKNOWN,
+    f"{_REFERENCE}, which was taken late after the boot",
+    "What the kernel found when it booted is unknown.",
+    "Judge the machine with `kvm-exporter check --baseline`, or by `compare` with a dump of its boot.",
+)
+NO_SAMPLE = Kind(
+    "no_sample", Level.CRITICAL, "no sample", "Nothing is known of the machine.", "Read the exporter's log."
+)
+SAMPLE_FAILED = Kind(
+    "sample_failed",
+    Level.WARNING,
+    "the last attempt to sample",
+    "The values are those of the last good sample, or of an unpinned thread.",
+    "Read the exporter's log.",
+)
+NO_KVM = Kind(
+    "no_kvm", Level.NOTE, "the signatures at all 256 bases", "This is not an error: only KVM has these features."
+)
+KVM_GONE = Kind("kvm_gone", Level.CRITICAL, _REFERENCE, "Each feature that the kernel uses may stop working.", REBOOT)
+HYPERVISOR_CHANGED = Kind(
+    "hypervisor_changed",
+    Level.WARNING,
+    _REFERENCE,
+    "The kernel reads KVM's leaves at the base that it found at boot.",
+    "Give both hosts the same CPU definition. " + REBOOT,
+)
+FEATURE_LOST = Kind(
+    "feature_lost",
+    Level.WARNING,
+    _REFERENCE,
+    "A kernel that uses the feature continues to, and may not find what it expects.",
+    REBOOT,
+)
+FEATURE_GAINED = Kind(
+    "feature_gained",
+    Level.NOTE,
+    _REFERENCE,
+    "CPUs that come online later, and all CPUs after a resume, may use it before the next boot.",
+    "Do not take CPUs online or suspend the machine before its next reboot.",
+)
+TSC_CHANGED = Kind(
+    "tsc_changed",
+    Level.WARNING,
+    "the timing leaf (base + 0x10) and the boot reference, to 250 ppm",
+    "A guest whose clock is the TSC counts time with the frequency that it found at boot.",
+    "Compare the machine's clock with another. " + REBOOT,
+)
+TSC_UNREPORTED = Kind(
+    "tsc_unreported",
+    Level.UNKNOWN,
+    "the timing leaf (base + 0x10) of now or of the boot reference is missing",
+    "Whether the TSC frequency is the same is unknown.",
+)
+USED_NOT_OFFERED = Kind(
+    "used_not_offered",
+    Level.WARNING,
+    "files of the guest kernel in /proc and /sys, and KVM's CPUID leaves",
+    "The kernel uses a feature that the hypervisor does not offer: it may have been lost before the first sample.",
+    REBOOT,
+)
+BASELINE_VIOLATED = Kind(
+    "baseline_violated",
+    Level.WARNING,
+    f"{_LEAVES}, and the baseline",
+    "The machine is not offered what its operator declared.",
+    "Correct the CPU definition on the host, or the baseline.",
+)
+BASELINE_UNUSABLE = Kind(
+    "baseline_unusable",
+    Level.UNKNOWN,
+    "the baseline's file is not valid",
+    "The last valid baseline is in force; without one, nothing is compared.",
+    "Correct the file; no restart is needed.",
+)
+CPUS_DIFFER = Kind(
+    "cpus_differ",
+    Level.WARNING,
+    _LEAVES,
+    "The kernel takes some features for granted on all CPUs that the boot CPU has.",
+    "Stop the machine and start it again; a reboot is not enough.",
+)
+CPUS_UNREAD = Kind(
+    "cpus_unread",
+    Level.WARNING,
+    "the attempt to pin a thread to each CPU",
+    "What is offered there is unknown.",
+    "Remove the reason, or exclude the CPUs with --sample.cpus.",
+)
+GUEST_UNREAD = Kind(
+    "guest_unread",
+    Level.UNKNOWN,
+    "files of the guest kernel that could not be read",
+    "What the guest kernel uses is not known completely.",
+    "Let the exporter read /proc and /sys; the log names the files.",
+)
+REFERENCE_VOLATILE = Kind(
+    "reference_volatile",
+    Level.NOTE,
+    "the boot reference's directory",
+    "A restart of the exporter takes a new reference, and ends each drift without a word.",
+    "Give a directory with RuntimeDirectory= and RuntimeDirectoryPreserve=yes, or with --reference.directory.",
+)
+
+KINDS = (
+    *(
+        OK,
+        OK_SINCE_BOOT,
+        OK_SINCE_FIRST_SAMPLED,
+        NO_SAMPLE,
+        SAMPLE_FAILED,
+        NO_KVM,
+        KVM_GONE,
+        HYPERVISOR_CHANGED,
+        FEATURE_LOST,
+    ),
+    *(FEATURE_GAINED, TSC_CHANGED, TSC_UNREPORTED, USED_NOT_OFFERED, BASELINE_VIOLATED, BASELINE_UNUSABLE),
+    *(CPUS_DIFFER, CPUS_UNREAD, GUEST_UNREAD, REFERENCE_VOLATILE),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A state or problem of the machine: a clause for the headline, and sentences with the details."""
 
-    level: Level
+    kind: Kind
     clause: str
     details: tuple[str, ...] = ()
+    #: When it was first seen, in seconds since the epoch; None if that is not known.
+    since: float | None = None
+
+    @property
+    def level(self) -> Level:
+        """How urgent it is."""
+        return self.kind.level
 
 
-def findings(observation: Observation | None, baseline: Baseline | None, *, success: bool) -> tuple[Finding, ...]:
+def findings(
+    observation: Observation | None, baseline: Baseline | None, *, success: bool, baseline_valid: bool = True
+) -> tuple[Finding, ...]:
     """Return at least one finding, the most urgent first. ``success``: the last attempt to sample succeeded."""
     if observation is None:
-        return (
-            Finding(
-                Level.CRITICAL,
-                "no sample yet",
-                ("CPUID has not been read successfully yet; see the log of the exporter.",),
-            ),
-        )
-    found = [*_attempt(success=success), *_machine(observation, baseline)]
-    if all(finding.level is Level.NOTE for finding in found) and observation.sample.common.kvm is not None:
-        found.append(Finding(Level.OK, _ok_clause(observation, changed=bool(found))))
+        why = "CPUID has not been read successfully yet; see the log of the exporter."
+        return (Finding(NO_SAMPLE, "no sample yet", (why,)),)
+    found = [*_attempt(observation.sample, success=success), *_machine(observation, baseline)]
+    if not baseline_valid:
+        found.append(Finding(BASELINE_UNUSABLE, "the baseline is not valid"))
+    if all(finding.level <= Level.NOTE for finding in found) and observation.sample.common.kvm is not None:
+        found.append(_well(observation, changed=bool(observation.since_reference)))
     return tuple(sorted(found, key=lambda finding: -finding.level))
 
 
@@ -58,44 +209,63 @@ def headline(found: Iterable[Finding]) -> str:
     return _capital("; ".join(finding.clause for finding in found))
 
 
-def _attempt(*, success: bool) -> Iterator[Finding]:
-    if not success:
+def _attempt(sample: Sample, *, success: bool) -> Iterator[Finding]:
+    if not success and sample.pinned:
         details = "This page shows the last good sample; see the log of the exporter for the error."
-        yield Finding(Level.WARNING, "last attempt to sample failed", (details,))
+        yield Finding(SAMPLE_FAILED, "last attempt to sample failed", (details,))
 
 
 def _machine(observation: Observation, baseline: Baseline | None) -> Iterator[Finding]:
     sample = observation.sample
     boot = observation.boot or sample.common
     if sample.common.kvm is None:
-        yield _no_kvm(sample.common, boot)
-    yield from _since_boot(boot, sample.common)
+        yield _no_kvm(sample.common, boot, observation)
+    yield from _since_reference(observation)
+    if features := observation.used_not_offered:
+        names = ", ".join(f"{feature.name} ({feature.register} bit {feature.bit})" for feature in features)
+        yield Finding(
+            USED_NOT_OFFERED, f"{_count(features, 'feature')} used, not offered", (f"Used, not offered: {names}",)
+        )
     if baseline is not None and (lines := violations(baseline, sample)):
         clause = _count(lines, "baseline violation")
-        yield Finding(Level.WARNING, clause, tuple(f"Baseline: {line}" for line in lines))
+        yield Finding(BASELINE_VIOLATED, clause, tuple(f"Baseline: {line}" for line in lines))
     yield from _divergent(sample)
     yield from _failed(sample)
+    if (guest := observation.collectors.get("guest")) is not None and not guest.success:
+        yield Finding(GUEST_UNREAD, "use by the guest kernel not known completely")
+    if observation.reference is not None and not observation.persistent:
+        yield Finding(REFERENCE_VOLATILE, "boot reference in memory only")
 
 
-def _no_kvm(common: Leaves, boot: Leaves) -> Finding:
+def _no_kvm(common: Leaves, boot: Leaves, observation: Observation) -> Finding:
     details = _capital(summary(common).removeprefix("no KVM: "))
-    if boot.kvm is not None:
-        return Finding(Level.CRITICAL, "KVM is gone since boot", (details,))
-    return Finding(Level.NOTE, "no KVM", (details, "This is not an error: only KVM has these features."))
+    reference = observation.reference
+    if boot.kvm is not None and reference is not None:
+        return Finding(KVM_GONE, f"KVM is gone {reference.since}", (details,), reference.changed)
+    return Finding(NO_KVM, "no KVM", (details, NO_KVM.follows))
 
 
-def _since_boot(boot: Leaves, now: Leaves) -> Iterator[Finding]:
-    change = difference(boot, now)
+def _since_reference(observation: Observation) -> Iterator[Finding]:
+    reference, now = observation.reference, observation.sample.common
+    if reference is None:
+        return
+    change, boot, since = observation.since_reference, reference.leaves, reference.since
+    words = _capital(since)
     gone = boot.kvm is not None and now.kvm is None
     if change.identity and not gone:
-        words = describe(Difference(identity=True), boot, now)
-        yield Finding(Level.WARNING, "hypervisor changed since boot", (f"Since boot: {words}",))
+        details = f"{words}: {describe(Difference(identity=True), boot, now)}"
+        yield Finding(HYPERVISOR_CHANGED, f"hypervisor changed {since}", (details,), reference.changed)
     if change.lost:
-        words = describe(Difference(lost=change.lost), boot, now, lost="Lost since boot:")
-        yield Finding(Level.WARNING, f"{_count(change.lost, 'feature')} lost since boot", (words,))
+        details = describe(Difference(lost=change.lost), boot, now, lost=f"Lost {since}:")
+        yield Finding(FEATURE_LOST, f"{_count(change.lost, 'feature')} lost {since}", (details,), reference.changed)
     if change.gained:
-        words = describe(Difference(gained=change.gained), boot, now, gained="Gained since boot:")
-        yield Finding(Level.NOTE, f"{_count(change.gained, 'feature')} gained since boot", (words,))
+        details = describe(Difference(gained=change.gained), boot, now, gained=f"Gained {since}:")
+        clause = f"{_count(change.gained, 'feature')} gained {since}"
+        yield Finding(FEATURE_GAINED, clause, (details, FEATURE_GAINED.follows), reference.changed)
+    if change.tsc is not None:
+        kind = TSC_CHANGED if change.tsc_changed else TSC_UNREPORTED
+        clause = f"TSC frequency {'changed' if change.tsc_changed else 'not comparable'} {since}"
+        yield Finding(kind, clause, (f"{words}: {tsc_words(change.tsc)}",), reference.changed)
 
 
 def _divergent(sample: Sample) -> Iterator[Finding]:
@@ -106,30 +276,33 @@ def _divergent(sample: Sample) -> Iterator[Finding]:
         number = len(sample.divergent)
         clause = f"{number} CPUs differ" if number > 1 else f"CPU {sample.divergent[0]} differs"
         details = tuple(f"CPU {format_cpu_list(cpus)}: {words}" for words, cpus in groups.items())
-        yield Finding(Level.WARNING, clause, details)
+        yield Finding(CPUS_DIFFER, clause, details)
 
 
 def _failed(sample: Sample) -> Iterator[Finding]:
     failed = sample.failed
-    if not failed:
+    if sample.pinned and not failed:
         return
-    details = [] if sample.known else ["The values below were read by an unpinned thread, on whichever CPU it ran."]
+    details = [] if sample.pinned else ["The values below were read by an unpinned thread, on whichever CPU it ran."]
     if len(failed) > FEW:
         details.append("The end of this page lists the reason for each CPU.")
     else:
         details += [f"CPU {cpu} failed: {why}" for cpu, why in sorted(failed.items())]
-    subject = f"{len(failed)} CPUs" if len(failed) > 1 else f"CPU {min(failed)}"
-    yield Finding(Level.WARNING, f"{subject} could not be read", tuple(details))
+    subject = f"{len(failed)} CPUs" if len(failed) > 1 else f"CPU {min(failed, default=0)}"
+    clause = f"{subject} could not be read" if sample.pinned else "no CPU could be read"
+    yield Finding(CPUS_UNREAD, clause, tuple(details))
 
 
-def _ok_clause(observation: Observation, *, changed: bool) -> str:
-    sample = observation.sample
+def _well(observation: Observation, *, changed: bool) -> Finding:
+    sample, reference = observation.sample, observation.reference
     if len(sample.sampled) < sample.online:
         cpus = f"{len(sample.sampled)} of {sample.online} CPUs sampled, all alike"
     else:
         cpus = f"all {sample.online} CPUs alike" if sample.online > 1 else "1 CPU"
-    unchanged = ", nothing changed since boot" if observation.reference is not None and not changed else ""
-    return f"KVM, {cpus}{unchanged}"
+    if reference is None or changed:
+        return Finding(OK, f"KVM, {cpus}")
+    kind = OK_SINCE_FIRST_SAMPLED if reference.late else OK_SINCE_BOOT
+    return Finding(kind, f"KVM, {cpus}, nothing changed {reference.since}", (kind.follows,) if reference.late else ())
 
 
 def _count(items: Sized, noun: str) -> str:

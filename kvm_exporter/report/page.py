@@ -11,10 +11,9 @@ from pathlib import Path
 from kvm_exporter import __version__
 from kvm_exporter.collector.observer import Observation, shown_features, supported
 from kvm_exporter.kvm.baseline import Baseline
-from kvm_exporter.kvm.drift import difference
 from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.leaves import fingerprint, printable
-from kvm_exporter.kvm.words import cpu_counts
+from kvm_exporter.kvm.words import cpu_counts, duration_words, mhz
 from kvm_exporter.report.findings import FEW, Finding, findings, headline
 
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
@@ -33,8 +32,6 @@ HEADERS = (
 )
 """The HTTP headers of the page. They allow its own style, and no script or other resource."""
 
-_UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
-
 
 def landing_page(
     observation: Observation | None,
@@ -42,6 +39,7 @@ def landing_page(
     baseline: Baseline | None = None,
     *,
     success: bool = True,
+    baseline_valid: bool = True,
     age: float = 0.0,
 ) -> str:
     """Return the HTML page. All values from the machine and from the arguments are escaped.
@@ -49,7 +47,7 @@ def landing_page(
     ``links`` are paths by their titles. ``success`` tells whether the last attempt to sample succeeded. ``age`` is the
     age of the sample in seconds.
     """
-    found = findings(observation, baseline, success=success)
+    found = findings(observation, baseline, success=success, baseline_valid=baseline_valid)
     return "\n".join(
         (
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
@@ -70,12 +68,20 @@ def _status(found: tuple[Finding, ...], observation: Observation | None, age: fl
     yield f'<section class="status {level.lower()}" aria-labelledby="status">'
     clauses = escape(headline(found)).replace("; ", ";</span> <span>")
     yield f'<h1 id="status"><span class="level">{level}</span> <span>{clauses}</span></h1>'
-    if details := [line for finding in found for line in finding.details]:
-        yield from ("<ul>", *(f"<li>{escape(line)}</li>" for line in details), "</ul>")
+    if lines := [line for finding in found for line in _lines(finding)]:
+        yield from ("<ul>", *(f"<li>{line}</li>" for line in lines), "</ul>")
     if observation is not None:
         moment = _time(observation.sample.timestamp)
-        yield f'<p class="when">Sampled {moment}, {_duration(age)} before this page was loaded.</p>'
+        yield f'<p class="when">Sampled {moment}, {duration_words(age)} before this page was loaded.</p>'
     yield "</section>"
+
+
+def _lines(finding: Finding) -> Iterator[str]:
+    """The details of a finding, since when it is so, and what to do, as HTML."""
+    yield from map(escape, finding.details)
+    since = f"Since {_time(finding.since)}. " if finding.since is not None else ""
+    if since or finding.kind.action:
+        yield f"{since}{escape(finding.kind.action)}".rstrip()
 
 
 def _content(observation: Observation) -> Iterator[str]:
@@ -102,11 +108,14 @@ def _facts(observation: Observation) -> Iterator[tuple[str, str]]:
         yield "Feature leaf", words if kvm.has_leaf else "absent: the highest leaf is below it"
     yield "CPUs", cpu_counts(sample)
     if kvm is not None and kvm.timing is not None:
-        yield "Frequencies", f"TSC {kvm.timing.tsc_khz / 1000:g} MHz, APIC bus {kvm.timing.bus_khz / 1000:g} MHz"
+        yield "Frequencies", f"TSC {mhz(kvm.timing.tsc_khz)}, APIC bus {mhz(kvm.timing.bus_khz)}"
     if observation.kvmclock_is_current is not None:
         yield "Current clocksource", "kvm-clock" if observation.kvmclock_is_current else "not kvm-clock"
     if observation.reference is not None:
-        yield "First sampled in this boot", _time(observation.reference.timestamp)
+        reference = observation.reference
+        late = f"</dd><dd>{duration_words(reference.uptime)} after boot" if reference.uptime is not None else ""
+        kept = "" if observation.persistent else "</dd><dd>in memory only"
+        yield "First sampled in this boot", f"{_time(reference.timestamp)}{late}{kept}"
 
 
 def _time(timestamp: float) -> str:
@@ -115,13 +124,6 @@ def _time(timestamp: float) -> str:
     except (OverflowError, ValueError, OSError):  # the clock was never set, or the file was edited
         return f"at {timestamp:g} seconds since the epoch"
     return f'<time datetime="{moment}Z">{moment.replace("T", " ")} UTC</time>'
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in _UNITS:
-        if (count := int(seconds // length)) > 0:
-            return f"{count} {unit}{'' if count == 1 else 's'}"
-    return "less than a second"
 
 
 _UNKNOWN = " <strong>?</strong>: unknown, which does not mean no."
@@ -188,18 +190,19 @@ def _columns(observation: Observation) -> Iterator[Column]:
     yield Column("Offered", "offered", lambda feature: _yes_no(sample.common.offers(feature)), leaf)
     yield Column("CPUs", "cpus", cpus)
     if reference is not None:
-        change = difference(reference.leaves, sample.common)
+        change = observation.since_reference
         became = {
             **dict.fromkeys(change.lost, Cell("lost", "warning")),
             **dict.fromkeys(change.gained, Cell("gained", "note")),
         }
-        yield Column("Since boot", "boot", lambda feature: became.get(feature, Cell("same", "same")))
+        meaning = f"<strong>Change</strong>: {reference.since}."
+        yield Column("Change", "boot", lambda feature: became.get(feature, Cell("same", "same")), meaning)
     if observation.collectors:
         used = "<strong>In use</strong>: the guest kernel has enabled it."
         yield Column("In use", "used", lambda feature: _yes_no(observation.in_use.get(feature)), used)
     if observation.host is not None:
-        host = "<strong>Host</strong>: this machine's own KVM can offer it to guests."
-        yield Column("Host", "host", lambda feature: _yes_no(supported(observation, feature)), host)
+        host = "<strong>Own KVM</strong>: this machine's own KVM can offer it to guests."
+        yield Column("Own KVM", "host", lambda feature: _yes_no(supported(observation, feature)), host)
     yield Column("Meaning", "meaning", lambda feature: Cell(feature.meaning))
 
 

@@ -15,7 +15,7 @@ import pytest
 from kvm_exporter import __version__
 from kvm_exporter.app.cli import main
 from kvm_exporter.app.console import MAX_DUMP_BYTES
-from lab.exporter import UNMEASURED
+from lab.exporter import UNMEASURED, exporter
 from lab.patience import PATIENCE_SECONDS
 from lab.scrape import Scrape
 from lab.tree import REPOSITORY
@@ -88,10 +88,6 @@ COMMANDS = "'serve', 'show', 'decode', 'baseline', 'check', 'compare', 'dump', '
         ),
         (
             ["check", "--baseline=nowhere"],
-            "nowhere: cannot be read: No such file or directory; kvm-exporter baseline prints one",
-        ),
-        (
-            ["--baseline.file=nowhere"],
             "nowhere: cannot be read: No such file or directory; kvm-exporter baseline prints one",
         ),
     ],
@@ -169,6 +165,47 @@ def test_show(output: str) -> None:
         assert Scrape(ended.stdout).value("kvm_present") == on_kvm()
 
 
+def test_show_compares_with_the_reference_that_the_daemon_keeps(tmp_path: Path) -> None:
+    """The reference is read and not written; a directory without one is named."""
+    ended = run("show", f"--reference.directory={tmp_path}")
+    assert ended.stderr == (
+        f"kvm-exporter: {tmp_path} has no boot reference; name the directory of the daemon's --reference.directory\n"
+    )
+    with exporter(f"--reference.directory={tmp_path}") as running:
+        assert running.scrape().value("kvm_boot_reference_persistent") == 1
+        assert "in memory only" not in "".join(running.log)
+    [kept] = tmp_path.iterdir()
+    before = kept.read_bytes()
+    ended = run("show", f"--reference.directory={tmp_path}")
+    assert (ended.stderr, kept.read_bytes()) == ("", before)
+    assert "compared with the boot reference: changes since " in ended.stdout
+
+
+def test_cpus_that_the_machine_cannot_have() -> None:
+    """--sample.cpus without a possible CPU is an error at the start."""
+    ended = run("serve", "--web.listen-address=127.0.0.1:0", "--sample.cpus=1048575")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("kvm-exporter: --sample.cpus: this machine has none of these CPUs; it can have ")
+
+
+def test_every_file_is_validated(tmp_path: Path) -> None:
+    """--config.check names each valid file, and exits with 2 for one that is not valid, or without files."""
+    web, baseline = tmp_path / "web.yml", tmp_path / "baseline.yml"
+    web.write_text("{}")
+    baseline.write_text("features: {}")
+    files = (f"--web.config.file={web}", f"--baseline.file={baseline}")
+    valid = run("serve", "--config.check", *files)
+    assert (valid.returncode, valid.stdout) == (0, f"{web} is valid\n{baseline} is valid\n")
+    assert run("serve", "--config.check").returncode == 2
+    for path in (web, baseline):
+        content = path.read_text()
+        path.write_text("nonsense: 1")
+        broken = run("serve", "--config.check", *files)
+        assert (broken.returncode, broken.stdout) == (2, "")
+        assert broken.stderr.startswith(f"kvm-exporter: {path}: line 1: ")
+        path.write_text(content)
+
+
 def test_a_dump_decodes_to_what_is_shown() -> None:
     """For this machine ``dump | decode -`` and ``show`` print the same metrics."""
     dumped = run("dump")
@@ -233,26 +270,32 @@ def test_decode(path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -
 
 
 EXPECTED_ROW = "'0x40000001 0x00: eax=0x… ebx=0x… ecx=0x… edx=0x…'"
+APART = "put each into a file of its own"
+JOIN = "join a wrapped row, or record the dump again"
+RECORD = "record all leaves with cpuid -r (without -l) or kvm-exporter dump"
 ROW = "   0x00000001 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x80000000 edx=0x00000000\n"
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "line 1: the dump has no CPU; record one with kvm-exporter dump or cpuid -r"),
-        (b"\n\n", "line 3: the dump has no CPU; record one with kvm-exporter dump or cpuid -r"),
-        (b"CPU 0:\n", "line 1: CPU 0 has no row for leaf 0x00000001; record the dump again"),
-        (b"hello\n", "line 1: expected 'CPU 0:', found 'hello'; is this the output of cpuid -r?"),
-        (f"CPU 0:\n{ROW}CPU 0:\n{ROW}".encode(), "line 3: duplicate CPU 0; keep one"),
+        (b"", f"line 1: no CPU in it; {RECORD}"),
+        (b"\n\n", f"line 3: no CPU in it; {RECORD}"),
+        (b"CPU 0:\n", f"line 1: no row follows 'CPU 0:'; {RECORD}"),
+        (b"hello\n", f"line 1: expected 'CPU 0:' or a row of cpuid -r, found 'hello'; {RECORD}"),
+        (
+            f"CPU 0:\n{ROW}CPU 0:\n{ROW}".encode(),
+            "line 3: two machines: CPU 0 is in line 1 already; " + APART,
+        ),
         (
             f"CPU 0:\n{ROW}{ROW}".encode(),
-            "line 3: duplicate leaf 0x00000001 subleaf 0x00; keep one",
+            f"line 3: two machines: leaf 0x00000001 subleaf 0x00 of CPU 0 is there already; {APART}",
         ),
         (
             f"CPU 0:\n{ROW[:50]}".encode(),
-            f"line 2: expected {EXPECTED_ROW}, found '0x00000001 0x00: eax=0x00000000 ebx=0x00'",
+            f"line 2: expected {EXPECTED_ROW}, found '0x00000001 0x00: eax=0x00000000 ebx=0x00'; {JOIN}",
         ),
-        (f"CPU 0:\n{ROW}".encode() + b"\xff\xfe\n", "line 3: byte 0xff is not UTF-8; is this a text file?"),
+        (b"hello\n\xff\n", "line 2: byte 0xff is not UTF-8; is this a text file?"),
         (b"\x7fELF\x02\x01\x01" + bytes(40) + b"\x90\n", "line 1: byte 0x90 is not UTF-8; is this a text file?"),
     ],
     ids=[
@@ -275,13 +318,24 @@ def test_what_is_no_dump(data: bytes, message: str, tmp_path: Path, capsys: Capt
     assert capsys.readouterr() == ("", f"kvm-exporter: {path}: {message}\n")
 
 
+def test_what_is_assumed_is_said(tmp_path: Path, capsys: Captured) -> None:
+    """The hypervisor's leaves alone are decoded; stderr names the file, what is assumed and why."""
+    path, text = tmp_path / "dump", KVM_DUMP.read_text()
+    path.write_text("".join(line for line in text.splitlines(keepends=True) if "   0x0" not in line))
+    assert main(["decode", str(KVM_DUMP)]) == 0
+    whole = capsys.readouterr().out
+    assert main(["decode", str(path)]) == 0
+    because = "assuming that a hypervisor is present, because leaf 0x40000000 holds the signature 'KVMKVMKVM'"
+    assert capsys.readouterr() == (whole, f"kvm-exporter: {path}: leaf 1 is missing; {because}\n")
+
+
 def test_a_truncated_dump(tmp_path: Path, capsys: Captured) -> None:
     """A missing row of an existing leaf is an error, and does not read as zeros."""
     path, text = tmp_path / "dump", KVM_DUMP.read_text()
     path.write_text(text[: text.rindex("0x40000001")])
     assert main(["decode", str(path)]) == 2
     line = text[: text.index("CPU 1:")].count("\n") + 1
-    problem = "CPU 1 has no row for leaf 0x40000001: the dump is truncated; record it again"
+    problem = f"CPU 1 has no row for leaf 0x40000001: the dump is not whole; {RECORD}"
     assert capsys.readouterr() == ("", f"kvm-exporter: {path}: line {line}: {problem}\n")
 
 

@@ -33,6 +33,8 @@ def test_defaults() -> None:
         "timeout": 5.0,
         "isolated": "once",
         "cpus": None,
+        "reference_directory": None,
+        "config_check": False,
         "baseline": None,
         "host": True,
         "cpu_features": False,

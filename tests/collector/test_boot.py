@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,21 +16,26 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kvm_exporter.collector.boot import (
+    CLOCK_STEP_SECONDS,
     FILE_NAME,
+    LATE_SECONDS,
+    Boot,
     BootReference,
     BootReferenceKeeper,
     format_reference,
     parse_reference,
-    read_boot_id,
+    read_boot,
 )
 from kvm_exporter.cpuid.registers import BASES
 from kvm_exporter.errors import InputError
-from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing
+from kvm_exporter.kvm.sample import Sample
 from lab.readers import guest, sample_of
 from tests.support.rooms.unprivileged import unprivileged
 
-BOOT = "0f7b5ff4-9d4e-4a0b-9c39-9a3c4d3f3d8e"
-NEXT_BOOT = "9bbdb0d2-5f0c-4c55-8a5e-1a6f1c1b2c3d"
+BOOT_ID = "0f7b5ff4-9d4e-4a0b-9c39-9a3c4d3f3d8e"
+BOOT = Boot(BOOT_ID, 1704066200.0, 1100.0)
+NEXT_BOOT = Boot("9bbdb0d2-5f0c-4c55-8a5e-1a6f1c1b2c3d", 1704069000.0, 20.0)
 
 WORDS = st.integers(0, 2**32 - 1)
 HYPERVISORS = st.builds(SignatureLeaf, WORDS, st.binary(min_size=12, max_size=12), WORDS)
@@ -39,7 +45,8 @@ LEAVES = st.builds(
     st.lists(HYPERVISORS, max_size=4).map(tuple),
     st.none() | st.builds(Kvm, WORDS, WORDS, WORDS),
 )
-REFERENCES = st.builds(BootReference, LEAVES, st.floats(allow_nan=False, allow_infinity=False))
+TIMES = st.floats(allow_nan=False, allow_infinity=False)
+REFERENCES = st.builds(BootReference, LEAVES, TIMES, st.none() | TIMES, st.booleans(), st.none() | TIMES, st.text())
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -53,11 +60,21 @@ LATER = sample_of({0: guest(0x0100007B)})
 READABLE = "make it readable by the exporter's user); starting a new one"
 
 
+LOST = "Permission denied; it is lost when the exporter exits"
+
+
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """The log, from the level DEBUG on."""
     caplog.set_level(logging.DEBUG)
     return caplog
+
+
+def leaves_of(keeper: BootReferenceKeeper, sample: Sample) -> Leaves:
+    """Return the leaves of the reference that a keeper has at a sample."""
+    reference = keeper.reference(sample)
+    assert reference is not None
+    return reference.leaves
 
 
 def kept(directory: Path) -> bytes:
@@ -72,9 +89,9 @@ def test_the_first_sample_is_the_reference(tmp_path: Path, log: pytest.LogCaptur
     keeper = BootReferenceKeeper(tmp_path, BOOT)
     first = sample_of({0: guest(1), 1: guest(0x01007EFB), 2: guest(0x01007EFB)})
     reference = keeper.reference(first)
-    assert reference == BootReference(guest(0x01007EFB), 1704067200.0)
-    assert keeper.reference(LATER) is reference
+    assert reference == BootReference(guest(0x01007EFB), 1704067200.0, uptime=1000.0)
     assert parse_reference(kept(tmp_path), BOOT) == reference
+    assert leaves_of(keeper, LATER) == reference.leaves
     assert log.messages == []
 
 
@@ -97,9 +114,11 @@ def test_nothing_is_kept_before_the_first_sample(tmp_path: Path) -> None:
 )
 def test_it_outlives_the_exporter(tmp_path: Path, log: pytest.LogCaptureFixture, leaves: Leaves) -> None:
     """A second process of the same boot has the same reference, whatever it samples, and does not rewrite the file."""
-    reference = BootReferenceKeeper(tmp_path, BOOT).reference(sample_of({0: leaves}))
+    sample = sample_of({0: leaves})
+    reference = BootReferenceKeeper(tmp_path, BOOT).reference(sample)
     before = (tmp_path / FILE_NAME).stat()
-    assert BootReferenceKeeper(tmp_path, BOOT).reference(LATER) == reference
+    assert BootReferenceKeeper(tmp_path, BOOT).reference(sample) == reference
+    assert leaves_of(BootReferenceKeeper(tmp_path, BOOT), sample) == leaves
     after = (tmp_path / FILE_NAME).stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert log.messages == []
@@ -108,28 +127,39 @@ def test_it_outlives_the_exporter(tmp_path: Path, log: pytest.LogCaptureFixture,
 def test_another_boot_takes_another(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
     """After a reboot the reference is replaced, because the kernel has read the leaves again; this happens once."""
     BootReferenceKeeper(tmp_path, BOOT).reference(AT_BOOT)
-    assert BootReferenceKeeper(tmp_path, NEXT_BOOT).reference(LATER).leaves == LATER.common
-    why = f"it belongs to another boot, '{BOOT}'"
+    assert leaves_of(BootReferenceKeeper(tmp_path, NEXT_BOOT), LATER) == LATER.common
+    why = f"it belongs to another boot, '{BOOT_ID}'"
     assert log.messages == [f"ignoring unusable boot reference {tmp_path / FILE_NAME} ({why}); starting a new one"]
-    assert BootReferenceKeeper(tmp_path, NEXT_BOOT).reference(AT_BOOT).leaves == LATER.common
+    assert leaves_of(BootReferenceKeeper(tmp_path, NEXT_BOOT), AT_BOOT) == LATER.common
 
 
 def test_without_a_directory_it_lives_in_memory(log: pytest.LogCaptureFixture) -> None:
     """Without a directory the reference lasts as long as its keeper, and nothing is logged."""
     keeper = BootReferenceKeeper(None, BOOT)
-    assert keeper.reference(AT_BOOT).leaves == AT_BOOT.common
-    assert keeper.reference(LATER).leaves == AT_BOOT.common
-    assert BootReferenceKeeper(None, BOOT).reference(LATER).leaves == LATER.common
+    assert leaves_of(keeper, AT_BOOT) == AT_BOOT.common
+    assert leaves_of(keeper, LATER) == AT_BOOT.common
+    assert leaves_of(BootReferenceKeeper(None, BOOT), LATER) == LATER.common
     assert log.messages == []
 
 
 GOOD: dict[str, Any] = {
-    "boot_id": BOOT,
+    "boot_id": BOOT_ID,
     "timestamp": 1704067200.0,
     "hypervisor_bit": True,
     "hypervisors": [{"base": 0x4000_0000, "signature": KVM_SIGNATURE.hex(), "max_leaf": 0x4000_0001}],
     "kvm": {"base": 0x4000_0000, "eax": 0x01007EFB, "edx": 0},
 }
+
+
+NOW = {
+    **GOOD,
+    "boot_time": BOOT.began,
+    "uptime": 1000.0,
+    "changed": 1704067300.0,
+    "change": "gained x",
+    "tsc_khz": None,
+}
+"""GOOD is a file of version 0.1.0, NOW one of this version."""
 
 
 def changed(*path: str | int, to: object) -> bytes:
@@ -149,9 +179,11 @@ def without(name: str) -> bytes:
 
 def test_the_format_is_frozen() -> None:
     """The format is frozen, so that a newer exporter reads the file of an older one of the same boot."""
-    reference = BootReference(guest(0x01007EFB), 1704067200.0)
-    assert json.loads(format_reference(reference, BOOT)) == GOOD
-    assert parse_reference(json.dumps(GOOD).encode(), BOOT) == reference
+    reference = BootReference(guest(0x01007EFB), 1704067200.0, 1000.0, changed=1704067300.0, change="gained x")
+    assert json.loads(format_reference(reference, BOOT)) == NOW
+    assert parse_reference(json.dumps(NOW).encode(), BOOT) == reference
+    older = BootReference(guest(0x01007EFB), 1704067200.0, has_timing=False)
+    assert parse_reference(json.dumps(GOOD).encode(), BOOT) == older
 
 
 DAMAGED: dict[str, tuple[bytes, str]] = {
@@ -216,13 +248,13 @@ def test_a_damaged_file_is_replaced(tmp_path: Path, log: pytest.LogCaptureFixtur
     path = tmp_path / FILE_NAME
     path.write_bytes(text)
     keeper = BootReferenceKeeper(tmp_path, BOOT)
-    assert keeper.reference(LATER).leaves == LATER.common
+    assert leaves_of(keeper, LATER) == LATER.common
     [message] = log.messages
     assert message.startswith(f"ignoring unusable boot reference {path} (")
     assert why in message
     assert len(message) < 1000
     log.clear()
-    assert BootReferenceKeeper(tmp_path, BOOT).reference(AT_BOOT).leaves == LATER.common
+    assert leaves_of(BootReferenceKeeper(tmp_path, BOOT), AT_BOOT) == LATER.common
     assert (log.messages, len(kept(tmp_path)) < 1000) == ([], True)
 
 
@@ -232,26 +264,28 @@ def test_signatures_at_every_base_are_read_back(tmp_path: Path, log: pytest.LogC
     crowded = Leaves(hypervisor_bit=True, hypervisors=everywhere, kvm=Kvm(BASES[0], 0xFFFF_FFFF, 0xFFFF_FFFF))
     BootReferenceKeeper(tmp_path, BOOT).reference(sample_of({0: crowded}))
     assert len(kept(tmp_path)) < 1 << 15
-    assert BootReferenceKeeper(tmp_path, BOOT).reference(LATER).leaves == crowded
+    assert leaves_of(BootReferenceKeeper(tmp_path, BOOT), LATER) == crowded
     assert log.messages == []
 
 
-@given(REFERENCES, st.text(max_size=40))
+@given(REFERENCES, st.text(min_size=1, max_size=40))
 def test_format_and_parse_are_inverse(reference: BootReference, boot_id: str) -> None:
     """Every reference is read back equal, including the highest leaves, which comparisons ignore."""
-    found = parse_reference(format_reference(reference, boot_id), boot_id)
+    boot = BOOT._replace(id=boot_id)
+    found = parse_reference(format_reference(reference, boot), boot)
     assert found == reference
+    assert found.leaves.tsc_khz == (reference.leaves.tsc_khz if reference.has_timing else None)
     assert [hypervisor.max_leaf for hypervisor in found.leaves.hypervisors] == [
         hypervisor.max_leaf for hypervisor in reference.leaves.hypervisors
     ]
 
 
-@given(REFERENCES, st.text(max_size=8), st.text(max_size=8))
+@given(REFERENCES, st.text(min_size=1, max_size=8), st.text(min_size=1, max_size=8))
 def test_a_boot_has_its_own_file_only(reference: BootReference, boot_id: str, other: str) -> None:
     """A reference is valid only for the boot ID that it was written with."""
     if boot_id != other:
         with pytest.raises(InputError, match=r"^it belongs to another boot, "):
-            parse_reference(format_reference(reference, other), boot_id)
+            parse_reference(format_reference(reference, BOOT._replace(id=other)), BOOT._replace(id=boot_id))
 
 
 def _parsed_or_damaged(text: bytes) -> None:
@@ -338,7 +372,7 @@ def test_where_no_file_can_be_kept_the_reference_lives_in_memory(
     directory.mkdir()
     spoil(directory)
     keeper = BootReferenceKeeper(directory, BOOT)
-    assert [keeper.reference(sample).leaves for sample in (AT_BOOT, LATER)] == [AT_BOOT.common] * 2
+    assert [leaves_of(keeper, sample) for sample in (AT_BOOT, LATER)] == [AT_BOOT.common] * 2
     assert log.messages == [complaint.format(path=directory / FILE_NAME) for complaint in complaints]
 
 
@@ -366,7 +400,7 @@ def test_a_directory_that_may_not_be_used_is_said_once(
         directory.chmod(mode)
         with unprivileged():
             keeper = BootReferenceKeeper(directory, BOOT)
-            found = [keeper.reference(sample).leaves for sample in (AT_BOOT, LATER)]
+            found = [leaves_of(keeper, sample) for sample in (AT_BOOT, LATER)]
         directory.chmod(0o700)
         assert list(directory.iterdir()) == []
     assert found == [AT_BOOT.common] * 2
@@ -380,8 +414,9 @@ def test_who_cannot_store_a_new_reference_has_the_old_one(log: pytest.LogCapture
         BootReferenceKeeper(directory, BOOT).reference(AT_BOOT)
         directory.chmod(0o555)
         with unprivileged():
-            found = BootReferenceKeeper(directory, BOOT).reference(LATER)
-    assert (found.leaves, log.messages) == (AT_BOOT.common, [])
+            found = leaves_of(BootReferenceKeeper(directory, BOOT), LATER)
+    complaint = f"cannot write the boot reference {directory / FILE_NAME}: {LOST}"
+    assert (found, log.messages) == (AT_BOOT.common, [complaint])
 
 
 def test_everybody_may_read_the_file(tmp_path: Path) -> None:
@@ -406,9 +441,9 @@ def test_a_damaged_file_is_replaced_in_one_step(tmp_path: Path) -> None:
 
 def test_the_kernel_names_this_boot() -> None:
     """The kernel of this machine has a boot ID in the form that random(4) documents, and it does not change."""
-    boot_id = read_boot_id()
+    boot_id = read_boot().id
     assert re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", boot_id)
-    assert read_boot_id() == boot_id
+    assert read_boot().id == boot_id
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff\xfe\n"], ids=["missing", "empty", "blank", "binary"])
@@ -418,4 +453,113 @@ def test_a_kernel_that_does_not_name_the_boot(tmp_path: Path, content: bytes | N
     path.parent.mkdir(parents=True)
     if content is not None:
         path.write_bytes(content)
-    assert read_boot_id(tmp_path) == ""
+    assert read_boot(tmp_path).id == ""
+
+
+# A boot without an id, late references, and references of older versions.
+
+UNNAMED = BOOT._replace(id="")
+
+
+@pytest.mark.parametrize(
+    ("now", "same"),
+    [
+        (UNNAMED, True),
+        (UNNAMED._replace(began=UNNAMED.began + CLOCK_STEP_SECONDS), True),
+        (UNNAMED._replace(began=UNNAMED.began - CLOCK_STEP_SECONDS), True),
+        (UNNAMED._replace(began=UNNAMED.began + CLOCK_STEP_SECONDS + 1), False),
+        (UNNAMED._replace(began=UNNAMED.began + 20, uptime=999.0), False),
+        (BOOT, True),
+        (NEXT_BOOT, False),
+    ],
+    ids=["the same", "clock set forward", "clock set back", "clock set too far", "a quick reboot", "named", "another"],
+)
+def test_without_a_boot_id_the_time_of_the_boot_stands_for_it(
+    tmp_path: Path, log: pytest.LogCaptureFixture, now: Boot, *, same: bool
+) -> None:
+    """A step of the wall clock within the tolerance changes nothing; in doubt the reference is new, which is logged."""
+    BootReferenceKeeper(tmp_path, UNNAMED).reference(AT_BOOT)
+    found = leaves_of(BootReferenceKeeper(tmp_path, now), LATER)
+    assert found == (AT_BOOT if same else LATER).common
+    assert [message.startswith("ignoring unusable boot reference") for message in log.messages] == (
+        [] if same else [True]
+    )
+
+
+@pytest.mark.parametrize(
+    ("uptime", "late"), [(None, True), (0.0, False), (LATE_SECONDS, False), (LATE_SECONDS + 1, True)]
+)
+def test_a_late_reference_says_so(uptime: float | None, *, late: bool) -> None:
+    """A reference taken later than ten minutes after the boot, or at an unknown time, does not stand for the boot."""
+    assert BootReference(AT_BOOT.common, 0.0, uptime).late == late
+
+
+def test_the_uptime_is_that_of_the_sample(tmp_path: Path) -> None:
+    """The uptime of the reference is CLOCK_BOOTTIME at its sample, and is kept."""
+    taken = BootReferenceKeeper(tmp_path, BOOT).reference(AT_BOOT)
+    assert taken is not None
+    assert taken.uptime == AT_BOOT.boottime
+    assert parse_reference(kept(tmp_path), BOOT).uptime == AT_BOOT.boottime
+
+
+def with_tsc(khz: int | None) -> Sample:
+    """Return a sample whose timing leaf has a frequency; None: there is no such leaf."""
+    leaves = guest(0x01007EFB)
+    assert leaves.kvm is not None
+    timing = Timing(khz, 1_000_000) if khz is not None else None
+    return sample_of({0: replace(leaves, kvm=replace(leaves.kvm, timing=timing))})
+
+
+def test_the_tsc_frequency_is_kept_and_compared(tmp_path: Path) -> None:
+    """A frequency that moves by more than 250 ppm is a difference, after a restart too; jitter is not."""
+    BootReferenceKeeper(tmp_path, BOOT).reference(with_tsc(2_600_000))
+    again = BootReferenceKeeper(tmp_path, BOOT)
+    same, moved = again.reference(with_tsc(2_599_997)), again.reference(with_tsc(3_100_000))
+    assert same is not None
+    assert moved is not None
+    assert (same.change, same.changed) == ("", None)
+    assert moved.change == "TSC 3100.000 MHz instead of 2600.000 MHz (+192308 ppm)"
+    assert moved.changed == with_tsc(0).timestamp
+
+
+def test_a_reference_of_an_older_version_is_read(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    """A file of version 0.1.0 keeps its drift; what it lacks is unknown, and is not compared."""
+    (tmp_path / FILE_NAME).write_text(json.dumps(GOOD))
+    keeper = BootReferenceKeeper(tmp_path, BOOT)
+    assert keeper.persistent
+    found = keeper.reference(with_tsc(2_600_000))
+    assert found is not None
+    assert (found.uptime, found.late, found.has_timing) == (None, True, False)
+    assert not found.difference(with_tsc(3_100_000).common)
+    less = keeper.reference(LATER)
+    assert less is not None
+    assert less.change.startswith("lost ")
+    assert less.changed == LATER.timestamp
+    assert log.messages == []
+
+
+def test_when_a_difference_was_first_seen_is_kept(tmp_path: Path) -> None:
+    """The time stays over later samples and restarts; another difference has its own time, and none has none."""
+    first = BootReferenceKeeper(tmp_path, BOOT)
+    first.reference(AT_BOOT)
+    drifted = replace(LATER, timestamp=1704067300.0)
+    for keeper in (first, BootReferenceKeeper(tmp_path, BOOT)):
+        for sample in (drifted, replace(drifted, timestamp=1704067400.0)):
+            found = keeper.reference(sample)
+            assert found is not None
+            assert found.changed == 1704067300.0
+    gone = replace(sample_of({0: guest(0)}), timestamp=1704067500.0)
+    other, back = first.reference(gone), first.reference(AT_BOOT)
+    assert other is not None
+    assert back is not None
+    assert (other.changed, back.changed, back.change) == (1704067500.0, None, "")
+
+
+def test_where_no_cpu_could_be_read_there_is_no_reference(tmp_path: Path) -> None:
+    """A read that was pinned nowhere becomes no reference, and is not compared with one."""
+    nowhere = sample_of({}, anywhere=guest(0x0100007B), failed={0: "no"})
+    keeper = BootReferenceKeeper(tmp_path, BOOT)
+    assert keeper.reference(nowhere) is None
+    assert list(tmp_path.iterdir()) == []
+    kept_one = keeper.reference(AT_BOOT)
+    assert keeper.reference(nowhere) is kept_one

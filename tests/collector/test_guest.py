@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from kvm_exporter.collector.guest import Evidence, read_evidence
+from kvm_exporter.collector.guest import ALWAYS_THERE, Evidence, read_evidence
 from kvm_exporter.collector.in_use import features_in_use, kvmclock_is_current
 from lab.readers import guest
 from tests.support.rooms.kernel import (
@@ -59,7 +59,7 @@ def test_everything_is_read(tmp_path: Path) -> None:
 
 def test_no_file_is_no_evidence(tmp_path: Path) -> None:
     """An empty root gives no evidence."""
-    assert read_evidence(tmp_path) == Evidence()
+    assert read_evidence(tmp_path) == Evidence(unread=ALWAYS_THERE)
 
 
 def test_this_machine_shows_itself() -> None:
@@ -113,7 +113,8 @@ def test_this_machine_shows_itself() -> None:
 def test_a_file(tmp_path: Path, name: str, content: str, expected: object) -> None:
     """A file's evidence is parsed; content that does not match the kernel's documentation is no evidence."""
     found = read_evidence(kernel(tmp_path, {name: content}))
-    assert asdict(found) == {**asdict(WHOLE), FIELDS[name]: expected}
+    unread = (name,) if name in ALWAYS_THERE and not content else ()
+    assert asdict(found) == {**asdict(WHOLE), FIELDS[name]: expected, "unread": unread}
 
 
 def _missing(path: Path) -> None:
@@ -140,7 +141,8 @@ def _a_link_to_itself(path: Path) -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, spoil: Callable[[Path], None]) -> None:
     """A file that cannot be read is no evidence, and the other files are read."""
     spoil(kernel(tmp_path) / name)
-    assert asdict(read_evidence(tmp_path)) == {**asdict(WHOLE), FIELDS[name]: None}
+    unread = (name,) if name in ALWAYS_THERE else ()
+    assert asdict(read_evidence(tmp_path)) == {**asdict(WHOLE), FIELDS[name]: None, "unread": unread}
 
 
 def test_files_that_may_not_be_read() -> None:
@@ -152,7 +154,7 @@ def test_files_that_may_not_be_read() -> None:
             path.chmod(0o555 if path.is_dir() else 0)
         with unprivileged():
             found = read_evidence(root)
-    assert found == Evidence()
+    assert found == Evidence(unread=ALWAYS_THERE)
 
 
 def test_huge_files(tmp_path: Path) -> None:
@@ -221,4 +223,4 @@ def test_no_content_stops_the_exporter(tmp_path: Path, contents: dict[str, bytes
 def test_the_table_of_files_is_whole() -> None:
     """Every file of the simulated guest has a field of Evidence, and every field has a file."""
     assert FIELDS.keys() == KVM_GUEST.keys()
-    assert set(FIELDS.values()) == set(asdict(Evidence()))
+    assert {*FIELDS.values(), "unread"} == set(asdict(Evidence()))

@@ -17,6 +17,7 @@ from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.features import FEATURES
 from lab.live import live_machine
+from tests.support.rooms.kernel import kernel
 from tests.support.rooms.unprivileged import unprivileged
 
 REFUSED = "Permission denied; give the exporter's user access to it, or pass --no-collector.host"
@@ -25,7 +26,7 @@ REFUSED = "Permission denied; give the exporter's user access to it, or pass --n
 @pytest.fixture
 def device(tmp_path: Path) -> Path:
     """The path of the device under a test's root; the file does not exist yet."""
-    path = tmp_path / "dev/kvm"
+    path = kernel(tmp_path) / "dev/kvm"
     path.parent.mkdir()
     return path
 
@@ -142,7 +143,7 @@ def test_a_device_that_may_not_be_opened_is_said_and_shown(log: pytest.LogCaptur
     """A device that cannot be opened is logged and shown as a failed collector; the sample itself succeeds."""
     # pytest's directory is no use here: other users cannot reach it.
     with TemporaryDirectory() as name:
-        root = Path(name)
+        root = kernel(Path(name))
         root.chmod(0o755)
         device = root / "dev/kvm"
         device.parent.mkdir()

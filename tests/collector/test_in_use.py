@@ -1,5 +1,6 @@
 """kvm_exporter.collector.in_use: which features the kernel is known to use or not to use, and when that is unknown."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm_exporter.collector.boot import BootReferenceKeeper
-from kvm_exporter.collector.guest import Evidence, read_evidence
+from kvm_exporter.collector.boot import Boot, BootReferenceKeeper
+from kvm_exporter.collector.guest import ALWAYS_THERE, Evidence, read_evidence
 from kvm_exporter.collector.in_use import ENABLEMENT_RULES, FORBIDDING_PARAMETERS, features_in_use, kvmclock_is_current
 from kvm_exporter.collector.observer import Observer
 from kvm_exporter.collector.sweep import CpuSelection
@@ -81,7 +82,7 @@ NO_ASYNC_PAGE_FAULTS = {"async_pf": False, "async_pf_vmexit": False, "async_pf_i
         (KVM_CLOCK, ALL, {"clocksource2": True}),
         (KVM_CLOCK, ONLY_NEW_CLOCK, {"clocksource2": True}),
         (KVM_CLOCK, ONLY_OLD_CLOCK, {"clocksource": True}),
-        (KVM_CLOCK, NOTHING, {}),
+        (KVM_CLOCK, NOTHING, {"clocksource2": True}),
         ({AVAILABLE: "kvm-clock-2 tsc-kvm-clock \n"}, ALL, {}),
         ({AVAILABLE: None}, ALL, {}),
         (STOLEN, ALL, {"steal_time": True}),
@@ -221,7 +222,11 @@ def test_evidence_is_judged_by_what_was_offered_at_boot(tmp_path: Path) -> None:
     """The leaves at boot decide: a bit that is lost later does not change what the kernel has enabled."""
     machine = live_machine(0x01007EFB)
     observer = Observer(
-        machine, CpuSelection(), BootReferenceKeeper(None, "boot"), host=False, root=kernel(tmp_path, EVERY_SIGN)
+        machine,
+        CpuSelection(),
+        BootReferenceKeeper(None, Boot("boot", 0.0, 0.0)),
+        host=False,
+        root=kernel(tmp_path, EVERY_SIGN),
     )
     before = observer.observe(None)
     machine.cpus[0] = reader(kvm_rows(0x0000_0001))
@@ -244,8 +249,24 @@ def test_without_a_reference_it_is_judged_by_what_is_offered_now(tmp_path: Path)
 
 def test_the_guest_collector_is_there(tmp_path: Path) -> None:
     """An observation includes the guest collector's success."""
-    observer = Observer(live_machine(1), CpuSelection(), None, host=False, root=tmp_path)
+    observer = Observer(live_machine(1), CpuSelection(), None, host=False, root=kernel(tmp_path, SILENT))
     found = observer.observe(None)
     assert list(found.collectors) == ["guest"]
     assert found.collectors["guest"].success
-    assert (found.in_use, found.kvmclock_is_current) == ({}, None)
+
+
+def test_what_cannot_be_read_is_not_collected(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A restricted /proc or /sys is a failed collector; each file is logged once, and once more when it is back."""
+    caplog.set_level(logging.INFO)
+    observer = Observer(live_machine(1), CpuSelection(), None, host=False, root=tmp_path)
+    for _ in range(3):
+        found = observer.observe(None)
+        assert not found.collectors["guest"].success
+        assert (found.in_use, found.kvmclock_is_current) == ({}, None)
+    assert caplog.messages == [
+        f"/{name} cannot be read, so what the guest kernel uses is not known completely" for name in ALWAYS_THERE
+    ]
+    caplog.clear()
+    kernel(tmp_path, SILENT)
+    assert observer.observe(None).collectors["guest"].success
+    assert caplog.messages == [f"/{name} can be read again" for name in ALWAYS_THERE]

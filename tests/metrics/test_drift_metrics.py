@@ -47,7 +47,7 @@ def text_of(*families: Metric) -> Scrape:
 
 def drifted(boot: Leaves, now: Leaves) -> Scrape:
     """Return a scrape of a machine whose leaves differ from the boot reference."""
-    return scrape(Observation(sample_of({0: now}), BootReference(boot, 1704000000.5)))
+    return scrape(Observation(sample_of({0: now}), BootReference(boot, 1704000000.5, 20.0)))
 
 
 def by_place(scrape: Scrape, name: str) -> dict[str, float]:
@@ -126,7 +126,7 @@ def test_bits_that_came_with_kvm_are_the_samples() -> None:
 
 def test_only_what_most_cpus_offer_drifts() -> None:
     """Only the common leaves are compared with the boot reference; a divergent CPU is counted separately."""
-    observation = Observation(sample_of({0: ALL, 1: ALL, 2: STOLEN}), BootReference(ALL, 1.0))
+    observation = Observation(sample_of({0: ALL, 1: ALL, 2: STOLEN}), BootReference(ALL, 1.0, 20.0))
     found = scrape(observation)
     assert found.values("kvm_boot_feature_changed", *FEATURE) == {}
     assert found.value("kvm_cpus_divergent") == 1

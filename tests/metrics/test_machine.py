@@ -255,7 +255,7 @@ def test_the_fingerprint_is_that_of_the_common_leaves() -> None:
             Registers(2_599_997, 1_000_000, 0, 0),
             {"kvm_tsc_frequency_hertz": 2_599_997_000, "kvm_bus_frequency_hertz": 10**9},
         ),
-        (Registers(0, 0, 0, 0), {"kvm_tsc_frequency_hertz": 0, "kvm_bus_frequency_hertz": 0}),
+        (Registers(0, 0, 0, 0), {}),
         (None, {}),
     ],
     ids=["QEMU", "zeros", "no leaf"],

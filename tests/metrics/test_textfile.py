@@ -12,7 +12,7 @@ from lab.scrape import Scrape
 
 OBSERVATION = Observation(
     sample=sample_of({0: guest(0x0100007B), 1: guest(0x0100007B)}),
-    reference=BootReference(guest(0x41007EFB), 1704067100.0),
+    reference=BootReference(guest(0x41007EFB), 1704067100.0, 20.0),
     in_use={feature_named("steal_time"): True},
     kvmclock_is_current=False,
     host=Registers(0x01007AFB, 0, 0, 0),
@@ -33,6 +33,8 @@ def test_all_gauges_are_in_the_file() -> None:
         "kvm_cpus",
         "kvm_cpus_divergent",
         "kvm_boot_reference_timestamp_seconds",
+        "kvm_boot_reference_uptime_seconds",
+        "kvm_boot_reference_persistent",
         "kvm_boot_feature_changes",
         "kvm_boot_feature_changed",
         "kvm_boot_signature_changed",

@@ -25,7 +25,7 @@ NO_KVM = Leaves(hypervisor_bit=True)
 BARE_METAL = Leaves(hypervisor_bit=False)
 
 CHANGED = "the feature set changed"
-SINCE_BOOT = "the feature set has changed since this boot was first sampled"
+SINCE_BOOT = "the feature set has changed since boot"
 
 STEAL = "steal_time (eax bit 5)"
 
@@ -47,7 +47,7 @@ def change(earlier: Sample, later: Sample) -> None:
 
 def start(reference: Leaves | None, now: Sample) -> None:
     """Announce the first observation of an exporter that has this reference."""
-    announce(None, Observation(now, BootReference(reference, 1704067100.0) if reference is not None else None))
+    announce(None, Observation(now, BootReference(reference, 1704067100.0, 20.0) if reference is not None else None))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_nothing_is_said_of_a_start_like_the_boot(caplog: pytest.LogCaptureFixtu
 
 def test_after_the_start_a_change_is_held_against_the_sample_before(caplog: pytest.LogCaptureFixture) -> None:
     """After the start a sample is compared with the sample before, so that drift since boot is logged once."""
-    reference = BootReference(ALL, 1704067100.0)
+    reference = BootReference(ALL, 1704067100.0, 20.0)
     before = Observation(sample_of({0: STOLEN}), reference)
     announce(before, Observation(sample_of({0: STOLEN}), reference))
     assert caplog.messages == []

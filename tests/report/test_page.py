@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.features import FEATURES, feature_at, feature_named
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing
 from kvm_exporter.kvm.sample import Sample
+from kvm_exporter.report.findings import REFERENCE_VOLATILE
 from kvm_exporter.report.page import HEADERS, STYLE, landing_page
 from lab.exporter import exporter
-from lab.readers import guest, sample_of
+from lab.readers import guest, kvm_of, sample_of
 from tests.support.rooms.outline import Outline
 from tests.support.rooms.palettes import DARK, LIGHT
 
@@ -40,7 +42,23 @@ TAGS = frozenset(
 
 def observed(sample: Sample, boot: Leaves | None = None) -> Observation:
     """Return an observation, with or without a boot reference."""
-    return Observation(sample, BootReference(boot, 1704060000.0) if boot is not None else None)
+    reference = BootReference(boot, 1704060000.0, 20.0) if boot is not None else None
+    return Observation(sample, reference, persistent=True)
+
+
+def late(observation: Observation, uptime: float | None) -> Observation:
+    """Return an observation whose boot reference was taken late, or by a version that did not keep when."""
+    assert observation.reference is not None
+    return replace(observation, reference=replace(observation.reference, uptime=uptime))
+
+
+def clocked(khz: int | None) -> Leaves:
+    """Return a CPU with a timing leaf, or without one."""
+    return replace(ALL, kvm=replace(kvm_of(ALL), timing=Timing(khz, 1_000_000) if khz is not None else None))
+
+
+STEAL_TIME = feature_named("steal_time")
+NOT_STEALING = guest(0x01007EDB)
 
 
 def page_of(observation: Observation | None, baseline: Baseline | None = None, *, success: bool = True) -> Outline:
@@ -116,7 +134,7 @@ HELD = "another task holds it"
         (
             observed(sample_of({}, anywhere=ALL, failed=dict.fromkeys(range(5), "no"))),
             "WARNING",
-            "5 CPUs could not be read",
+            "No CPU could be read",
             [
                 "The values below were read by an unpinned thread, on whichever CPU it ran.",
                 "The end of this page lists the reason for each CPU.",
@@ -146,6 +164,54 @@ HELD = "another task holds it"
             "Hypervisor changed since boot",
             ["Since boot: KVMKVMKVM at 0x40000000 instead of no hypervisor bit"],
         ),
+        (
+            late(observed(TWO, ALL), 200 * 86_400.0),
+            "UNKNOWN",
+            "KVM, all 2 CPUs alike, nothing changed since first sampled, 200 days after boot",
+            ["What the kernel found when it booted is unknown."],
+        ),
+        (
+            late(LOST, None),
+            "WARNING",
+            "2 features lost since first sampled",
+            ["Lost since first sampled: pv_unhalt (eax bit 7), pv_tlb_flush (eax bit 9)"],
+        ),
+        (
+            observed(sample_of({0: clocked(3_100_000)}), clocked(2_600_000)),
+            "WARNING",
+            "TSC frequency changed since boot",
+            ["Since boot: TSC 3100.000 MHz instead of 2600.000 MHz (+192308 ppm)"],
+        ),
+        (
+            observed(sample_of({0: clocked(None)}), clocked(2_600_000)),
+            "UNKNOWN",
+            "TSC frequency not comparable since boot; KVM, 1 CPU",
+            ["Since boot: TSC frequency no longer reported by KVM (2600.000 MHz before)"],
+        ),
+        (
+            replace(late(observed(sample_of({0: NOT_STEALING}), NOT_STEALING), 9e6), in_use={STEAL_TIME: True}),
+            "WARNING",
+            "1 feature used, not offered",
+            ["Used, not offered: steal_time (eax bit 5)"],
+        ),
+        (
+            replace(observed(sample_of({0: NOT_STEALING}), ALL), in_use={STEAL_TIME: True}),
+            "WARNING",
+            "1 feature lost since boot",
+            ["Lost since boot: steal_time (eax bit 5)"],
+        ),
+        (
+            replace(observed(TWO, ALL), collectors={"guest": Collected(success=False, duration=0.1)}),
+            "UNKNOWN",
+            "Use by the guest kernel not known completely; KVM, all 2 CPUs alike, nothing changed since boot",
+            ["Let the exporter read /proc and /sys; the log names the files."],
+        ),
+        (
+            replace(observed(TWO, ALL), persistent=False),
+            "NOTE",
+            "Boot reference in memory only; KVM, all 2 CPUs alike, nothing changed since boot",
+            [REFERENCE_VOLATILE.action],
+        ),
     ],
 )
 def test_the_headline_says_how_the_machine_is(
@@ -155,8 +221,25 @@ def test_the_headline_says_how_the_machine_is(
     page = page_of(observation)
     assert page.texts("title") == [f"{headline} - kvm-exporter"]
     assert page.texts("h1") == [f"{level} {headline}"]
-    assert [text for text in page.texts("li") if text not in LINKS][: len(details) or None] == details
+    lines = [text for text in page.texts("li") if text not in LINKS]
+    assert [line for line in lines if line in details] == details
+    assert bool(lines) == bool(details)
     assert page.texts("section")[0].startswith(f"\n{level} {headline}")
+
+
+def test_a_finding_says_since_when_and_what_to_do() -> None:
+    """Below its details a finding has the time when it was first seen, and the next step."""
+    assert LOST.reference is not None
+    known = replace(LOST, reference=replace(LOST.reference, changed=1704060100.0))
+    lines = page_of(known).texts("li")
+    assert "Since 2023-12-31 22:01:40 UTC. Migrate the machine back, or reboot it, not by kexec." in lines
+    assert "Migrate the machine back, or reboot it, not by kexec." in page_of(LOST).texts("li")
+
+
+def test_a_baseline_that_is_not_valid_is_no_good_news() -> None:
+    """An invalid baseline file is unknown, and the page says so."""
+    page = Outline(landing_page(observed(TWO, ALL), LINKS, Baseline(), baseline_valid=False))
+    assert page.texts("h1") == ["UNKNOWN The baseline is not valid; KVM, all 2 CPUs alike, nothing changed since boot"]
 
 
 def test_a_failed_attempt_comes_first() -> None:
@@ -171,7 +254,7 @@ def test_a_baseline_is_compared() -> None:
     baseline = Baseline(required=(feature_named("pv_unhalt"), FEATURES[0]), forbidden=(feature_named("steal_time"),))
     page = page_of(observed(sample_of({0: DEFAULT})), baseline)
     assert page.texts("h1") == ["WARNING 2 baseline violations"]
-    assert page.texts("li")[len(LINKS) :] == [
+    assert page.texts("li")[len(LINKS) :][:2] == [
         "Baseline: pv_unhalt (eax bit 7): required, but not offered on every CPU",
         "Baseline: steal_time (eax bit 5): forbidden, but offered on every CPU",
     ]
@@ -191,7 +274,7 @@ def test_a_row_says_all_that_is_known_of_a_bit() -> None:
     sample = sample_of({0: DEFAULT, 1: OLD, 2: DEFAULT}, anywhere=OLD, retained={3: ALL})
     everything = Observation(
         sample,
-        BootReference(guest(0x010002FB), 0.0),
+        BootReference(guest(0x010002FB), 0.0, 20.0),
         in_use={feature_named("steal_time"): True, feature_named("pv_unhalt"): False},
         host=Registers(0x01007EFB, 0, 0, 0),
         collectors={"guest": Collected(success=True, duration=0.0)},
@@ -231,15 +314,15 @@ def test_the_machine_is_described() -> None:
     found = (hyper_v, SignatureLeaf(0x40000100, KVM_SIGNATURE, 0x40000110))
     leaves = Leaves(hypervisor_bit=True, hypervisors=found, kvm=kvm)
     sample = sample_of({0: leaves}, retained={1: leaves}, skipped=[2])
-    page = page_of(Observation(sample, BootReference(leaves, 1704060000.9), kvmclock_is_current=True))
+    page = page_of(Observation(sample, BootReference(leaves, 1704060000.9, 20.0), kvmclock_is_current=True))
     terms = [(text, "") if tag == "dt" else ("", text) for tag, _, text in page.elements if tag in {"dt", "dd"}]
     assert [term or value for term, value in terms] == [
         *("Signature", "Microsoft Hv at 0x40000000", "highest leaf 0x40000005"),
         *("Signature", "KVMKVMKVM at 0x40000100", "highest leaf 0x40000110"),
         *("Fingerprint", "671fa1834330d3c4", "Feature leaf", "EAX 0x0100007b, EDX 0x00000001"),
         *("CPUs", "3 online, 1 sampled, 1 retained, 1 skipped"),
-        *("Frequencies", "TSC 2600 MHz, APIC bus 1000 MHz", "Current clocksource", "kvm-clock"),
-        *("First sampled in this boot", "2023-12-31 22:00:00 UTC"),
+        *("Frequencies", "TSC 2599.997 MHz, APIC bus 1000.000 MHz", "Current clocksource", "kvm-clock"),
+        *("First sampled in this boot", "2023-12-31 22:00:00 UTC", "20 seconds after boot", "in memory only"),
     ]
     times = [attributes["datetime"] for tag, attributes, _ in page.elements if tag == "time"]
     assert times == ["2024-01-01T00:00:00Z", "2023-12-31T22:00:00Z"]

@@ -4,14 +4,16 @@ import json
 
 import pytest
 
+from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.registers import Registers
-from kvm_exporter.kvm.drift import Difference, difference
+from kvm_exporter.kvm.drift import Difference, TscChange, difference
 from kvm_exporter.kvm.features import FEATURES, feature_named
 from kvm_exporter.kvm.leaves import Leaves, SignatureLeaf
 from kvm_exporter.kvm.words import describe, divergence, summary
-from kvm_exporter.report.table import as_json, comparison, table
+from kvm_exporter.report.findings import FEATURE_GAINED
+from kvm_exporter.report.table import as_json, table
 from lab.readers import BASE, Machine, guest, kvm_rows, reader, sample_of
 
 DEFAULT, ALL, OLD = guest(0x0100007B), guest(0x01007EFB), guest(0x0100000B)
@@ -81,8 +83,8 @@ def test_the_table_of_a_machine() -> None:
         "KVM at 0x40000000, features EAX 0x01007efb, EDX 0x00000000, fingerprint a56f971aee6ec7ef",
         "  signature KVMKVMKVM at 0x40000000, highest leaf 0x40000001",
         "",
-        "BIT     FEATURE                 OFFERED   CPUS  USED  HOST MEANING",
-        "eax 0   clocksource             yes          5  ?     yes  kvmclock at the old MSRs 0x11 and 0x12",
+        "BIT     FEATURE                 OFFERED   CPUS  USED  OWN KVM MEANING",
+        "eax 0   clocksource             yes          5  ?     yes     kvmclock at the old MSRs 0x11 and 0x12",
     ]
     end = lines.index("", 4)
     assert end - 4 == len(FEATURES) + 1
@@ -127,7 +129,7 @@ def test_the_table_shows_frequencies_where_there_are_any() -> None:
     lines = table(Observation(sweep(Machine({0: reader(rows)}), CpuSelection(), None))).splitlines()
     assert lines[1:3] == [
         "  signature KVMKVMKVM at 0x40000000, highest leaf 0x40000010",
-        "  TSC 2600 MHz, APIC bus 1000 MHz",
+        "  TSC 2599.997 MHz, APIC bus 1000.000 MHz",
     ]
 
 
@@ -178,42 +180,25 @@ def test_a_cpu_whose_only_difference_is_a_name_is_described() -> None:
 
 
 def test_a_difference_in_words() -> None:
-    """A difference is described in words; a difference of frequencies alone has none."""
+    """A difference is described in words, its TSC frequency last."""
     change = difference(ALL, guest(0x0100007B, 1))
     assert describe(change, ALL, DEFAULT).startswith("lost pv_unhalt (eax bit 7), ")
     assert describe(change, ALL, DEFAULT).endswith("; gained hints_realtime (edx bit 0)")
-    assert describe(Difference(timing=True), ALL, ALL) == ""
-
-
-@pytest.mark.parametrize(
-    ("source", "target", "expected"),
-    [
-        (DEFAULT, DEFAULT, ["compatible"]),
-        (OLD, guest(0x0100001B), ["gained: async_pf (eax bit 4)", "compatible"]),
-        (
-            guest(0x0100002B, 1),
-            guest(0x0100001B),
-            [
-                "lost: steal_time (eax bit 5), hints_realtime (edx bit 0)",
-                "gained: async_pf (eax bit 4)",
-                "incompatible: a running guest would lose a feature or KVM, or find other signatures",
-            ],
-        ),
-    ],
-)
-def test_a_comparison_ends_in_a_verdict(source: Leaves, target: Leaves, expected: list[str]) -> None:
-    """A comparison has both summaries, the changes, and the verdict."""
-    assert comparison(sample_of({0: source}), sample_of({0: target})).splitlines() == [
-        f"from: {summary(source)}",
-        f"to:   {summary(target)}",
-        *expected,
-    ]
+    assert describe(Difference(tsc=TscChange(2_599_997, None)), ALL, ALL) == (
+        "TSC frequency no longer reported by KVM (2599.997 MHz before)"
+    )
+    assert describe(Difference(tsc=TscChange(None, 2_599_997)), ALL, ALL) == (
+        "TSC frequency newly reported by KVM (2599.997 MHz)"
+    )
 
 
 def test_json_has_what_the_table_has() -> None:
     """JSON has the values of the table; an unknown value is null."""
     value = json.loads(as_json(LIVE))
     features = {feature.pop("name"): feature for feature in value.pop("features")}
+    findings = {finding["kind"]: finding for finding in value.pop("findings")}
+    assert findings.keys() == {"cpus_differ", "cpus_unread"}
+    assert findings["cpus_differ"]["details"] == [f"CPU 1: {LACKING}", "CPU 3: has eax_bit_31 (eax bit 31)"]
     assert value == {
         "kvm": True,
         "hypervisor_bit": True,
@@ -255,6 +240,7 @@ def test_json_has_what_the_table_has() -> None:
                 "has": ["eax_bit_31"],
             },
         ],
+        "boot_reference": None,
     }
     assert len(features) == len(FEATURES) + 1
     assert features["steal_time"] == {
@@ -291,4 +277,55 @@ def test_json_without_kvm() -> None:
         "features": [],
         "cpus": {"online": 1, "sampled": [0], "retained": [], "skipped": [], "failed": {}},
         "divergent": [],
+        "boot_reference": None,
+        "findings": [
+            {
+                "kind": "no_kvm",
+                "level": "note",
+                "what": "no KVM",
+                "details": [
+                    "No hypervisor bit in leaf 1 (bare metal, or hidden)",
+                    "This is not an error: only KVM has these features.",
+                ],
+                "since": None,
+                "evidence": "the signatures at all 256 bases",
+                "follows": "This is not an error: only KVM has these features.",
+                "action": "",
+            }
+        ],
     }
+
+
+SINCE = "since first sampled, 200 days after boot"
+
+
+def test_what_changed_since_the_boot_reference_is_shown() -> None:
+    """Where there is a reference each feature has its change, and findings follow below the CPUs."""
+    reference = BootReference(guest(0x01007EFB), 1704067100.0, 200 * 86_400.0, changed=1704067150.0, change="lost x")
+    now = Observation(sample_of({0: guest(0x0100_7EDB | 1 << 15)}), reference)
+    lines = table(now).splitlines()
+    assert f"  compared with the boot reference: changes {SINCE}" in lines
+    [head] = [line for line in lines if line.startswith("BIT")]
+    assert head.split() == ["BIT", "FEATURE", "OFFERED", "CPUS", "CHANGE", "MEANING"]
+    changed = {line.split()[2]: line.split()[5] for line in lines if line.startswith(("eax", "edx"))}
+    assert {name: word for name, word in changed.items() if word != "-"} == {
+        "steal_time": "lost",
+        "msi_ext_dest_id": "gained",
+    }
+    assert lines[-2:] == [
+        f"WARNING: Lost {SINCE}: steal_time (eax bit 5)",
+        f"NOTE: Gained {SINCE}: msi_ext_dest_id (eax bit 15); {FEATURE_GAINED.follows}",
+    ]
+    value = json.loads(as_json(now))
+    assert value["boot_reference"] == {
+        "timestamp": 1704067100.0,
+        "uptime": 200 * 86_400.0,
+        "late": True,
+        "tsc_khz": None,
+        "changed": 1704067150.0,
+        "change": "lost x",
+    }
+    assert [(finding["kind"], finding["since"]) for finding in value["findings"]][:2] == [
+        ("feature_lost", 1704067150.0),
+        ("feature_gained", 1704067150.0),
+    ]

@@ -59,6 +59,9 @@ FAULTS: dict[str, tuple[str, ...]] = {
         "faults_kernel.cpus_that_cannot_be_reached_do_not_hide_the_others",
         "cpuid/topology.a_list_that_just_fits_is_whole",
     ),
+    "another list of CPUs than the cpuset allows": (
+        "faults_kernel.where_another_list_of_cpus_is_shown_the_allowed_ones_are_read",
+    ),
     "there are 4,096 CPUs": ("faults_kernel.4096_cpus",),
     "a CPU is held by a real-time task": ("real_time.a_held_cpu_fails_until_it_is_free_again",),
     "no CPU may be pinned": ("restrictions.where_no_cpu_can_be_pinned_the_daemon_is_up",),

@@ -141,7 +141,7 @@ READERS = {
     "dump to check": ["check", "--baseline", "{good}", "--dump", "{}"],
     "dump to compare": ["compare", "{}", "{}"],
     "baseline": ["check", "--baseline", "{}"],
-    "daemon's baseline": ["serve", "--baseline.file={}"],
+    "daemon's baseline": ["serve", "--config.check", "--baseline.file={}"],
     "web configuration": ["serve", "--web.config.file={}"],
 }
 

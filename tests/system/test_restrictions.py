@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+import urllib.error
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,7 +56,10 @@ def test_where_no_cpu_can_be_pinned_the_daemon_is_up(error: int, reason: str) ->
             ("skipped",): 0,
             ("failed",): online(),
         }
-        assert scrape.value("kvm_exporter_sample_success") == 1
+        assert scrape.value("kvm_exporter_sample_success") == 0
+        assert not {"kvm_feature_offered_cpus", "kvm_cpus_divergent"} & scrape.names
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            running.get("/-/ready")
         assert scrape.values("kvm_cpu_register", "cpu") == {}
         page = running.get("/")
         assert running.stop() == 0

@@ -44,6 +44,10 @@ class Guest:
         """None."""
         return frozenset()
 
+    def allowed(self) -> frozenset[int]:
+        """Return the CPUs that the process may run on: those that are online."""
+        return frozenset(self.online())
+
     def reading(self) -> AbstractContextManager[None]:
         """Nothing to prepare."""
         return nullcontext()

@@ -4,11 +4,11 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kvm_exporter.app import daemon, log
-from kvm_exporter.collector.boot import BootReferenceKeeper
+from kvm_exporter.collector.boot import Boot, BootReferenceKeeper
 from kvm_exporter.collector.observer import Observer
 from kvm_exporter.collector.sampler import Limits
 from kvm_exporter.collector.sweep import CpuSelection
@@ -58,6 +58,15 @@ SCENES = {
 }
 
 
+GUEST = {
+    "proc/cmdline": "root=/dev/vda1\n",
+    "proc/cpuinfo": "flags\t\t: fpu\n",
+    "proc/stat": "cpu  9000 0 4000 80000 500 0 100 0 0 0\n",
+    "sys/devices/system/clocksource/clocksource0/current_clocksource": "tsc\n",
+}
+"""Files of a guest kernel that shows no use of any feature; a test's own files take their place."""
+
+
 class StagedMachine(LiveMachine):
     """A scene's."""
 
@@ -79,8 +88,15 @@ def main() -> None:
     name, root = sys.argv[1:]
     log.configure("info", None)
     scene = SCENES[name]
-    keeper = BootReferenceKeeper(None, "")
-    keeper.reference(sample_of({0: leaves(scene.boot)}))
+    for file, text in GUEST.items():
+        path = Path(root, file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_text(text)
+    directory = Path(root, "run", name)
+    directory.mkdir(parents=True, exist_ok=True)
+    keeper = BootReferenceKeeper(directory, Boot("staged", 0.0, 0.0))
+    keeper.reference(replace(sample_of({0: leaves(scene.boot)}), boottime=20.0))
     machine = StagedMachine(scene)
     observer = Observer(machine, CpuSelection(), keeper, host=False, root=Path(root))
     options = daemon.Options(addresses=[TcpAddress("127.0.0.1", 0)], limits=Limits(max_age=0.001))
