@@ -9,7 +9,7 @@ from hypothesis import Phase, settings
 
 from lab.notifications import Notifications, notifications
 from lab.tools import MissingToolError
-from tests.support.system.gate import Gate
+from tests.support.system.latch import Latch
 from tests.support.tools import missing
 
 settings.register_profile("default", deadline=None)
@@ -31,9 +31,9 @@ def pytest_runtest_call() -> Iterator[None]:
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    """A gate that is open."""
-    return Gate(tmp_path / "gate")
+def latch(tmp_path: Path) -> Latch:
+    """A latch that is open."""
+    return Latch(tmp_path / "latch")
 
 
 @pytest.fixture

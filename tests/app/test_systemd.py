@@ -11,8 +11,8 @@ from kvm_exporter.app import daemon, systemd
 from lab.exporter import exporter
 from lab.notifications import Notifications, notified_exporter
 from tests.support.rooms.loop import in_own_time
-from tests.support.system.gate import Gate
-from tests.support.system.gated_daemon import EAX
+from tests.support.system.latch import Latch
+from tests.support.system.latched_daemon import EAX
 
 INTERVAL_USEC = 600_000
 """Of a watchdog."""
@@ -21,10 +21,10 @@ SHORT = 0.3
 """How long a test waits for an event that must not happen, in seconds."""
 
 
-def test_it_is_ready_when_it_serves_a_sample(gate: Gate, manager: Notifications) -> None:
+def test_it_is_ready_when_it_serves_a_sample(latch: Latch, manager: Notifications) -> None:
     """READY is sent with a STATUS after the first sample, when requests are answered."""
-    with gate.shut(), gate.daemon(max_age=60, environment=manager.environment) as running:
-        with gate.visitor():
+    with latch.shut(), latch.daemon(max_age=60, environment=manager.environment) as running:
+        with latch.visitor():
             assert list(manager.within(SHORT)) == []
         status = manager.until("READY")["STATUS"]
         scrape = running.scrape()
@@ -36,24 +36,24 @@ def test_it_is_ready_when_it_serves_a_sample(gate: Gate, manager: Notifications)
     )
 
 
-def test_a_machine_that_does_not_answer_does_not_hold_up_the_start(gate: Gate, manager: Notifications) -> None:
+def test_a_machine_that_does_not_answer_does_not_hold_up_the_start(latch: Latch, manager: Notifications) -> None:
     """If the first sample times out, READY is sent without a sample, and STATUS says so."""
-    with gate.shut(), gate.daemon(timeout=0.1, environment=manager.environment) as running, gate.visitor():
+    with latch.shut(), latch.daemon(timeout=0.1, environment=manager.environment) as running, latch.visitor():
         assert manager.until("READY")["STATUS"] == "no sample yet; see the log"
         assert running.scrape().value("kvm_exporter_sample_failures_total", cause="timeout") == 1
 
 
-def test_a_reload_has_a_begin_and_an_end(gate: Gate, manager: Notifications) -> None:
+def test_a_reload_has_a_begin_and_an_end(latch: Latch, manager: Notifications) -> None:
     """RELOADING has the time on the monotonic clock; READY follows when the machine has been read again."""
-    with gate.daemon(environment=manager.environment) as running:
+    with latch.daemon(environment=manager.environment) as running:
         running.scrape()
         before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        with gate.shut():
+        with latch.shut():
             running.process.send_signal(signal.SIGHUP)
             reloading = manager.until("RELOADING")
             assert reloading["RELOADING"] == "1"
             assert before <= int(reloading["MONOTONIC_USEC"]) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-            with gate.visitor():
+            with latch.visitor():
                 assert list(manager.within(SHORT)) == []
         assert manager.until("READY")["READY"] == "1"
 

@@ -19,8 +19,8 @@ from lab.exporter import PROGRAM, Exporter, exporter
 from lab.notifications import Notifications, notified_exporter
 from lab.patience import NEVER, PATIENCE_SECONDS
 from lab.scrape import Scrape
-from tests.support.system.gate import Gate
 from tests.support.system.journal import journal
+from tests.support.system.latch import Latch
 
 
 class Reply(NamedTuple):
@@ -56,13 +56,13 @@ def test_a_signal_ends_it_well(number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_running_answer_ends_first(number: signal.Signals, gate: Gate, manager: Notifications) -> None:
+def test_a_running_answer_ends_first(number: signal.Signals, latch: Latch, manager: Notifications) -> None:
     """A scrape that waits for the machine when the signal comes is answered before the end."""
-    with gate.daemon(environment=manager.environment) as running, ThreadPoolExecutor(1) as pool:
+    with latch.daemon(environment=manager.environment) as running, ThreadPoolExecutor(1) as pool:
         running.scrape()
-        with gate.shut():
+        with latch.shut():
             answer = pool.submit(request, running)
-            with gate.visitor():
+            with latch.visitor():
                 running.process.send_signal(number)
                 manager.until("STOPPING")
         reply = answer.result(PATIENCE_SECONDS)
@@ -71,20 +71,20 @@ def test_a_running_answer_ends_first(number: signal.Signals, gate: Gate, manager
         assert running.process.wait(PATIENCE_SECONDS) == 0
 
 
-def test_a_signal_during_the_start_ends_it(gate: Gate) -> None:
+def test_a_signal_during_the_start_ends_it(latch: Latch) -> None:
     """A machine that does not answer at the start does not hold up the end either."""
-    with gate.shut(), gate.daemon(timeout=NEVER) as running, gate.visitor():
+    with latch.shut(), latch.daemon(timeout=NEVER) as running, latch.visitor():
         running.process.terminate()
         assert running.process.wait(PATIENCE_SECONDS) == 0
 
 
-def test_a_reading_that_never_ends_does_not_hold_up_the_end(gate: Gate) -> None:
+def test_a_reading_that_never_ends_does_not_hold_up_the_end(latch: Latch) -> None:
     """The thread that reads may be stuck for ever: the process ends all the same."""
-    with gate.daemon(timeout=0.1) as running:
+    with latch.daemon(timeout=0.1) as running:
         running.scrape()
-        with gate.shut():
+        with latch.shut():
             assert running.scrape().value("kvm_exporter_sample_success") == 0
-            with gate.visitor():
+            with latch.visitor():
                 assert running.stop() == 0
                 assert "did not end" not in "".join(running.log)
 

@@ -21,7 +21,7 @@ from lab.patience import NEVER, PATIENCE_SECONDS
 from lab.proc import errors, sockets, wait_until
 from lab.secure import TLS, make_server, web_config
 from tests.support.system.clock import Clock
-from tests.support.system.gate import Gate
+from tests.support.system.latch import Latch
 
 MOST_ATTEMPTS = 10
 
@@ -110,13 +110,13 @@ def test_the_end_comes_while_it_starts(tmp_path: Path, seconds: float) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_end_comes_twice_while_a_scrape_waits(gate: Gate, manager: Notifications) -> None:
+def test_the_end_comes_twice_while_a_scrape_waits(latch: Latch, manager: Notifications) -> None:
     """An impatient second SIGTERM changes nothing: the answer is on its way."""
-    with gate.daemon(environment=manager.environment) as running, ThreadPoolExecutor(1) as pool:
+    with latch.daemon(environment=manager.environment) as running, ThreadPoolExecutor(1) as pool:
         running.scrape()
-        with gate.shut():
+        with latch.shut():
             answer = pool.submit(running.scrape)
-            with gate.visitor():
+            with latch.visitor():
                 running.process.terminate()
                 manager.until("STOPPING")
                 running.process.terminate()
@@ -126,14 +126,14 @@ def test_the_end_comes_twice_while_a_scrape_waits(gate: Gate, manager: Notificat
 
 
 @pytest.mark.parametrize("also", [(), (signal.SIGHUP,)], ids=["reloading", "and asked to reload once more"])
-def test_the_end_comes_while_it_reloads(gate: Gate, manager: Notifications, also: tuple[signal.Signals, ...]) -> None:
+def test_the_end_comes_while_it_reloads(latch: Latch, manager: Notifications, also: tuple[signal.Signals, ...]) -> None:
     """The machine that does not answer is not waited for, and the manager is told."""
-    with gate.daemon(timeout=NEVER, environment=manager.environment) as running:
+    with latch.daemon(timeout=NEVER, environment=manager.environment) as running:
         manager.until("READY")
-        with gate.shut():
+        with latch.shut():
             running.process.send_signal(signal.SIGHUP)
             manager.until("RELOADING")
-            with gate.visitor():
+            with latch.visitor():
                 for number in (*also, signal.SIGTERM):
                     running.process.send_signal(number)
                 manager.until("STOPPING")

@@ -35,7 +35,7 @@ from lab.secure import (
     until_the_end,
     web_config,
 )
-from tests.support.system.gate import Gate
+from tests.support.system.latch import Latch
 from tests.support.tools import missing, program
 
 SERVE = PROGRAM[:-1]
@@ -579,12 +579,12 @@ def test_systemds_sockets_and_addresses() -> None:
 
 def test_no_more_scrapes_than_allowed(tmp_path: Path) -> None:
     """--web.max-requests: the one too many is told so at once; the other is answered, and all else all the time."""
-    gate = Gate(tmp_path / "gate")
-    with gate.daemon(max_requests=1) as running, ThreadPoolExecutor(1) as pool:
+    latch = Latch(tmp_path / "latch")
+    with latch.daemon(max_requests=1) as running, ThreadPoolExecutor(1) as pool:
         running.scrape()
-        with gate.shut():
+        with latch.shut():
             waiting = pool.submit(ask, running.port)
-            with gate.visitor():
+            with latch.visitor():
                 refused = ask(running.port)
                 assert ask(running.port, "/-/healthy").status == 200
         assert refused.status == 503

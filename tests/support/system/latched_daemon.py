@@ -1,4 +1,4 @@
-"""``python -m tests.support.system.gated_daemon GATE MAX_AGE TIMEOUT MAX_REQUESTS``: the daemon behind a gate."""
+"""``python -m tests.support.system.latched_daemon LATCH MAX_AGE TIMEOUT MAX_REQUESTS``: the daemon behind a latch."""
 
 import asyncio
 import socket
@@ -17,19 +17,19 @@ from lab.readers import kvm_rows, reader
 EAX = 0x0100007B
 
 
-class GatedMachine(LiveMachine):
-    """Readings wait where something listens at the gate's path, until it hangs up."""
+class LatchedMachine(LiveMachine):
+    """Readings wait where something listens at the latch's path, until it hangs up."""
 
-    def __init__(self, gate: str) -> None:
+    def __init__(self, latch: str) -> None:
         super().__init__(reader(kvm_rows(EAX)), reader(kvm_rows(EAX)))
-        self._gate = gate
+        self._latch = latch
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Pass the gate."""
+        """Pass the latch."""
         with socket.socket(socket.AF_UNIX) as visitor:
             try:
-                visitor.connect(self._gate)
+                visitor.connect(self._latch)
                 visitor.recv(1)
             except OSError:
                 pass  # it is open, or just opened
@@ -38,14 +38,14 @@ class GatedMachine(LiveMachine):
 
 def main() -> None:
     """Serve on a free port."""
-    gate, max_age, timeout, max_requests = sys.argv[1:]
+    latch, max_age, timeout, max_requests = sys.argv[1:]
     log.configure("info", None)
     options = daemon.Options(
         addresses=[TcpAddress("127.0.0.1", 0)],
         limits=Limits(max_age=float(max_age), timeout=float(timeout)),
         max_requests=int(max_requests),
     )
-    machine = GatedMachine(gate)
+    machine = LatchedMachine(latch)
     asyncio.run(daemon.serve(options, machine, Observer(machine, CpuSelection(), None, host=False).observe))
 
 

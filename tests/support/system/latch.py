@@ -1,4 +1,4 @@
-"""A gate in the file system that holds up the readings of a daemon, so that a test can look at it meanwhile."""
+"""A latch in the file system that holds up the samples of a daemon while a test inspects it."""
 
 import socket
 import sys
@@ -10,8 +10,8 @@ from lab.exporter import Exporter, exporter
 from lab.patience import PATIENCE_SECONDS
 
 
-class Gate:
-    """Stands open until it is shut; the daemon finds it by its path."""
+class Latch:
+    """Open until shut() closes it; the daemon finds it by its path."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -25,9 +25,9 @@ class Gate:
         max_requests: int = 40,
         environment: dict[str, str] | None = None,
     ) -> AbstractContextManager[Exporter]:
-        """The daemon behind the gate; with its usual age every scrape makes it read. Times are in seconds."""
+        """The daemon behind the latch; with its usual age every scrape makes it read. Times are in seconds."""
         settings = (str(max_age), str(timeout), str(max_requests))
-        program = (sys.executable, "-m", "tests.support.system.gated_daemon", str(self._path), *settings)
+        program = (sys.executable, "-m", "tests.support.system.latched_daemon", str(self._path), *settings)
         return exporter(program=program, environment=environment)
 
     @contextmanager
@@ -44,7 +44,7 @@ class Gate:
 
     @contextmanager
     def visitor(self) -> Iterator[None]:
-        """Wait for a reading at the gate that is shut; it goes on at the end of the block."""
+        """Wait for a reading at the latch that is shut; it goes on at the end of the block."""
         assert self._listener is not None
         visitor, _ = self._listener.accept()
         with visitor:
