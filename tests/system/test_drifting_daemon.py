@@ -1,14 +1,16 @@
 """A running daemon whose machine changes under it: what the next scrape says, what the log says, what outlives it."""
 
 import http.client
+import json
 import signal
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from kvm_exporter.collector.boot import FILE_NAME
+from kvm_exporter.collector.boot import FILE_NAME, read_boot
 from kvm_exporter.cpuid.dump import Rows
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE
 from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID
 from lab.drifting import LAZY, DriftingHost, logged
 from lab.exporter import UNMEASURED, Exporter
@@ -162,6 +164,29 @@ def test_the_boot_outlives_the_daemon(host: DriftingHost, number: signal.Signals
         host.change(on_all(ALL))
         repaired = running.scrape()
         assert (drift(repaired), changes(repaired)) == (NO_DRIFT, 1)
+
+
+def test_an_upgrade_does_not_end_a_drift(host: DriftingHost) -> None:
+    """A reference of version 0.1.0 is read by the new version; what it lacks is unknown, and stays so in the file."""
+    old = {
+        "boot_id": read_boot().id,
+        "timestamp": 1704067200.0,
+        "hypervisor_bit": True,
+        "hypervisors": [{"base": 0x4000_0000, "signature": KVM_SIGNATURE.hex(), "max_leaf": 0x4000_0001}],
+        "kvm": {"base": 0x4000_0000, "eax": 0x0100_7EFB, "edx": 0},
+    }
+    (host.runtime_directory / FILE_NAME).write_text(json.dumps(old))
+    host.change(on_all(STOLEN))
+    for _ in range(2):
+        with host.daemon() as running:
+            scrape = running.scrape()
+            assert drift(scrape) == STEAL_TIME_LOST
+            assert scrape.value("kvm_boot_reference_timestamp_seconds") == old["timestamp"]
+            assert scrape.value("kvm_boot_reference_persistent") == 1
+            assert "kvm_boot_reference_uptime_seconds" not in scrape.names
+            assert "lost since first sampled" in running.get("/")
+            [record] = logged(running, BOOT_DRIFT_ID)
+            assert record["msg"] == f"the feature set has changed since first sampled: {LOST_STEAL}"
 
 
 def test_a_change_while_nobody_looked_is_found(host: DriftingHost) -> None:
