@@ -189,6 +189,34 @@ def test_an_upgrade_does_not_end_a_drift(host: DriftingHost) -> None:
             assert record["msg"] == f"the feature set has changed since first sampled: {LOST_STEAL}"
 
 
+def test_what_was_lost_before_the_first_start_is_found_by_its_use(host: DriftingHost) -> None:
+    """No reference has the bit, but the kernel counts stolen ticks: use without an offer, on metrics and page."""
+    host.boot()
+    host.change(on_all(STOLEN))
+    with host.daemon() as running:
+        scrape, page = running.scrape(), running.get("/")
+        assert drift(scrape) == NO_DRIFT
+        assert scrape.value("kvm_feature_in_use", feature="steal_time") == 1
+        assert scrape.value("kvm_feature_offered", feature="steal_time") == 0
+        assert "1 feature used, not offered" in page
+        assert "Used, not offered: steal_time (eax bit 5)" in page
+    host.change(on_all(ALL))
+    with host.daemon() as running:
+        assert "used, not offered" not in running.get("/")
+
+
+def test_a_restart_without_a_directory_takes_a_new_reference(host: DriftingHost) -> None:
+    """It says so: in the log at the start, as a metric, and on the page."""
+    for leaves in (ALL, STOLEN):
+        host.change(on_all(leaves))
+        with host.daemon(environment={"RUNTIME_DIRECTORY": ""}) as running:
+            scrape = running.scrape()
+            assert drift(scrape) == NO_DRIFT
+            assert scrape.value("kvm_boot_reference_persistent") == 0
+            assert "the boot reference is in memory only" in "".join(running.log)
+            assert "oot reference in memory only" in running.get("/")
+
+
 def test_a_change_while_nobody_looked_is_found(host: DriftingHost) -> None:
     """It is drift since the boot, but no change between samples of this process."""
     with host.daemon() as running:
