@@ -14,6 +14,8 @@ _COUNT = re.compile(r"[0-9]{1,20}")
 _MAX_CHARACTERS = 1 << 18
 """Longest line to read: twice that of /proc/interrupts with 8,192 CPUs. The kernel writes no longer line."""
 
+_PAGE_BYTES = 4096
+
 _CLOCKSOURCES = Path("sys/devices/system/clocksource/clocksource0")
 
 
@@ -53,7 +55,7 @@ def read_evidence(root: Path = Path("/")) -> Evidence:
         hypervisor_interrupts=_hypervisor_interrupts(root / "proc/interrupts"),
         cpuidle_driver=_word(root / "sys/devices/system/cpu/cpuidle/current_driver"),
         cpu_flags=_cpu_flags(root / "proc/cpuinfo"),
-        unread=tuple(name for name in ALWAYS_THERE if not _read(root / name)),
+        unread=tuple(name for name in ALWAYS_THERE if _is_empty(root / name)),
     )
 
 
@@ -63,6 +65,15 @@ def _read(path: Path) -> str | None:
             return file.read(_MAX_CHARACTERS)
     except OSError:
         return None
+
+
+def _is_empty(path: Path) -> bool:
+    """Return whether a file has no content or cannot be read. Reads one page: /proc/cpuinfo grows with the CPUs."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            return not file.read(_PAGE_BYTES)
+    except OSError:
+        return True
 
 
 def _word(path: Path) -> str | None:
