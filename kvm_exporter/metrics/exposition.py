@@ -111,5 +111,6 @@ def _deflate(data: bytes) -> bytes:
 
 def _stored(data: bytes) -> bytes:
     """Encode as stored blocks of raw deflate (RFC 1951), with the final block."""
-    stream = zlib.compressobj(0, zlib.DEFLATED, -zlib.MAX_WBITS)
+    # Stored blocks refer to no earlier data; the smallest window and tables are the quickest to allocate.
+    stream = zlib.compressobj(0, zlib.DEFLATED, wbits=-9, memLevel=1)
     return stream.compress(data) + stream.flush()

@@ -11,7 +11,6 @@ import time
 
 from prometheus_client import PlatformCollector, ProcessCollector
 from prometheus_client.core import Metric
-from prometheus_client.utils import floatToGoString
 
 from kvm_exporter.metrics.exposition import render
 from kvm_exporter.metrics.negotiation import Format
@@ -57,7 +56,7 @@ class ProcessMetrics:
             template = b"".join(_template(family, form) for family in self._changing)
             template += render(self._constant, form).replace(b"%", b"%%")
             self._templates[form] = template
-        return template % tuple(map(_text, self._now()))
+        return template % self._now()
 
     def _now(self) -> tuple[float, ...]:
         """Return the current values of the families in CHANGING, in that order."""
@@ -74,11 +73,6 @@ class ProcessMetrics:
             return limit  # no descriptor is left to list the directory with, so all are in use
 
 
-def _text(value: float) -> bytes:
-    text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
-    return text.encode()
-
-
 def _template(family: Metric, form: Format) -> bytes:
-    """Render a family with one sample, with the placeholder ``%b`` for its value, which is the last word."""
-    return render((family,), form).rpartition(b" ")[0].replace(b"%", b"%%") + b" %b\n"
+    """Render a family with one sample, with the placeholder ``%a`` for its value, which is the last word."""
+    return render((family,), form).rpartition(b" ")[0].replace(b"%", b"%%") + b" %a\n"

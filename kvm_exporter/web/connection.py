@@ -175,6 +175,9 @@ class Connection:
 
     async def _drain(self) -> None:
         """Wait until the write buffer is empty. Raises TimeoutError if the peer acknowledged nothing for a deadline."""
+        transport = self._writer.transport
+        if not transport.get_write_buffer_size() and not transport.is_closing():
+            return  # the usual case: the kernel accepted everything at once, and there is nothing to wait for
         unsent = self._unsent()
         while True:
             try:

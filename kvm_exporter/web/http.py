@@ -3,10 +3,12 @@
 Source: RFC 9112 (messages), RFC 9110 (fields).
 """
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from enum import Enum, auto
+from functools import lru_cache
 from http import HTTPStatus
 
 import h11
@@ -124,7 +126,7 @@ class Http1:
         self._finished = last or not self._keep_alive
         lines = [
             f"HTTP/1.1 {response.status:d} {response.status.phrase}",
-            f"Date: {formatdate(usegmt=True)}",
+            f"Date: {_date(int(time.time()))}",
             *(f"{name}: {value}" for name, value in response.headers),
             f"Content-Length: {len(response.body)}",
             *(["Connection: close"] if self._finished else []),
@@ -165,6 +167,12 @@ class Http1:
                 return Pending.HEADER if self._parser.trailing_data[0] or self._request else Pending.NOTHING
             else:
                 return Pending.CLOSED
+
+
+@lru_cache(maxsize=1)
+def _date(timestamp: int) -> str:
+    """Return a time in seconds since the epoch as the header Date has it (RFC 9110 section 5.6.7)."""
+    return formatdate(timestamp, usegmt=True)
 
 
 def _parser() -> h11.Connection:
