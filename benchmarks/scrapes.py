@@ -61,7 +61,7 @@ def measure(effort: Effort) -> Iterator[Figure]:
         names = ("exporter", "node_exporter", "nginx", "bare_loop")
         asked = dict(zip(names, ask_often([ours, node, static, bare], effort), strict=True))
     mine = asked["exporter"]
-    targets = {"node_exporter": (0.25, 0.25), "nginx": (2.5, None), "bare_loop": (None, None)}
+    targets = {"node_exporter": (0.2, 0.2), "nginx": (2.5, None), "bare_loop": (None, None)}
     for name, (p50, cpu) in targets.items():
         yield Figure(f"scrape_p50_vs_{name}", ratios(latencies(mine), latencies(asked[name])), target=p50)
         yield Figure(f"scrape_cpu_vs_{name}", ratios(cpus(mine), cpus(asked[name])), target=cpu)

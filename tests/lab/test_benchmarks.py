@@ -18,8 +18,8 @@ from tests.support.tools import missing, program
 PROMISED = {
     "sweep_vs_c_loop": 1.15,
     "sweep_own_overhead_per_cpu": 25,
-    "scrape_p50_vs_node_exporter": 0.25,
-    "scrape_cpu_vs_node_exporter": 0.25,
+    "scrape_p50_vs_node_exporter": 0.20,
+    "scrape_cpu_vs_node_exporter": 0.20,
     "scrape_p50_vs_nginx": 2.5,
     "rss_vs_node_exporter": 1.25,
     "start_to_first_scrape": None,
