@@ -79,6 +79,19 @@ def address_of(listener: socket.socket) -> Address:
     return TcpAddress(name[0], name[1])
 
 
+def peer_name(peer: socket.socket) -> str:
+    """Return the address of the peer of a connection for a log line."""
+    try:
+        name = peer.getpeername()
+    except OSError:
+        return "a peer that has left"
+    if peer.family == socket.AF_UNIX:
+        return "a local process"
+    if peer.family == socket.AF_VSOCK:
+        return f"vsock://{name[0]}:{name[1]}"
+    return str(TcpAddress(name[0], name[1]))
+
+
 def _is_number(text: str, maximum: int) -> bool:
     return text.isascii() and text.isdecimal() and int(text) <= maximum
 

@@ -8,11 +8,14 @@ import fcntl
 import logging
 import socket
 import ssl
+import string
 import termios
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import IntEnum, auto
 from http import HTTPStatus
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kvm_exporter.web.http import MAX_HEADER_BYTES, Http1, Pending, Refusal, Request, Response, text_response
 
@@ -25,7 +28,15 @@ CHUNK_BYTES = 1 << 16
 asyncio's TLS encrypts and buffers everything it is given, so this bounds the memory of a slow connection.
 """
 
+LATE_SECONDS = 1.0
+"""A timer that is later than this was delayed by this process, which was stopped (SIGSTOP) or on a paused machine."""
+
 _INT = Struct("i")
+
+_TEXT = frozenset(string.printable)
+"""What a peer of another protocol than TLS may begin with. Types of TLS records are 20 to 24 (RFC 8446 section 5.1)."""
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +45,7 @@ logger = logging.getLogger(__name__)
 class Deadlines:
     """How long a peer may take before its connection is closed, in seconds."""
 
-    #: For the TLS handshake.
+    #: For the TLS handshake, from its first byte.
     handshake: float = 5.0
     #: For a complete request header, from its first byte; for the first request, from the start of the connection.
     header: float = 10.0
@@ -46,82 +57,172 @@ class Deadlines:
     linger: float = 1.0
 
 
+async def within(seconds: float, wait: Callable[[], Awaitable[T]]) -> T:
+    """Return the result of ``wait()``, which may be cancelled and called again. Raises TimeoutError after ``seconds``.
+
+    If this process was stopped meanwhile, the peer could not be heard, and has the time once more.
+    """
+    clock = asyncio.get_running_loop().time
+    while True:
+        due = clock() + seconds
+        try:
+            async with asyncio.timeout_at(due):
+                return await wait()
+        except TimeoutError:
+            if clock() - due < LATE_SECONDS:
+                raise
+
+
+class State(IntEnum):
+    """What a connection is doing. A smaller state is closed before a larger one to make room."""
+
+    #: It has been answered, and its next request is not complete.
+    IDLE = auto()
+    #: Its first request is not complete.
+    UNFINISHED = auto()
+    #: A request is being handled, or its response is being sent.
+    ANSWERING = auto()
+
+
 class Connection:
     """One connection, from accept to close.
 
-    Requests are handled one at a time; further bytes from the peer wait in a bounded buffer.
+    Until the peer's first byte it is only watched, so that many silent peers take little time and memory. Then a task
+    serves it. Requests are handled one at a time; further bytes from the peer wait in a bounded buffer.
     """
 
+    _http: Http1
     _reader: asyncio.StreamReader
     _writer: asyncio.StreamWriter
 
-    def __init__(self, server: "Server", peer: socket.socket) -> None:
+    def __init__(self, server: "Server", peer: socket.socket, context: ssl.SSLContext | None) -> None:
+        """Watch the non-blocking socket of a peer, which has to use TLS if ``context`` is given."""
         self._server = server
-        self._peer = peer
-        self._http = Http1()
+        self.peer = peer
+        self._context = context
         self._task: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None
-        #: Whether no request is being handled.
-        self.idle = True
-        #: When the last response was sent, or the connection accepted, in seconds on the event loop's clock.
-        self.last_used = asyncio.get_running_loop().time()
-
-    def start(self, context: ssl.SSLContext | None) -> None:
-        """Start a task that serves the connection, over TLS if ``context`` is given."""
-        self._task = asyncio.get_running_loop().create_task(self._run(context))
-        self._task.add_done_callback(self._on_done)
+        #: Whether it counts as a TLS connection, which takes much more memory than a plain one.
+        self.secure = False
+        self._enter(State.UNFINISHED)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(peer, self._on_readable)
+        self._silence = self._loop.call_later(server.deadlines.header, self._on_silence)
 
     def stop(self) -> None:
         """Close the connection once the request being handled, if any, has its response."""
         if self._transport is None:
             self.abort()
-        elif self.idle:
+        elif self.state is not State.ANSWERING:
             self._transport.close()
 
     def abort(self) -> None:
         """Close the connection immediately, without sending pending data."""
         if self._task is not None:
             self._task.cancel()
+        else:
+            self._unwatch()
+            self._close_peer()
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        #: When the state was entered, in seconds on the event loop's clock.
+        self.since = asyncio.get_running_loop().time()
+
+    def _unwatch(self) -> None:
+        self._loop.remove_reader(self.peer)
+        self._silence.cancel()
+
+    def _on_readable(self) -> None:
+        """Start to serve a peer that has sent its first byte, or close the connection if it has left."""
+        try:
+            first = self.peer.recv(1, socket.MSG_PEEK)
+        except OSError:
+            first = b""
+        if not first:
+            self.abort()
+            return
+        self._unwatch()
+        self._http = Http1()
+        self._task = self._loop.create_task(self._run(plain_text=chr(first[0]) in _TEXT))
+        self._task.add_done_callback(self._on_done)
+
+    def _on_silence(self) -> None:
+        if self._loop.time() - self._silence.when() < LATE_SECONDS:
+            self._server.dropped.add("deadline", self.peer, "it sent nothing")
+            self.abort()
+        else:  # this process was stopped, as in within()
+            self._silence = self._loop.call_later(self._server.deadlines.header, self._on_silence)
 
     def _on_done(self, _: asyncio.Task[None]) -> None:
         self._task = None  # breaks a reference cycle: the frames of a cancelled task refer to this connection
+        self._close_peer()
+
+    def _close_peer(self) -> None:
+        self.peer.close()
         self._server.closed(self)
 
-    async def _run(self, context: ssl.SSLContext | None) -> None:
+    async def _run(self, *, plain_text: bool) -> None:
+        """Serve the connection. ``plain_text``: the first byte begins a line of text instead of a TLS record."""
         try:
-            await self._open(context)
-            if self._server.allows(self._writer.get_extra_info("ssl_object")):
-                await self._serve()
+            if self._context is not None and plain_text:
+                await self._open(None)
+                await self._refuse(text_response(HTTPStatus.BAD_REQUEST, "This port is for HTTPS: use https://."))
+            else:
+                await self._open(self._context)
+                if self._is_allowed():
+                    await self._serve()
+        except TimeoutError as error:
+            error.__traceback__ = None
+            self._server.dropped.add("deadline", self.peer, "it took too long")
         except OSError as error:
-            # The peer disconnected, missed a deadline (TimeoutError) or failed the handshake (SSLError). The frames in
-            # the traceback refer to the error; under a flood these cycles would hold tens of megabytes until the
-            # garbage collector runs.
+            # The peer disconnected or failed the handshake (SSLError). The frames in the traceback refer to the error;
+            # under a flood these cycles would hold tens of megabytes until the garbage collector runs.
             error.__traceback__ = None
         finally:
             if self._transport is not None:
                 self._transport.abort()
-            self._peer.close()
+
+    def _is_allowed(self) -> bool:
+        peer = self._writer.get_extra_info("ssl_object")
+        allowed = self._server.allows(peer)
+        if not allowed:
+            self._server.dropped.add("client_certificate", self.peer, "no name is in client_allowed_sans")
+        return allowed
 
     async def _open(self, context: ssl.SSLContext | None) -> None:
         """Create the streams of the accepted socket, after a TLS handshake if ``context`` is given. Raises OSError."""
-        loop, deadlines = asyncio.get_running_loop(), self._server.deadlines
+        loop = asyncio.get_running_loop()
         self._reader = asyncio.StreamReader(MAX_HEADER_BYTES // 2, loop)  # pauses reading at twice this
         protocol = asyncio.StreamReaderProtocol(self._reader, loop=loop)
         if context is None:
-            transport, _ = await loop.connect_accepted_socket(lambda: protocol, self._peer)
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, self.peer)
         else:
-            transport, _ = await loop.connect_accepted_socket(
-                lambda: protocol,
-                self._peer,
-                ssl=context,
-                ssl_handshake_timeout=deadlines.handshake,
-                ssl_shutdown_timeout=deadlines.linger,
-            )
+            await self._server.make_room_for_tls(self)
+            self._enter(State.UNFINISHED)
+            transport = await self._handshake(protocol, context)
+            self._enter(State.UNFINISHED)
         # With these limits, drain() waits until the kernel has accepted everything. With high=0, asyncio's TLS would
         # pause and resume writing repeatedly while its buffer is empty.
         transport.set_write_buffer_limits(high=1, low=0)
         self._transport = transport
         self._writer = asyncio.StreamWriter(transport, protocol, self._reader, loop)
+
+    async def _handshake(self, protocol: asyncio.Protocol, context: ssl.SSLContext) -> asyncio.Transport:
+        """Return the transport after the TLS handshake. Raises OSError, after recording why the peer is dropped."""
+        from kvm_exporter.web.handshake import shake_hands, why  # noqa: PLC0415 - asyncio's TLS, only if needed
+
+        deadlines = self._server.deadlines
+        handshake = asyncio.ensure_future(shake_hands(self.peer, protocol, context, deadlines.linger))
+        try:
+            # The handshake itself cannot be repeated after a timeout, but the wait for it can.
+            return await within(deadlines.handshake, lambda: asyncio.shield(handshake))
+        except ssl.SSLError as error:
+            reason, words = why(error)
+            self._server.dropped.add(reason, self.peer, words)
+            raise
+        finally:
+            handshake.cancel()
 
     async def _serve(self) -> None:
         """Handle requests until the connection ends. Raises OSError."""
@@ -130,10 +231,9 @@ class Connection:
             if isinstance(received, Refusal):
                 await self._refuse(received.response)
                 return
-            self.idle = False
+            self._enter(State.ANSWERING)
             await self._send(self._http.send(await self._handle(received), last=self._server.stopping))
-            self.idle, self.last_used = True, asyncio.get_running_loop().time()
-            self._server.served(self)
+            self._enter(State.IDLE)
             if self._server.stopping or not self._http.next_request():
                 break
             first = False
@@ -144,21 +244,21 @@ class Connection:
 
         Returns a Refusal if the request is invalid, None if the peer has closed its side. Raises TimeoutError.
         """
-        deadlines = self._server.deadlines
-        received = self._http.take()
-        if not isinstance(received, Pending):
-            return received
-        header_started = first
-        async with asyncio.timeout(deadlines.header if first else deadlines.idle) as deadline:
-            while isinstance(received, Pending):
-                if received is Pending.CLOSED:
-                    return None
-                if received is Pending.HEADER and not header_started:
-                    header_started = True
-                    deadline.reschedule(asyncio.get_running_loop().time() + deadlines.header)
-                self._http.receive(await self._reader.read(MAX_HEADER_BYTES))
-                received = self._http.take()
+        deadlines, now = self._server.deadlines, asyncio.get_running_loop().time
+        begun, until = first, now() + (deadlines.header if first else deadlines.idle)
+        if not isinstance(received := self._http.take(), Pending):
+            await asyncio.sleep(0)  # the request was sent ahead: the other connections have their turn first
+        while isinstance(received, Pending):
+            if received is Pending.CLOSED:
+                return None
+            if received is Pending.HEADER and not begun:
+                begun, until = True, now() + deadlines.header
+            self._http.receive(await within(until - now(), self._read))
+            received = self._http.take()
         return received
+
+    async def _read(self) -> bytes:
+        return await self._reader.read(MAX_HEADER_BYTES)
 
     async def _handle(self, request: Request) -> Response:
         try:
@@ -177,23 +277,20 @@ class Connection:
         """Wait until the write buffer is empty. Raises TimeoutError if the peer acknowledged nothing for a deadline."""
         transport = self._writer.transport
         if not transport.get_write_buffer_size() and not transport.is_closing():
-            return  # the usual case: the kernel accepted everything at once, and there is nothing to wait for
+            return None  # the usual case: the kernel accepted everything at once, and there is nothing to wait for
         unsent = self._unsent()
         while True:
             try:
-                async with asyncio.timeout(self._server.deadlines.write):
-                    await self._writer.drain()
+                return await within(self._server.deadlines.write, self._writer.drain)
             except TimeoutError:
                 before, unsent = unsent, self._unsent()
                 if unsent >= before:
                     raise
-            else:
-                return
 
     def _unsent(self) -> int:
         """Return the number of bytes in the write buffer and, unacknowledged, in the kernel: SIOCOUTQ, tcp(7)."""
         try:
-            queued = fcntl.ioctl(self._peer, termios.TIOCOUTQ, _INT.pack(0))
+            queued = fcntl.ioctl(self.peer, termios.TIOCOUTQ, _INT.pack(0))
         except (OSError, ValueError):  # not supported by this type of socket, or already closed
             return 0
         return self._writer.transport.get_write_buffer_size() + int(_INT.unpack(queued)[0])

@@ -6,44 +6,45 @@ import logging
 import resource
 import socket
 import ssl
-from asyncio import sslproto
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from kvm_exporter.web.connection import Connection, Deadlines
-from kvm_exporter.web.http import MAX_HEADER_BYTES, Handler
+from kvm_exporter.web.connection import Connection, Deadlines, State
+from kvm_exporter.web.dropped import Dropped
+from kvm_exporter.web.http import Handler
 from kvm_exporter.web.listeners import close
 
 if TYPE_CHECKING:
     from kvm_exporter.web.guard import Guard
 
 
-ACCEPT_BATCH = 64
-"""Most connections accepted in one iteration of the event loop, so that a burst does not delay responses."""
+MAX_BATCH = 32
+"""Most connections accepted in one iteration of the event loop, so that a burst does not delay responses.
+
+With fewer connections at most, a sixteenth of these: the event loop needs about five iterations to read a request that
+has already arrived, and meanwhile a burst of new connections must not close its connection.
+"""
 
 MAX_CONNECTIONS = 512
 MAX_TLS_CONNECTIONS = 64
-"""Limits for plain HTTP and for TLS: far more than scrapers open, in at limit 10 MB of memory.
+"""Limits for all connections, and for those that use TLS: far more than scrapers open, in at limit 10 MB of memory.
 
 At the limit, each new connection closes an old one.
 """
 
 SPARE_DESCRIPTORS = 64
-"""File descriptors reserved for other uses than connections, where RLIMIT_NOFILE is low."""
+"""File descriptors reserved for other uses than connections, but at most half of them, where RLIMIT_NOFILE is low."""
 
 BACK_OFF_SECONDS = 0.02
-"""How long accepting pauses at the connection limit, and after a failure for lack of descriptors or memory."""
+"""How long accepting pauses after a failure for lack of descriptors or memory."""
 
 FIRST_REQUEST_SECONDS = 0.1
-"""Time in which a new connection may send its first request before the limit or a shutdown may close it.
+"""Time in which a new connection may still send its first request after a shutdown has begun."""
 
-Without it, a flood of connections would close those of scrapers before they can send a request.
-"""
+HANDSHAKE_SECONDS = 0.5
+"""Time in which a TLS connection may finish its handshake, and then send its request, before another one closes it."""
 
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-
-# asyncio gives each TLS connection a read buffer of 256 KiB, even when idle. Nothing larger than a header is read here.
-sslproto.SSLProtocol.max_size = MAX_HEADER_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +58,8 @@ class Server:
         self.stopping = False
         self._guard = guard
         self._listeners: list[socket.socket] = []
-        #: Connections that have had no response yet, oldest first, with their time on the event loop's clock.
-        self._unanswered: dict[Connection, float] = {}
-        #: Connections that have had a response, oldest first.
-        self._answered: dict[Connection, None] = {}
+        self.dropped = Dropped()
+        self._connections: set[Connection] = set()
         self._all_closed = asyncio.Event()
         #: Whether accept() last failed for lack of descriptors or memory; that is logged once.
         self._exhausted = False
@@ -79,17 +78,16 @@ class Server:
             self._accept(listener)
             loop.remove_reader(listener)
         close(self._listeners)
-        self._stop(self._answered)
+        self._stop_all(State.IDLE)
         # New connections, accepted just now or not, still have time to send their request.
-        loop.call_later(FIRST_REQUEST_SECONDS, self._stop, self._unanswered)
+        loop.call_later(FIRST_REQUEST_SECONDS, self._stop_all, State.UNFINISHED)
         self._check_closed()
         try:
             async with asyncio.timeout(grace):
                 await self._all_closed.wait()
         except TimeoutError:
-            left = (*self._unanswered, *self._answered)
-            logger.warning("closing %d connection(s) still open after %g s", len(left), grace)
-            for connection in left:
+            logger.warning("closing %d connection(s) still open after %g s", len(self._connections), grace)
+            for connection in tuple(self._connections):
                 connection.abort()
         if self._guard is not None:
             self._guard.close()
@@ -98,24 +96,34 @@ class Server:
         """Return whether a peer may send requests, after its TLS handshake (None: a connection without TLS)."""
         return self._guard is None or self._guard.allows(peer)
 
-    def served(self, connection: Connection) -> None:
-        """Record that a connection has sent a response."""
-        if connection in self._unanswered:
-            del self._unanswered[connection]
-            self._answered[connection] = None
-
     def closed(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
-        self._unanswered.pop(connection, None)
-        self._answered.pop(connection, None)
+        self._connections.discard(connection)
         self._check_closed()
 
-    def _stop(self, connections: Iterable[Connection]) -> None:
-        for connection in tuple(connections):
-            connection.stop()
+    async def make_room_for_tls(self, connection: Connection) -> None:
+        """Count a connection as one with TLS. At the limit, close another one first.
+
+        An unfinished one has HANDSHAKE_SECONDS: a handshake takes several iterations of the event loop.
+        """
+        clock = asyncio.get_running_loop().time
+        limit = min(MAX_TLS_CONNECTIONS, _max_connections())
+        while len(others := [other for other in self._connections if other.secure]) >= limit:
+            other = min(others, key=_priority)
+            left = other.since + HANDSHAKE_SECONDS - clock() if other.state is State.UNFINISHED else 0
+            if left > 0:
+                await asyncio.sleep(left)
+            else:
+                self._drop(other)
+        connection.secure = True
+
+    def _stop_all(self, state: State) -> None:
+        for connection in tuple(self._connections):
+            if connection.state is state:
+                connection.stop()
 
     def _check_closed(self) -> None:
-        if self.stopping and not self._unanswered and not self._answered:
+        if self.stopping and not self._connections:
             self._all_closed.set()
 
     def _accept_from(self, listener: socket.socket) -> None:
@@ -123,13 +131,9 @@ class Server:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         context = self._guard.context() if self._guard is not None else None
-        limit = min(MAX_CONNECTIONS if context is None else MAX_TLS_CONNECTIONS, _max_connections_by_descriptors())
-        for _ in range(ACCEPT_BATCH):
-            if self._must_wait(limit):
-                self._pause(listener)
-                return
+        limit = _max_connections()
+        for _ in range(max(1, min(MAX_BATCH, limit // 16))):
             try:
                 peer, _ = listener.accept()
             except BlockingIOError:
@@ -141,34 +145,15 @@ class Server:
                     return
                 continue  # this peer has already disconnected: accept(2) says to retry
             peer.setblocking(False)  # noqa: FBT003 - the parameter has no name
-            self._make_room(limit)
-            connection = Connection(self, peer)
-            self._unanswered[connection] = loop.time()
-            connection.start(context)
+            if len(self._connections) >= limit:
+                self._drop(min(self._connections, key=_priority))
+            self._connections.add(Connection(self, peer, context))
 
-    def _is_full(self, limit: int) -> bool:
-        return len(self._unanswered) + len(self._answered) >= limit
-
-    def _must_wait(self, limit: int) -> bool:
-        """Return whether a new connection has to wait: the limit is reached, and no connection may be closed yet.
-
-        The connection to close first is the oldest without a response; it has FIRST_REQUEST_SECONDS for its request.
-        """
-        oldest = next(iter(self._unanswered.values()), None)
-        now = asyncio.get_running_loop().time()
-        return self._is_full(limit) and oldest is not None and now - oldest < FIRST_REQUEST_SECONDS
-
-    def _make_room(self, limit: int) -> None:
-        """At the connection limit, close one connection.
-
-        In order of preference: the oldest that has had no response yet, the oldest idle one, the oldest one.
-        """
-        if not self._is_full(limit):
-            return
-        idle = (connection for connection in self._answered if connection.idle)
-        oldest = next(iter(self._unanswered), None) or next(idle, None) or next(iter(self._answered))
-        self.closed(oldest)
-        oldest.abort()
+    def _drop(self, connection: Connection) -> None:
+        """Close a connection to make room for another one."""
+        self.dropped.add("limit", connection.peer, "it made room for a new connection")
+        self.closed(connection)
+        connection.abort()
 
     def _back_off(self, listener: socket.socket, error: OSError) -> None:
         """Log a lack of descriptors or memory once, and pause accepting."""
@@ -184,6 +169,15 @@ class Server:
         loop.call_later(BACK_OFF_SECONDS, self._accept_from, listener)
 
 
-def _max_connections_by_descriptors() -> int:
-    soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, soft_limit - SPARE_DESCRIPTORS)
+def _priority(connection: Connection) -> tuple[State, float]:
+    """Return the key of the order in which connections are closed to make room.
+
+    First the idle ones, the longest unused of them first; then those whose first request is not complete; at last
+    those that are being answered.
+    """
+    return connection.state, connection.since
+
+
+def _max_connections() -> int:
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, min(MAX_CONNECTIONS, descriptors - min(SPARE_DESCRIPTORS, descriptors // 2)))

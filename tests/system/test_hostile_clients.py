@@ -187,11 +187,12 @@ def scraped(target: Target, most: float, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_plain_connections(capsys: pytest.CaptureFixture[str]) -> None:
-    """Half headers, silence, endless headers, thousands of requests ahead, and answers that nobody reads."""
+    """Idle peers, half headers, silence, endless headers, thousands of requests ahead, answers that nobody reads."""
     with large_exporter() as running:
         assert len(running.get()) > 500_000, "the answers are not large"
         with scraped(Target(running, None, {}), PLAIN_MEMORY, capsys) as attack:
             attack.connect(4, GET * 10, receive_buffer=4096)
+            attack.connect(512, HEALTHY)
             attack.connect(600, HALF)
             attack.connect(400)
             many = attack.converse(HEALTHY * 9_999 + HEALTHY.replace(b"1.1", b"1.0"))
@@ -210,6 +211,7 @@ def test_connections_with_tls_and_passwords(tmp_path: Path, capsys: pytest.Captu
         right = GET.replace(b"\r\n\r\n", f"\r\nAuthorization: {login['Authorization']}\r\n\r\n".encode())
         with scraped(target, TLS_MEMORY, capsys) as attack:
             attack.connect(4, right * 10, tls=True, receive_buffer=4096)
+            attack.connect(64, HEALTHY, tls=True)
             attack.connect(20, HALF, tls=True)
             attack.connect(300)
             attack.connect(100, HALF)

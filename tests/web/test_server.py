@@ -13,7 +13,7 @@ import pytest
 
 from kvm_exporter.web import server
 from kvm_exporter.web.http import Request, Response, text_response
-from kvm_exporter.web.server import ACCEPT_BATCH, Server
+from kvm_exporter.web.server import MAX_BATCH, Server
 from lab.exporter import Exporter, exporter
 from lab.patience import NEVER, PATIENCE_SECONDS
 from lab.secure import until_the_end
@@ -57,52 +57,40 @@ async def test_a_burst_is_answered() -> None:
                 await peer.send(GET)
                 return (await peer.reply()).status
 
-        statuses = await asyncio.gather(*(ask() for _ in range(5 * ACCEPT_BATCH)))
-    assert statuses == [200] * 5 * ACCEPT_BATCH
+        statuses = await asyncio.gather(*(ask() for _ in range(5 * MAX_BATCH)))
+    assert statuses == [200] * 5 * MAX_BATCH
 
 
 # More connections than the limit.
 
 
 @in_loop
-async def test_silent_connections_make_room_the_oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the limit the oldest connection without a request is closed; new and earlier answered ones are served."""
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
-    async with serving(yes) as served, AsyncExitStack() as stack:
-        served_one, *silent = [await stack.enter_async_context(served.peer()) for _ in range(4)]
-        await served_one.send(GET)
-        assert (await served_one.reply()).status == 200
-        for oldest in silent:
-            new = await stack.enter_async_context(served.peer())
-            assert await oldest.rest() == b""
-            await new.send(GET)
-            assert (await new.reply()).status == 200
-        await served_one.send(GET)
-        assert (await served_one.reply()).status == 200
+async def test_who_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the limit go: the longest unused idle connection, then the oldest without a request, then the oldest answered.
 
-
-@in_loop
-async def test_idle_connections_make_room_before_busy_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If all connections have been answered, the oldest idle one is closed, and a busy one stays."""
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    Each new connection is served at once.
+    """
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 5)
     held = Held()
 
     async def answer(request: Request) -> Response:
         return await (held if request.path == "/held" else yes)(request)
 
     async with serving(answer) as served, AsyncExitStack() as stack:
-        busy, idle, other = [await stack.enter_async_context(served.peer()) for _ in range(3)]
-        for peer in (busy, idle, other):
+        busy, idle, silent, half, used = [await stack.enter_async_context(served.peer()) for _ in range(5)]
+        await half.send(GET[:9])
+        for peer in (busy, used, idle, used):
             await peer.send(GET)
             assert (await peer.reply()).status == 200
         await busy.send(GET.replace(b"GET /", b"GET /held"))
         await held.asked.wait()
-        new = await stack.enter_async_context(served.peer())
-        assert await idle.rest() == b""
-        held.go.set()
-        for peer, request in ((busy, b""), (other, GET), (new, GET)):
-            await peer.send(request)
-            assert (await peer.reply()).status == 200
+        for goes in (idle, used, silent, half, busy):
+            held.asked.clear()
+            new = await stack.enter_async_context(served.peer())
+            assert await goes.rest() == b""
+            await new.send(GET.replace(b"GET /", b"GET /held"))
+            await held.asked.wait()
+        assert served.server.dropped.counts["limit"] == 5
 
 
 def open_descriptors() -> int:
