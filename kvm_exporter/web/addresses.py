@@ -6,6 +6,7 @@ Source: the Prometheus exporter toolkit's flags (docs/web-configuration.md of pr
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 MAX_PORT = 0xFFFF
 VSOCK_SCHEME = "vsock://"
@@ -79,17 +80,13 @@ def address_of(listener: socket.socket) -> Address:
     return TcpAddress(name[0], name[1])
 
 
-def peer_name(peer: socket.socket) -> str:
-    """Return the address of the peer of a connection for a log line."""
-    try:
-        name = peer.getpeername()
-    except OSError:
-        return "a peer that has left"
-    if peer.family == socket.AF_UNIX:
+def peer_name(family: int, address: Any) -> str:  # noqa: ANN401 - as accept() returns it, by family
+    """Return the address of a peer, which accept() returned for a socket of a family, for a log line."""
+    if family == socket.AF_UNIX:
         return "a local process"
-    if peer.family == socket.AF_VSOCK:
-        return f"vsock://{name[0]}:{name[1]}"
-    return str(TcpAddress(name[0], name[1]))
+    if family == socket.AF_VSOCK:
+        return f"vsock://{address[0]}:{address[1]}"
+    return str(TcpAddress(address[0], address[1]))
 
 
 def _is_number(text: str, maximum: int) -> bool:

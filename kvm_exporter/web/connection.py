@@ -95,10 +95,11 @@ class Connection:
     _reader: asyncio.StreamReader
     _writer: asyncio.StreamWriter
 
-    def __init__(self, server: "Server", peer: socket.socket, context: ssl.SSLContext | None) -> None:
-        """Watch the non-blocking socket of a peer, which has to use TLS if ``context`` is given."""
+    def __init__(self, server: "Server", peer: socket.socket, name: str, context: ssl.SSLContext | None) -> None:
+        """Watch a peer by its non-blocking socket. ``name`` is for the log; a ``context`` makes it use TLS."""
         self._server = server
-        self.peer = peer
+        self._peer = peer
+        self.name = name
         self._context = context
         self._task: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None
@@ -130,13 +131,13 @@ class Connection:
         self.since = asyncio.get_running_loop().time()
 
     def _unwatch(self) -> None:
-        self._loop.remove_reader(self.peer)
+        self._loop.remove_reader(self._peer)
         self._silence.cancel()
 
     def _on_readable(self) -> None:
         """Start to serve a peer that has sent its first byte, or close the connection if it has left."""
         try:
-            first = self.peer.recv(1, socket.MSG_PEEK)
+            first = self._peer.recv(1, socket.MSG_PEEK)
         except OSError:
             first = b""
         if not first:
@@ -149,7 +150,7 @@ class Connection:
 
     def _on_silence(self) -> None:
         if self._loop.time() - self._silence.when() < LATE_SECONDS:
-            self._server.dropped.add("deadline", self.peer, "it sent nothing")
+            self._server.dropped.add("deadline", self.name, "it sent nothing")
             self.abort()
         else:  # this process was stopped, as in within()
             self._silence = self._loop.call_later(self._server.deadlines.header, self._on_silence)
@@ -159,7 +160,7 @@ class Connection:
         self._close_peer()
 
     def _close_peer(self) -> None:
-        self.peer.close()
+        self._peer.close()
         self._server.closed(self)
 
     async def _run(self, *, plain_text: bool) -> None:
@@ -174,7 +175,7 @@ class Connection:
                     await self._serve()
         except TimeoutError as error:
             error.__traceback__ = None
-            self._server.dropped.add("deadline", self.peer, "it took too long")
+            self._server.dropped.add("deadline", self.name, "it took too long")
         except OSError as error:
             # The peer disconnected or failed the handshake (SSLError). The frames in the traceback refer to the error;
             # under a flood these cycles would hold tens of megabytes until the garbage collector runs.
@@ -187,7 +188,7 @@ class Connection:
         peer = self._writer.get_extra_info("ssl_object")
         allowed = self._server.allows(peer)
         if not allowed:
-            self._server.dropped.add("client_certificate", self.peer, "no name is in client_allowed_sans")
+            self._server.dropped.add("client_certificate", self.name, "no name is in client_allowed_sans")
         return allowed
 
     async def _open(self, context: ssl.SSLContext | None) -> None:
@@ -196,7 +197,7 @@ class Connection:
         self._reader = asyncio.StreamReader(MAX_HEADER_BYTES // 2, loop)  # pauses reading at twice this
         protocol = asyncio.StreamReaderProtocol(self._reader, loop=loop)
         if context is None:
-            transport, _ = await loop.connect_accepted_socket(lambda: protocol, self.peer)
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, self._peer)
         else:
             await self._server.make_room_for_tls(self)
             self._enter(State.UNFINISHED)
@@ -213,13 +214,13 @@ class Connection:
         from kvm_exporter.web.handshake import shake_hands, why  # noqa: PLC0415 - asyncio's TLS, only if needed
 
         deadlines = self._server.deadlines
-        handshake = asyncio.ensure_future(shake_hands(self.peer, protocol, context, deadlines.linger))
+        handshake = asyncio.ensure_future(shake_hands(self._peer, protocol, context, deadlines.linger))
         try:
             # The handshake itself cannot be repeated after a timeout, but the wait for it can.
             return await within(deadlines.handshake, lambda: asyncio.shield(handshake))
         except ssl.SSLError as error:
             reason, words = why(error)
-            self._server.dropped.add(reason, self.peer, words)
+            self._server.dropped.add(reason, self.name, words)
             raise
         finally:
             handshake.cancel()
@@ -290,7 +291,7 @@ class Connection:
     def _unsent(self) -> int:
         """Return the number of bytes in the write buffer and, unacknowledged, in the kernel: SIOCOUTQ, tcp(7)."""
         try:
-            queued = fcntl.ioctl(self.peer, termios.TIOCOUTQ, _INT.pack(0))
+            queued = fcntl.ioctl(self._peer, termios.TIOCOUTQ, _INT.pack(0))
         except (OSError, ValueError):  # not supported by this type of socket, or already closed
             return 0
         return self._writer.transport.get_write_buffer_size() + int(_INT.unpack(queued)[0])

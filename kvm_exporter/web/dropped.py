@@ -1,13 +1,10 @@
 """Connections that the server itself ended: counted by reason, and logged without letting a flood fill the log."""
 
 import logging
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Literal, get_args
-
-from kvm_exporter.web.addresses import peer_name
 
 Reason = Literal["limit", "deadline", "handshake", "client_certificate"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
@@ -31,15 +28,13 @@ class Dropped:
         self._unlogged = 0
         self._quiet_until = clock()
 
-    def add(self, reason: Reason, peer: socket.socket, why: str) -> None:
-        """Record that a peer was dropped, and why."""
+    def add(self, reason: Reason, peer: str, why: str) -> None:
+        """Record that a connection was dropped, with the address of the peer, and why."""
         self.counts[reason] += 1
         self._unlogged += 1
-        name = peer_name(peer)
-        logger.debug("dropped the connection of %s (%s): %s", name, reason, why)
-        if self._clock() >= self._quiet_until:
-            self._quiet_until = self._clock() + QUIET_SECONDS
-            logger.info(
-                "dropped %d connection(s), the last of %s (%s): %s", self._unlogged, peer_name(peer), reason, why
-            )
+        logger.debug("dropped the connection of %s (%s): %s", peer, reason, why)
+        now = self._clock()
+        if now >= self._quiet_until:
+            self._quiet_until = now + QUIET_SECONDS
+            logger.info("dropped %d connection(s), the last of %s (%s): %s", self._unlogged, peer, reason, why)
             self._unlogged = 0

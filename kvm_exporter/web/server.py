@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from kvm_exporter.web.addresses import peer_name
 from kvm_exporter.web.connection import Connection, Deadlines, State
 from kvm_exporter.web.dropped import Dropped
 from kvm_exporter.web.http import Handler
@@ -135,7 +136,7 @@ class Server:
         limit = _max_connections()
         for _ in range(max(1, min(MAX_BATCH, limit // 16))):
             try:
-                peer, _ = listener.accept()
+                peer, address = listener.accept()
             except BlockingIOError:
                 self._exhausted = False  # no more connections are waiting
                 return
@@ -147,11 +148,11 @@ class Server:
             peer.setblocking(False)  # noqa: FBT003 - the parameter has no name
             if len(self._connections) >= limit:
                 self._drop(min(self._connections, key=_priority))
-            self._connections.add(Connection(self, peer, context))
+            self._connections.add(Connection(self, peer, peer_name(peer.family, address), context))
 
     def _drop(self, connection: Connection) -> None:
         """Close a connection to make room for another one."""
-        self.dropped.add("limit", connection.peer, "it made room for a new connection")
+        self.dropped.add("limit", connection.name, "it made room for a new connection")
         self.closed(connection)
         connection.abort()
 
