@@ -25,7 +25,7 @@ from kvm_exporter.metrics.exposition import Body, Cache, Families
 from kvm_exporter.metrics.machine import expected_families, machine_families, observed_families
 from kvm_exporter.metrics.negotiation import Format, choose_format, choose_gzip
 from kvm_exporter.report.page import HEADERS, landing_page
-from kvm_exporter.web.http import Request, Response, text_response
+from kvm_exporter.web.http import ALLOWED, Request, Response, method_not_allowed, text_response
 
 HEALTHY_PATH = "/-/healthy"
 READY_PATH = "/-/ready"
@@ -67,6 +67,8 @@ class Site:
         self._baseline = baseline
         self._scrapes = 0
         self._cache = Cache()
+        #: The links on the landing page, which are relative there: behind a proxy the paths may have a prefix.
+        self._links = {"Metrics": settings.telemetry_path, "Health": HEALTHY_PATH, "Readiness": READY_PATH}
         self._routes = {
             "/": self._landing_page,
             HEALTHY_PATH: self._healthy,
@@ -76,15 +78,15 @@ class Site:
 
     async def handle(self, request: Request) -> Response:
         """Return the response to a request."""
+        if request.method == "OPTIONS":
+            return Response(HTTPStatus.NO_CONTENT, b"", [("Allow", ", ".join(ALLOWED))])
         route = self._routes.get(request.path)
         if route is None:
             return text_response(
                 HTTPStatus.NOT_FOUND, f"Not found. The metrics are at {self._settings.telemetry_path}."
             )
-        if request.method not in {"GET", "HEAD"}:
-            return text_response(
-                HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are allowed.", ("Allow", "GET, HEAD")
-            )
+        if request.method not in ALLOWED:
+            return method_not_allowed()
         return await route(request)
 
     async def _metrics(self, request: Request) -> Response:
@@ -158,7 +160,7 @@ class Site:
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         page = landing_page(
             observation,
-            {"Metrics": self._settings.telemetry_path, "Health": HEALTHY_PATH, "Readiness": READY_PATH},
+            {name: path.removeprefix("/") for name, path in self._links.items()},
             self._baseline.value if self._baseline is not None else None,
             success=self._sampler.tally.success,
             baseline_valid=self._baseline is None or self._baseline.success,

@@ -3,6 +3,7 @@
 Source: RFC 9112 (messages), RFC 9110 (fields).
 """
 
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from email.utils import formatdate
 from enum import Enum, auto
 from functools import lru_cache
 from http import HTTPStatus
+from urllib.parse import unquote
 
 import h11
 
@@ -19,7 +21,7 @@ class Request:
     """A request. Requests with a body are refused, so there is none here."""
 
     method: str
-    #: Without the query.
+    #: Without the query, with percent-encoded bytes decoded and repeated slashes joined.
     path: str
     #: Values by lower-case name; the values of a repeated header are joined by commas (RFC 9110 section 5.3).
     headers: dict[str, str]
@@ -42,10 +44,27 @@ def text_response(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> R
     return Response(status, f"{text}\n".encode(), [("Content-Type", "text/plain; charset=utf-8"), *headers])
 
 
+ALLOWED = ("GET", "HEAD", "OPTIONS")
+"""The methods that every path has."""
+
+
+def method_not_allowed() -> Response:
+    """Return the response to a request with any other method."""
+    methods = ", ".join(ALLOWED)
+    return text_response(HTTPStatus.METHOD_NOT_ALLOWED, f"Only {methods} are allowed.", ("Allow", methods))
+
+
 MAX_HEADER_BYTES = 16 * 1024
 
 MAX_CACHED_BYTES = 1024
 """Largest request that a connection caches with its parsed form."""
+
+
+_REQUEST_LINE = re.compile(rb"[!-~]+ [!-~]+ HTTP/[0-9]\.[0-9]\r?")
+"""A line that may begin a request (RFC 9112 section 3); h11 checks it further once the header is complete."""
+
+_HOST = re.compile(r"[A-Za-z0-9!$%&'()*+,.:;=\[\]_~-]*")
+"""A valid Host, by its characters, as in Go's golang.org/x/net/http/httpguts."""
 
 
 class Pending(Enum):
@@ -77,6 +96,8 @@ class Http1:
         self._parser = _parser()
         #: Whether the parser, which serves one request, has been given no bytes yet.
         self._parser_unused = True
+        #: Whether an empty line before the request has been ignored.
+        self._line_ignored = False
         #: Bytes received, but not yet given to the parser.
         self._chunks: list[bytes] = []
         #: The bytes of the last request that arrived in one chunk of its own, and the parsed request.
@@ -102,6 +123,10 @@ class Http1:
         if request is not None and self._parser_unused and chunks == cached:
             self._request, self._keep_alive = request, True
             return request
+        if self._parser_unused and not self._line_ignored:
+            chunks = self._without_empty_line(chunks)
+            if not chunks:
+                return Pending.HEADER if self._chunks else Pending.NOTHING
         for chunk in chunks:
             self._parser.receive_data(chunk)
         single_chunk = self._parser_unused and len(chunks) == 1
@@ -128,7 +153,7 @@ class Http1:
             f"HTTP/1.1 {response.status:d} {response.status.phrase}",
             f"Date: {_date(int(time.time()))}",
             *(f"{name}: {value}" for name, value in response.headers),
-            f"Content-Length: {len(response.body)}",
+            *([f"Content-Length: {len(response.body)}"] if response.status != HTTPStatus.NO_CONTENT else []),
             *(["Connection: close"] if self._finished else []),
         ]
         body = response.body if self._request is None or self._request.method != "HEAD" else b""
@@ -138,14 +163,34 @@ class Http1:
         """Prepare for the next request after a response; returns False if the connection must be closed instead."""
         if self._finished:
             return False
-        self._request, self._keep_alive = None, False
+        self._request, self._keep_alive, self._line_ignored = None, False, False
         if not self._parser_unused:
             rest, ended = self._parser.trailing_data
             self._chunks = [*([rest] if rest else []), *([b""] if ended else []), *self._chunks]
             self._parser, self._parser_unused = _parser(), True
         return True
 
+    def _without_empty_line(self, chunks: list[bytes]) -> list[bytes]:
+        """Remove one empty line from the start: some clients send it after a request (RFC 9112 section 2.2).
+
+        Half an empty line is kept for the next call. The end of the peer's stream is an empty chunk, the last one.
+        """
+        data = b"".join(chunks)
+        end = [b""] if not chunks[-1] else []
+        if data == b"\r" and not end:
+            self._chunks = chunks
+            return []
+        if not data.startswith(b"\r\n"):
+            return chunks
+        self._line_ignored = True
+        return [*([data[2:]] if data[2:] else []), *end]
+
     def _parse(self) -> Request | Refusal | Pending:
+        if self._request is None:
+            line, complete, _ = self._parser.trailing_data[0].partition(b"\n")
+            if complete and not _REQUEST_LINE.fullmatch(line):
+                # A peer of another protocol, which may never send the empty line that ends a header.
+                return _refusal(HTTPStatus.BAD_REQUEST, "Invalid HTTP/1.1 request: the first line is no request line.")
         while True:
             try:
                 event = self._parser.next_event()
@@ -153,15 +198,12 @@ class Http1:
                 return _refusal(HTTPStatus(error.error_status_hint), f"Invalid HTTP/1.1 request: {error}.")
             if isinstance(event, h11.Request):
                 self._request = _request(event)
-                if _size(event) > MAX_HEADER_BYTES:
-                    return _refusal(
-                        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request header is larger than 16 KiB."
-                    )
-            elif isinstance(event, h11.Data):
-                return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request bodies are not supported.")
+                if refusal := _refused(event, self._request):
+                    return refusal
             elif isinstance(event, h11.EndOfMessage) and self._request is not None:
-                # False after HTTP/1.0, "Connection: close" or a request to switch protocols.
-                self._keep_alive = self._parser.their_state is h11.DONE
+                # False after HTTP/1.0, "Connection: close" or CONNECT. A request to switch protocols is ignored.
+                kept = self._parser.their_state is not h11.MUST_CLOSE
+                self._keep_alive = kept and self._request.method != "CONNECT"
                 return self._request
             elif event is h11.NEED_DATA:
                 return Pending.HEADER if self._parser.trailing_data[0] or self._request else Pending.NOTHING
@@ -183,6 +225,21 @@ def _refusal(status: HTTPStatus, reason: str) -> Refusal:
     return Refusal(text_response(status, reason))
 
 
+def _refused(event: h11.Request, request: Request) -> Refusal | None:
+    """Return the refusal of a request with a valid header, if it is too large or announces what is not supported."""
+    if sum(len(name) + len(value) + 4 for name, value in event.headers) + len(event.target) > MAX_HEADER_BYTES:
+        return _refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request header is larger than 16 KiB.")
+    if not event.http_version.startswith(b"1."):
+        return _refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.1 and HTTP/1.0 are supported.")
+    if not _HOST.fullmatch(request.headers.get("host", "")):
+        return _refusal(HTTPStatus.BAD_REQUEST, "Invalid HTTP/1.1 request: the header Host is no host.")
+    if "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0":
+        if request.method not in ALLOWED:
+            return Refusal(method_not_allowed())
+        return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request bodies are not supported.")
+    return None
+
+
 def _request(event: h11.Request) -> Request:
     headers: dict[str, str] = {}
     for raw_name, raw_value in event.headers:
@@ -194,11 +251,7 @@ def _request(event: h11.Request) -> Request:
 def _path(target: str) -> str:
     """Return the path of a request target, without the query and, in absolute form, without scheme and host."""
     path = target.partition("?")[0]
-    if path.startswith("/"):
-        return path
-    _, scheme_end, rest = path.partition("://")
-    return "/" + rest.partition("/")[2] if scheme_end else path
-
-
-def _size(event: h11.Request) -> int:
-    return len(event.target) + sum(len(name) + len(value) + 4 for name, value in event.headers)
+    if not path.startswith("/"):
+        _, scheme_end, rest = path.partition("://")
+        path = "/" + rest.partition("/")[2] if scheme_end else path
+    return re.sub("/+", "/", unquote(path)) if "%" in path or "//" in path else path

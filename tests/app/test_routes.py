@@ -38,7 +38,7 @@ async def ask(site: Site, path: str, method: str = "GET", **headers: str) -> Res
     ("path", "status", "content_type", "text"),
     [
         ("/metrics", 200, "text/plain; version=0.0.4; charset=utf-8", "kvm_present 1.0\n"),
-        ("/", 200, "text/html; charset=utf-8", '<a href="/metrics">'),
+        ("/", 200, "text/html; charset=utf-8", '<a href="metrics">'),
         ("/-/healthy", 200, "text/plain; charset=utf-8", "kvm-exporter is healthy.\n"),
         ("/-/ready", 200, "text/plain; charset=utf-8", "kvm-exporter is ready.\n"),
         ("/metrics/", 404, "text/plain; charset=utf-8", "Not found. The metrics are at /metrics.\n"),
@@ -56,13 +56,21 @@ async def test_paths(path: str, status: int, content_type: str, text: str, metho
     assert text in response.body.decode()
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get"])
+@in_loop
+async def test_options() -> None:
+    """Load balancers check by OPTIONS, and get 204 with Allow at every path."""
+    for path in ("/metrics", "*"):
+        response = await ask(Site(sampler(live_machine(DEFAULT)), SiteSettings()), path, "OPTIONS")
+        assert (response.status, response.body, response.headers) == (204, b"", [("Allow", "GET, HEAD, OPTIONS")])
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "TRACE", "get"])
 @pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready"])
 @in_loop
 async def test_other_methods_are_told_which_there_are(path: str, method: str) -> None:
     """Other methods get 405 with Allow at every path that exists."""
     response = await ask(Site(sampler(live_machine(DEFAULT)), SiteSettings()), path, method)
-    assert (response.status, dict(response.headers)["Allow"]) == (405, "GET, HEAD")
+    assert (response.status, dict(response.headers)["Allow"]) == (405, "GET, HEAD, OPTIONS")
 
 
 @in_loop
@@ -72,7 +80,7 @@ async def test_the_metrics_may_be_elsewhere() -> None:
     assert (await ask(site, "/kvm")).status == 200
     missing = await ask(site, "/metrics")
     assert (missing.status, missing.body) == (404, b"Not found. The metrics are at /kvm.\n")
-    assert b'<a href="/kvm">' in (await ask(site, "/")).body
+    assert b'<a href="kvm">' in (await ask(site, "/")).body
 
 
 @in_loop

@@ -163,7 +163,7 @@ async def test_a_peer_that_sends_no_more_gets_its_answer() -> None:
         (b"what is this\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), 400),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 16777216\r\n\r\n" + LARGE, 413),
+        (b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 16777216\r\n\r\n" + LARGE, 405),
         (b"HEAD / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody", 413),
         (b"GET / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", 413),
         (b"GET / HTTP/1.1\r\nHost: test\r\nX: " + b"x" * MAX_HEADER_BYTES + b"\r\n\r\n", 431),
