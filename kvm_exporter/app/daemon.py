@@ -19,11 +19,13 @@ from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.drift import agree
 from kvm_exporter.kvm.words import summary, unread
 from kvm_exporter.metrics.exporter import Reload
+from kvm_exporter.metrics.http import HttpCounts, HttpMetrics
 from kvm_exporter.metrics.process import ProcessMetrics, python_families
 from kvm_exporter.report.changes import announce
 from kvm_exporter.web.addresses import Address, address_of
 from kvm_exporter.web.listeners import adopt, close, listen
 from kvm_exporter.web.server import Server
+from kvm_exporter.web.traffic import Traffic
 
 GRACE_SECONDS = 5.0
 """How long requests in progress may take to finish after SIGTERM."""
@@ -90,16 +92,24 @@ def _server(
     options: Options, sampler: Sampler, baseline: Reloaded[Baseline] | None, web_config: "Reloaded[Web] | None"
 ) -> Server:
     """Return the server of the site, with a guard in between if there is a web configuration."""
+    traffic = Traffic()
+    texts = [HttpMetrics(lambda: _counts(traffic)).text]
     settings = SiteSettings(options.telemetry_path, options.cpu_features, options.max_requests)
     if options.exporter_metrics:
-        settings = replace(settings, constant=python_families(), volatile=ProcessMetrics().text)
+        settings = replace(settings, constant=python_families())
+        texts.append(ProcessMetrics().text)
+    settings = replace(settings, volatile=lambda form: b"".join([text(form) for text in texts]))
     if web_config is None:
-        return Server(Site(sampler, settings, baseline).handle)
+        return Server(Site(sampler, settings, baseline).handle, traffic=traffic)
     from kvm_exporter.web.guard import Guard  # noqa: PLC0415 - imports ssl only if needed
 
     settings = replace(settings, reload=lambda: Reload(web_config.success, web_config.timestamp))
     guard = Guard(Site(sampler, settings, baseline).handle, web_config)
-    return Server(guard.handle, guard=guard)
+    return Server(guard.handle, guard=guard, traffic=traffic)
+
+
+def _counts(traffic: Traffic) -> HttpCounts:
+    return HttpCounts(traffic.responses, traffic.connections, traffic.dropped, 0)
 
 
 async def _reload_at_signals(

@@ -45,6 +45,12 @@ def render(families: Families, form: Format) -> bytes:
     return generate_latest(registry)
 
 
+def template(families: Families, form: Format) -> bytes:
+    """Render the families in a format, with the placeholder ``%a`` in place of each value. Raises as render() does."""
+    lines = render(families, form).replace(b"%", b"%%").splitlines(keepends=True)
+    return b"".join(line if line.startswith(b"#") else line.rpartition(b" ")[0] + b" %a\n" for line in lines)
+
+
 class _Rendered(NamedTuple):
     """Families in one format: as text, as an unfinished deflate stream, and the CRC-32 of the text."""
 

@@ -12,7 +12,7 @@ import time
 from prometheus_client import PlatformCollector, ProcessCollector
 from prometheus_client.core import Metric
 
-from kvm_exporter.metrics.exposition import render
+from kvm_exporter.metrics.exposition import render, template
 from kvm_exporter.metrics.negotiation import Format
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -51,12 +51,10 @@ class ProcessMetrics:
         """Return all process metrics with their current values, rendered in a format."""
         if not self._changing:
             return b""
-        template = self._templates.get(form)
-        if template is None:
-            template = b"".join(_template(family, form) for family in self._changing)
-            template += render(self._constant, form).replace(b"%", b"%%")
-            self._templates[form] = template
-        return template % self._now()
+        if form not in self._templates:
+            constant = render(self._constant, form).replace(b"%", b"%%")
+            self._templates[form] = template(self._changing, form) + constant
+        return self._templates[form] % self._now()
 
     def _now(self) -> tuple[float, ...]:
         """Return the current values of the families in CHANGING, in that order."""
@@ -71,8 +69,3 @@ class ProcessMetrics:
             return os.fstat(self._descriptors).st_size or len(os.listdir(self._descriptors))  # noqa: PTH208 - no Path
         except OSError:
             return limit  # no descriptor is left to list the directory with, so all are in use
-
-
-def _template(family: Metric, form: Format) -> bytes:
-    """Render a family with one sample, with the placeholder ``%a`` for its value, which is the last word."""
-    return render((family,), form).rpartition(b" ")[0].replace(b"%", b"%%") + b" %a\n"

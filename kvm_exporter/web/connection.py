@@ -150,7 +150,7 @@ class Connection:
 
     def _on_silence(self) -> None:
         if self._loop.time() - self._silence.when() < LATE_SECONDS:
-            self._server.dropped.add("deadline", self.name, "it sent nothing")
+            self._server.traffic.drop("deadline", self.name, "it sent nothing")
             self.abort()
         else:  # this process was stopped, as in within()
             self._silence = self._loop.call_later(self._server.deadlines.header, self._on_silence)
@@ -175,7 +175,7 @@ class Connection:
                     await self._serve()
         except TimeoutError as error:
             error.__traceback__ = None
-            self._server.dropped.add("deadline", self.name, "it took too long")
+            self._server.traffic.drop("deadline", self.name, "it took too long")
         except OSError as error:
             # The peer disconnected or failed the handshake (SSLError). The frames in the traceback refer to the error;
             # under a flood these cycles would hold tens of megabytes until the garbage collector runs.
@@ -188,7 +188,7 @@ class Connection:
         peer = self._writer.get_extra_info("ssl_object")
         allowed = self._server.allows(peer)
         if not allowed:
-            self._server.dropped.add("client_certificate", self.name, "no name is in client_allowed_sans")
+            self._server.traffic.drop("client_certificate", self.name, "no name is in client_allowed_sans")
         return allowed
 
     async def _open(self, context: ssl.SSLContext | None) -> None:
@@ -220,7 +220,7 @@ class Connection:
             return await within(deadlines.handshake, lambda: asyncio.shield(handshake))
         except ssl.SSLError as error:
             reason, words = why(error)
-            self._server.dropped.add(reason, self.name, words)
+            self._server.traffic.drop(reason, self.name, words)
             raise
         finally:
             handshake.cancel()
@@ -233,7 +233,9 @@ class Connection:
                 await self._refuse(received.response)
                 return
             self._enter(State.ANSWERING)
-            await self._send(self._http.send(await self._handle(received), last=self._server.stopping))
+            response = await self._handle(received)
+            self._server.traffic.responses[response.status] += 1
+            await self._send(self._http.send(response, last=self._server.stopping))
             self._enter(State.IDLE)
             if self._server.stopping or not self._http.next_request():
                 break
@@ -302,7 +304,7 @@ class Connection:
         What the peer still sends is read and discarded for up to ``linger`` seconds: closing a socket with unread data
         makes the kernel reset the connection, and the peer could lose the response.
         """
-        self._writer.write(self._http.send(response, last=True))
+        self._writer.write(self._http.send(self._server.complete(response), last=True))
         if self._writer.can_write_eof():
             self._writer.write_eof()
             async with asyncio.timeout(self._server.deadlines.linger):

@@ -112,10 +112,13 @@ class Guard:
         """Return the handler's response, or an error if the request is not allowed. Reloads changed files first."""
         # Connections stay open for days: a user who was removed must be refused at the next request.
         self._refresh()
-        response = await self._handle_if_allowed(request)
-        own = {name.lower() for name, _ in response.headers}
-        added = [(name, value) for name, value in self._config.headers if name.lower() not in own]
-        return Response(response.status, response.body, [*response.headers, *added])
+        return self.with_headers(await self._handle_if_allowed(request))
+
+    def with_headers(self, response: Response) -> Response:
+        """Return a response with the configured headers, which replace its own of the same name."""
+        configured = {name.lower() for name, _ in self._config.headers}
+        own = [(name, value) for name, value in response.headers if name.lower() not in configured]
+        return Response(response.status, response.body, [*own, *self._config.headers])
 
     async def _handle_if_allowed(self, request: Request) -> Response:
         if self._bucket is not None and not self._bucket.allow():

@@ -9,8 +9,8 @@ import ssl
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 
-from kvm_exporter.web.dropped import Reason
 from kvm_exporter.web.http import MAX_HEADER_BYTES
+from kvm_exporter.web.traffic import Reason
 
 NO_LIMIT = 86_400
 """Seconds for asyncio's own timer of the handshake. The caller has a deadline."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from kvm_exporter.web.addresses import peer_name
 from kvm_exporter.web.connection import Connection, Deadlines, State
-from kvm_exporter.web.dropped import Dropped
-from kvm_exporter.web.http import Handler
+from kvm_exporter.web.http import Handler, Response
 from kvm_exporter.web.listeners import close
+from kvm_exporter.web.traffic import Traffic
 
 if TYPE_CHECKING:
     from kvm_exporter.web.guard import Guard
@@ -53,13 +53,19 @@ logger = logging.getLogger(__name__)
 class Server:
     """Accepts connections and serves them with a handler until stop(). For use in one event loop."""
 
-    def __init__(self, handle: Handler, deadlines: Deadlines | None = None, guard: "Guard | None" = None) -> None:
+    def __init__(
+        self,
+        handle: Handler,
+        deadlines: Deadlines | None = None,
+        guard: "Guard | None" = None,
+        traffic: Traffic | None = None,
+    ) -> None:
         self.handle = handle
         self.deadlines = deadlines or Deadlines()
         self.stopping = False
         self._guard = guard
         self._listeners: list[socket.socket] = []
-        self.dropped = Dropped()
+        self.traffic = traffic or Traffic()
         self._connections: set[Connection] = set()
         self._all_closed = asyncio.Event()
         #: Whether accept() last failed for lack of descriptors or memory; that is logged once.
@@ -93,6 +99,11 @@ class Server:
         if self._guard is not None:
             self._guard.close()
 
+    def complete(self, response: Response) -> Response:
+        """Add the configured headers to a response that no handler has made, and count it."""
+        self.traffic.responses[response.status] += 1
+        return response if self._guard is None else self._guard.with_headers(response)
+
     def allows(self, peer: ssl.SSLObject | None) -> bool:
         """Return whether a peer may send requests, after its TLS handshake (None: a connection without TLS)."""
         return self._guard is None or self._guard.allows(peer)
@@ -100,6 +111,7 @@ class Server:
     def closed(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
         self._connections.discard(connection)
+        self.traffic.connections = len(self._connections)
         self._check_closed()
 
     async def make_room_for_tls(self, connection: Connection) -> None:
@@ -149,10 +161,11 @@ class Server:
             if len(self._connections) >= limit:
                 self._drop(min(self._connections, key=_priority))
             self._connections.add(Connection(self, peer, peer_name(peer.family, address), context))
+            self.traffic.connections = len(self._connections)
 
     def _drop(self, connection: Connection) -> None:
         """Close a connection to make room for another one."""
-        self.dropped.add("limit", connection.name, "it made room for a new connection")
+        self.traffic.drop("limit", connection.name, "it made room for a new connection")
         self.closed(connection)
         connection.abort()
 

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import pytest
 
 from kvm_exporter.web.addresses import TcpAddress
-from kvm_exporter.web.dropped import QUIET_SECONDS, Dropped
 from kvm_exporter.web.guard import Guard, watch_web_config
 from kvm_exporter.web.http import Request, Response, text_response
 from kvm_exporter.web.listeners import listen
 from kvm_exporter.web.server import Server
+from kvm_exporter.web.traffic import QUIET_SECONDS, Traffic
 from lab.certificates import Certificates
 from lab.patience import PATIENCE_SECONDS
 from lab.secure import MUTUAL, TLS, web_config
@@ -122,7 +122,7 @@ async def test_a_refused_peer_is_told_why(refused: Refused, tmp_path: Path, capl
     refused.prepare(context, made)
     async with secured(tmp_path, refused.text) as (server, port):
         assert await asyncio.to_thread(told, port, context) == refused.alert
-    assert {name: count for name, count in server.dropped.counts.items() if count} == {refused.reason: 1}
+    assert {name: count for name, count in server.traffic.dropped.items() if count} == {refused.reason: 1}
     [line] = [record.getMessage() for record in caplog.records if "dropped" in record.getMessage()]
     assert line.startswith("dropped 1 connection(s), the last of 127.0.0.1:")
     assert f"({refused.reason}): " in line
@@ -147,10 +147,10 @@ def test_a_flood_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None
     """At level info there is one line a minute, with the number of all since the one before."""
     caplog.set_level(logging.INFO)
     times = [0, 0, 1, 2, QUIET_SECONDS - 1, QUIET_SECONDS, QUIET_SECONDS + 1]
-    dropped = Dropped(iter(times).__next__)
+    traffic = Traffic(iter(times).__next__)
     for _ in times[1:]:
-        dropped.add("deadline", "192.0.2.1:4", "it sent nothing")
-    assert dropped.counts["deadline"] == 6
+        traffic.drop("deadline", "192.0.2.1:4", "it sent nothing")
+    assert traffic.dropped["deadline"] == 6
     assert [record.getMessage() for record in caplog.records] == [
         f"dropped {count} connection(s), the last of 192.0.2.1:4 (deadline): it sent nothing" for count in (1, 4)
     ]

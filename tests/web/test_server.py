@@ -90,7 +90,7 @@ async def test_who_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
             assert await goes.rest() == b""
             await new.send(GET.replace(b"GET /", b"GET /held"))
             await held.asked.wait()
-        assert served.server.dropped.counts["limit"] == 5
+        assert served.server.traffic.dropped["limit"] == 5
 
 
 def open_descriptors() -> int:

@@ -1,13 +1,23 @@
-"""Connections that the server itself ended: counted by reason, and logged without letting a flood fill the log."""
+"""What the server counts: responses, open connections, and connections that it ended itself, which it also logs."""
 
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Literal, get_args
 
 Reason = Literal["limit", "deadline", "handshake", "client_certificate"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
+
+USUAL = (
+    HTTPStatus.OK,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+"""The statuses that are counted from 0, so that an alert sees the first response of each."""
 
 QUIET_SECONDS = 60.0
 """How long nothing more is logged at level info after a line."""
@@ -15,22 +25,27 @@ QUIET_SECONDS = 60.0
 logger = logging.getLogger(__name__)
 
 
-class Dropped:
-    """Counts the dropped connections, with a log line for each at level debug and at most one a minute at info.
+class Traffic:
+    """Counts since the start. A dropped connection is logged at level debug, and at info at most once a minute.
 
     ``clock`` returns seconds that never decrease.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.counts: Counter[Reason] = Counter(dict.fromkeys(REASONS, 0))
+        #: Responses by status code.
+        self.responses: Counter[int] = Counter(dict.fromkeys(map(int, USUAL), 0))
+        #: Connections that are open now.
+        self.connections = 0
+        #: Connections that the server ended, by reason.
+        self.dropped: Counter[Reason] = Counter(dict.fromkeys(REASONS, 0))
         self._clock = clock
         #: How many were dropped since the last line at level info.
         self._unlogged = 0
         self._quiet_until = clock()
 
-    def add(self, reason: Reason, peer: str, why: str) -> None:
+    def drop(self, reason: Reason, peer: str, why: str) -> None:
         """Record that a connection was dropped, with the address of the peer, and why."""
-        self.counts[reason] += 1
+        self.dropped[reason] += 1
         self._unlogged += 1
         logger.debug("dropped the connection of %s (%s): %s", peer, reason, why)
         now = self._clock()
