@@ -62,7 +62,7 @@ def serve(options: argparse.Namespace) -> int:
         return _confirm_files(options.web_config, options.baseline)
     if options.systemd_socket and options.addresses:
         raise UsageError("--web.systemd-socket and --web.listen-address are mutually exclusive; remove one")
-    log.configure(options.log_level, options.log_format)
+    handler = log.configure(options.log_level, options.log_format)
     baseline = None
     if options.baseline is not None:
         from kvm_exporter.config.baseline import watch_baseline  # noqa: PLC0415 - imports yaml only if needed
@@ -75,6 +75,7 @@ def serve(options: argparse.Namespace) -> int:
         telemetry_path=options.telemetry_path,
         cpu_features=options.cpu_features,
         exporter_metrics=options.exporter_metrics,
+        dropped_messages=lambda: handler.dropped,
     )
     topology = Topology()
     if options.cpus is not None and (possible := topology.possible()) and not options.cpus & possible:

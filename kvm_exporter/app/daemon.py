@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,8 @@ class Options:
     max_requests: int = 40
     cpu_features: bool = False
     exporter_metrics: bool = True
+    #: Returns how many log messages were dropped.
+    dropped_messages: Callable[[], int] = lambda: 0
 
 
 async def serve(
@@ -86,6 +88,7 @@ async def serve(
     service.notify_stopping()
     await server.stop(GRACE_SECONDS)
     logger.info("stopped")
+    service.flush_notifications()
 
 
 def _server(
@@ -93,7 +96,7 @@ def _server(
 ) -> Server:
     """Return the server of the site, with a guard in between if there is a web configuration."""
     traffic = Traffic()
-    texts = [HttpMetrics(lambda: _counts(traffic)).text]
+    texts = [HttpMetrics(lambda: _counts(traffic, options.dropped_messages())).text]
     settings = SiteSettings(options.telemetry_path, options.cpu_features, options.max_requests)
     if options.exporter_metrics:
         settings = replace(settings, constant=python_families())
@@ -108,8 +111,8 @@ def _server(
     return Server(guard.handle, guard=guard, traffic=traffic)
 
 
-def _counts(traffic: Traffic) -> HttpCounts:
-    return HttpCounts(traffic.responses, traffic.connections, traffic.dropped, 0)
+def _counts(traffic: Traffic, dropped_messages: int) -> HttpCounts:
+    return HttpCounts(traffic.responses, traffic.connections, traffic.dropped, dropped_messages)
 
 
 async def _reload_at_signals(

@@ -5,29 +5,98 @@ Add fields with ``logger.info("…", extra={"fields": {"kvm_cpu": ("3",)}})``; a
 
 import json
 import logging
+import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
-from kvm_exporter.app.systemd import JournalHandler, stderr_is_journal
+from kvm_exporter.app.outlet import Outlet
+from kvm_exporter.app.systemd import journal_fields, journal_send, stderr_is_journal
 
 LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("logfmt", "json", "journal")
 
 
-def configure(level: str, format_name: str | None) -> None:
-    """Configure the root logger with a level of LEVELS and a format of FORMATS.
+def configure(level: str, format_name: str | None) -> "OutletHandler":
+    """Configure the root logger with a level of LEVELS and a format of FORMATS, and return its handler.
 
     Without a format, log to the journal if stderr is connected to it, else as logfmt.
     """
     format_name = format_name or ("journal" if stderr_is_journal() else "logfmt")
+    handler: OutletHandler
     if format_name == "journal":
-        handler: logging.Handler = JournalHandler()
+        handler = JournalHandler()
     else:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = StderrHandler()
         handler.setFormatter(JsonFormatter() if format_name == "json" else LogfmtFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel({"warn": "WARNING"}.get(level, level.upper()))
+    return handler
+
+
+class OutletHandler(logging.Handler):
+    """Writes records in a thread of its own, so that nobody who does not read the log can stop the program."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._outlet = Outlet("kvm-log", self._say_lost)
+
+    @property
+    def dropped(self) -> int:
+        """How many records were dropped because nobody took them in time."""
+        return self._outlet.dropped
+
+    def prepare(self, record: logging.LogRecord) -> Callable[[], None]:
+        """Return what writes a record, after formatting it here."""
+        raise NotImplementedError
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record soon."""
+        try:
+            self._outlet.put(partial(self._write, record, self.prepare(record)))
+        except Exception:  # noqa: BLE001 - a failure to log must not stop the program
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Wait a moment for the records that are not written yet. logging calls this when the process exits."""
+        self._outlet.close()
+        super().close()
+
+    def _write(self, record: logging.LogRecord, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except Exception:  # noqa: BLE001 - as in emit()
+            self.handleError(record)
+
+    def _say_lost(self, count: int) -> None:
+        text = f"dropped {count} log message(s): nothing read the log in time"
+        record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)
+        self._write(record, self.prepare(record))
+
+
+class StderrHandler(OutletHandler):
+    """Writes lines to stderr."""
+
+    def prepare(self, record: logging.LogRecord) -> Callable[[], None]:
+        """Return what writes the line of a record."""
+        return partial(_write_line, f"{self.format(record)}\n".encode(errors="backslashreplace"))
+
+
+def _write_line(line: bytes) -> None:
+    # Not by sys.stderr: a thread that blocks in it would hold its lock, and the interpreter flushes it at exit.
+    if sys.stderr is not None:  # the parent process may have closed it
+        while line:
+            line = line[os.write(sys.stderr.fileno(), line) :]
+
+
+class JournalHandler(OutletHandler):
+    """Sends records to the journal, with their fields."""
+
+    def prepare(self, record: logging.LogRecord) -> Callable[[], None]:
+        """Return what sends a record."""
+        return partial(journal_send, tuple(journal_fields(record)))
 
 
 class LogfmtFormatter(logging.Formatter):

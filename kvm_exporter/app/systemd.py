@@ -12,18 +12,50 @@ from pathlib import Path
 
 from systemd import daemon
 
+from kvm_exporter.app.outlet import Outlet
+
 logger = logging.getLogger(__name__)
 
 
-def notify(*assignments: str) -> None:
-    """Send ``VARIABLE=value`` lines to the service manager. Does nothing if NOTIFY_SOCKET is not set.
+class Notifier:
+    """Sends notifications in a thread of its own: sd_notify(3) may block while the service manager does not read."""
 
-    A failure is logged as a warning.
-    """
-    try:
-        daemon.notify("\n".join(assignments))
-    except OSError as error:
-        logger.warning("cannot send %s to the service manager: %s", assignments[0], error.strerror)
+    def __init__(self) -> None:
+        self._outlet = Outlet("kvm-notify")
+        self._failing = False
+
+    def send(self, state: str) -> None:
+        """Send lines ``VARIABLE=value`` soon. The first failure in a row is logged as a warning."""
+        if "NOTIFY_SOCKET" in os.environ:
+            self._outlet.put(lambda: self._send(state))
+
+    def close(self) -> None:
+        """Wait a moment until everything is sent."""
+        self._outlet.close()
+
+    def _send(self, state: str) -> None:
+        try:
+            daemon.notify(state)
+        except OSError as error:
+            if not self._failing:
+                first = state.partition("\n")[0]
+                logger.warning("cannot send %s to the service manager: %s", first, error.strerror)
+            self._failing = True
+        else:
+            self._failing = False
+
+
+_NOTIFIER = Notifier()
+
+
+def notify(*assignments: str) -> None:
+    """Send ``VARIABLE=value`` lines to the service manager. Does nothing if NOTIFY_SOCKET is not set."""
+    _NOTIFIER.send("\n".join(assignments))
+
+
+def flush_notifications() -> None:
+    """Wait a moment until all notifications are sent."""
+    _NOTIFIER.close()
 
 
 def notify_ready(status: str) -> None:
@@ -74,21 +106,11 @@ def stderr_is_journal() -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-class JournalHandler(logging.Handler):
-    """Sends log records to the journal, with their fields."""
+def journal_send(fields: tuple[str, ...]) -> None:
+    """Send an entry to the journal. Raises OSError; may block while the journal does not read: sd_journal_sendv(3)."""
+    from systemd import journal  # noqa: PLC0415 - slow to import, and only needed if the log goes there
 
-    def __init__(self) -> None:
-        super().__init__()
-        from systemd import journal  # noqa: PLC0415 - slow to import, and only needed for this handler
-
-        self._send = journal.sendv
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Send one record."""
-        try:
-            self._send(*journal_fields(record))
-        except Exception:  # noqa: BLE001 - a failure to log must not stop the program
-            self.handleError(record)
+    journal.sendv(*fields)
 
 
 def journal_fields(record: logging.LogRecord) -> Iterator[str]:

@@ -1,21 +1,31 @@
 """kvm_exporter.app.log: records in logfmt, JSON and the journal; parsing a line returns the record's values."""
 
-import io
 import json
 import logging
+import os
 import re
 import sys
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import IO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm_exporter.app import log
-from kvm_exporter.app import systemd as service
-from kvm_exporter.app.log import FORMATS, LEVELS, JsonFormatter, LogfmtFormatter, configure
-from kvm_exporter.app.systemd import JournalHandler, journal_fields
+from kvm_exporter.app import log, outlet
+from kvm_exporter.app.log import (
+    FORMATS,
+    LEVELS,
+    JournalHandler,
+    JsonFormatter,
+    LogfmtFormatter,
+    OutletHandler,
+    configure,
+)
+from kvm_exporter.app.systemd import journal_fields
 
 PAIR = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*"|[^ "]*)(?: |$)')
 
@@ -119,14 +129,61 @@ def root() -> Iterator[logging.Logger]:
 @pytest.mark.parametrize(
     ("level", "shown"), list(zip(LEVELS, (["debug", "info", "warn", "error"][n:] for n in range(4)), strict=True))
 )
-def test_levels(level: str, shown: list[str], root: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_levels(level: str, shown: list[str], root: logging.Logger, capfd: pytest.CaptureFixture[str]) -> None:
     """A level includes itself and all more severe ones, under the names of the flag."""
-    stderr = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stderr)
-    configure(level, "json")
+    handler = configure(level, "json")
     for number in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
         root.log(number, "message")
-    assert [json.loads(line)["level"] for line in stderr.getvalue().splitlines()] == shown
+    handler.close()
+    assert [json.loads(line)["level"] for line in capfd.readouterr().err.splitlines()] == shown
+
+
+@contextmanager
+def unread(monkeypatch: pytest.MonkeyPatch) -> Iterator[IO[str]]:
+    """Give the other end of stderr, which is a pipe that nobody reads yet."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as reader, os.fdopen(writing, "w") as stderr, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stderr)
+        yield reader
+
+
+def flood(root: logging.Logger) -> OutletHandler:
+    """Log until the first message is dropped."""
+    handler = configure("info", "json")
+    while not handler.dropped:
+        root.info("x" * 1000)
+    return handler
+
+
+def end(handler: OutletHandler, reader: IO[str]) -> None:
+    """Read what is left, so that the handler's thread ends."""
+    rest = threading.Thread(target=reader.read)
+    rest.start()
+    handler.close()
+    sys.stderr.close()
+    rest.join()
+
+
+def test_a_log_that_nobody_reads_stops_nobody(root: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a full pipe messages are dropped and counted; when it is read again, one line says how many."""
+    with unread(monkeypatch) as reader:
+        handler = flood(root)
+        root.info("lost")
+        lines = (json.loads(line) for line in iter(reader.readline, ""))
+        said = next(line for line in lines if line["msg"].startswith("dropped"))
+        assert (said["level"], said["msg"]) == ("warn", "dropped 2 log message(s): nothing read the log in time")
+        end(handler, reader)
+
+
+def test_the_process_may_end_while_nobody_reads(root: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing the handler gives up after a moment."""
+    with unread(monkeypatch) as reader:
+        handler = flood(root)
+        with monkeypatch.context() as short:
+            short.setattr(outlet, "CLOSE_SECONDS", 0.01)
+            handler.close()
+        assert "kvm-log" in [thread.name for thread in threading.enumerate()]
+        end(handler, reader)
 
 
 @pytest.mark.parametrize(
@@ -153,18 +210,19 @@ def test_formats(
     configure("info", form)
     [handler] = root.handlers
     if expected is None:
-        assert isinstance(handler, service.JournalHandler)
+        assert isinstance(handler, JournalHandler)
     else:
         assert isinstance(handler.formatter, expected)
 
 
-def test_the_journal_gets_fields() -> None:
+def test_the_journal_gets_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     """The journal gets message, priority, identifier, logger, and a record's fields in upper case, tuples repeated."""
     sent: list[tuple[str, ...]] = []
+    monkeypatch.setattr(log, "journal_send", sent.append)
     handler = JournalHandler()
-    handler._send = lambda *fields: sent.append(fields)  # noqa: SLF001 - the seam to the journal
     fields = {"message_id": "c3300e3bfd0e45029fe115d215cafd78", "kvm_feature": ("steal_time", "pv_eoi"), "kvm_cpu": ()}
     handler.emit(record("changed", fields, logging.WARNING))
+    handler.close()
     assert sent == [
         (
             "MESSAGE=changed",
@@ -195,11 +253,12 @@ def test_a_journal_that_does_not_listen_ends_nothing(monkeypatch: pytest.MonkeyP
     complaints: list[logging.LogRecord] = []
     handler = JournalHandler()
 
-    def refuse(*_: str) -> None:
+    def refuse(_: tuple[str, ...]) -> None:
         raise ConnectionRefusedError
 
-    handler._send = refuse  # noqa: SLF001 - the seam to the journal
+    monkeypatch.setattr(log, "journal_send", refuse)
     monkeypatch.setattr(handler, "handleError", complaints.append)
     said = record("changed")
     handler.emit(said)
+    handler.close()
     assert complaints == [said]
