@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.client import HTTPConnection
@@ -15,6 +16,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from kvm_exporter.web.connection import Deadlines
+from kvm_exporter.web.server import MAX_CONNECTIONS
 from lab.exporter import PROGRAM, UNMEASURED, exporter
 from lab.notifications import Notifications
 from lab.patience import NEVER, PATIENCE_SECONDS
@@ -74,6 +76,26 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path, where: str) 
     finally:
         running.terminate()
     assert running.wait(PATIENCE_SECONDS) == 0
+
+
+def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
+    """With a full pipe behind stderr scrapes are answered, lost messages are counted, and the exit code is 0."""
+    path = tmp_path / "socket"
+    read, write = os.pipe()
+    command = [*PROGRAM[:-1], f"--web.listen-address=unix:{path}", "--log.level=debug"]
+    with os.fdopen(read), os.fdopen(write, "wb") as stderr, ExitStack() as stack:
+        running = subprocess.Popen(command, stderr=stderr, stdin=subprocess.DEVNULL)
+        stack.callback(running.kill)
+        wait_until(path.exists)
+        silent: deque[socket.socket] = deque()
+        while b"\nkvm_exporter_log_messages_dropped_total 0\n" in ask_at(path):
+            for _ in range(100):  # at the limit, each closes another one, which is a message at this level
+                silent.append(stack.enter_context(socket.socket(socket.AF_UNIX)))
+                silent[-1].connect(str(path))
+                if len(silent) > MAX_CONNECTIONS:
+                    silent.popleft().close()
+        running.terminate()
+        assert running.wait(PATIENCE_SECONDS) == 0
 
 
 def ask_at(path: Path) -> bytes:
