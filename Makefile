@@ -94,7 +94,7 @@ soak: $(VENV)/.installed ## under load for a long time, with everything changing
 fuzz: $(VENV)/.installed-fuzz ## what parses bytes from outside, each target for FUZZ_SECONDS=30
 	$(BIN)/python -m tests.fuzz build/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
-mutants: $(VENV)/.installed-mutants ## changes that no test notices, in what decodes and compares; MUTANTS="dump.py"
+mutants: $(VENV)/.installed-mutants ## changes that no test notices, in what decodes and compares; MUTANTS="cpuid/dump.py"
 	$(BIN)/python scripts/mutants.py $(MUTANTS)
 
 clean: ## away with all that was made

@@ -1,9 +1,11 @@
 """``scripts/mutants.py [MODULE …]``: mutation tests of the modules that decode and compare.
 
 A mutant is a small change of the code; it survives if all tests pass. The exit code is 1 if a mutant survives that
-scripts/mutants.toml does not list, or if the list has a mutant that does not survive. Works on a copy of the tree.
+scripts/mutants.toml does not list, or if the list has a mutant that does not survive. An entry for code that was moved
+or changed is stale: it is reported before any test runs. Works on a copy of the tree.
 """
 
+import ast
 import json
 import os
 import shutil
@@ -56,20 +58,61 @@ def main(wanted: Sequence[str]) -> int:
     """Test the modules ``wanted``, by default all; return the exit code."""
     listed = tomllib.loads(LIST.read_text(encoding="utf-8"))
     tests: Mapping[str, list[str]] = listed["modules"]
+    entries = [Mutant(*(entry[key] for key in Mutant._fields)) for entry in listed.get("survivor", [])]
+    if problems := [*_unknown_files(tests), *_stale(entries, tests), *_unlisted(wanted, tests)]:
+        print("\n".join(problems))
+        return 1
     modules = wanted or list(tests)
     with TemporaryDirectory(dir=MEMORY) as folder:
         tree = _copy(Path(folder))
         survivors = {mutant for module in modules for mutant in _survivors(tree, module, tests[module])}
-    explained = {
-        Mutant(*(entry[key] for key in Mutant._fields))
-        for entry in listed.get("survivor", [])
-        if entry["module"] in modules
-    }
+    explained = {entry for entry in entries if entry.module in modules}
     for mutant in sorted(survivors - explained):
         print(f"\nthis mutant survives: write a test, or explain it in {LIST.name}\n{mutant.as_toml()}")
     for mutant in sorted(explained - survivors):
-        print(f"\nthis mutant does not survive, or is gone: remove it from {LIST.name}\n{mutant.as_toml()}")
+        print(f"\nthis mutant does not survive: remove it from {LIST.name}\n{mutant.as_toml()}")
     return int(survivors != explained)
+
+
+def _unknown_files(tests: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield a message for each module or test file of the list that does not exist."""
+    for module, files in tests.items():
+        for file in (f"kvm_exporter/{module}", *files):
+            if not (ROOT / file).exists():
+                yield f"{LIST.name} lists {file} under modules, which does not exist: correct its path"
+
+
+def _stale(entries: Sequence[Mutant], tests: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield a message for each entry whose module is not listed, or has no such line in that function or class."""
+    for entry in entries:
+        if entry.module not in tests:
+            yield f"{LIST.name} explains a mutant of {entry.module}, which is not under modules: list or remove it"
+        elif not set(entry.line.splitlines()) <= set(_code(entry.module, entry.within)):
+            yield (
+                f"{LIST.name} explains a mutant of {entry.within or 'the top level'} in {entry.module}, which has no"
+                f" such line any more: correct or remove the entry\n    {entry.line}"
+            )
+
+
+def _unlisted(wanted: Sequence[str], tests: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield a message for each module that is wanted and has no tests in the list."""
+    for module in wanted:
+        if module not in tests:
+            yield f"{LIST.name} does not list {module}; it lists {', '.join(tests)}"
+
+
+def _code(module: str, within: str) -> Iterator[str]:
+    """Yield the stripped lines of a module's functions and classes that have a name; of all of it if that is empty."""
+    path = ROOT / "kvm_exporter" / module
+    if not path.exists():
+        return
+    code = path.read_text(encoding="utf-8")
+    lines = [line.strip() for line in code.splitlines()]
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == within:
+            yield from lines[node.lineno - 1 : node.end_lineno]
+    if not within:
+        yield from lines
 
 
 def _copy(folder: Path) -> Path:
