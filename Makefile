@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ADDRESS ?= 127.0.0.1:10401
 FUZZ_SECONDS ?= 30
+LANES ?= 2
 BUILD_INPUTS := pyproject.toml setup.py constraints.txt kvm_exporter/cpuid.c kvm_exporter/cpuid_api.h kvm_exporter/_cpuid_build.py
 
 # The tests that mirror the rooms: no root, no download, no system package that "make run" does without.
@@ -35,12 +36,14 @@ golden: $(VENV)/.installed-check ## the golden files again, as the code is now: 
 	@UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q $(GOLDEN) >/dev/null || true
 	$(BIN)/python -m pytest -q $(GOLDEN)
 
+# Files are handed out in their order, so that the long ones are not the last.
+test test-all: IN_LANES := -n $(LANES) --dist loadfile --no-loadscope-reorder
 test: WHICH := -m "not slow"
 test test-all: $(VENV)/.installed-test build/tools/.unpacked build/guests/.unpacked build/grafana/.installed build/trees/.made build/peers/.unpacked
 	@scripts/system-packages $(PYTHON) test
 	@scripts/system-packages $(PYTHON) deb
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --durations=20 $(WHICH) $(PYTEST_FLAGS)
+	$(BIN)/coverage run -m pytest $(IN_LANES) --durations=20 $(WHICH) $(PYTEST_FLAGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report $(if $(PYTEST_FLAGS),--fail-under=0)
 

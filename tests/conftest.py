@@ -1,8 +1,10 @@
 """What every test runs with."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import Phase, settings
@@ -11,6 +13,13 @@ from lab.notifications import Notifications, notifications
 from lab.tools import MissingToolError
 from tests.support.system.latch import Latch
 from tests.support.tools import missing
+from tests.support.turn import turn
+
+if TYPE_CHECKING:
+    from tests.support.lanes import Lanes
+
+FIGURE = "figure"
+"""The property of a test's report that has a figure."""
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=200)
@@ -21,6 +30,31 @@ settings.register_profile(
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "default")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> "Lanes":
+    """Divide the tests among processes, where pytest-xdist starts some."""
+    from tests.support.lanes import Lanes  # noqa: PLC0415 - most of the time there is no pytest-xdist
+
+    return Lanes(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test waits for its turn, with the fixtures that it is the first to need."""
+    with turn(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures."""
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    figures = [(one.nodeid, text) for one in reports for name, text in one.user_properties if name == FIGURE]
+    if figures:
+        terminalreporter.section("figures")
+        for test, text in figures:
+            terminalreporter.line(f"{test}: {text}")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Iterator[None]:
     """A test is skipped where the lab misses a program; in CI it fails."""
@@ -28,6 +62,12 @@ def pytest_runtest_call() -> Iterator[None]:
         yield
     except MissingToolError as error:
         missing(str(error))
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Have a text printed at the end of the run, whether the test passes or not."""
+    return partial(record_property, FIGURE)
 
 
 @pytest.fixture

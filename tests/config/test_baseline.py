@@ -174,12 +174,11 @@ def test_no_depth_is_too_much() -> None:
 
 
 @pytest.mark.parametrize("line", [b"a:\n", b"- x\n", b"x ", b"{", b"? ", b"!a ", b"&a\n", b"'", b"#\n"])
-def test_ten_times_the_file_takes_ten_times_as_long(line: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ten_times_the_file_takes_ten_times_as_long(line: bytes, figure: Callable[[str], None]) -> None:
     """A scrape waits for it: the time to read a large file grows with its length, and not with its square."""
     tenth = min(cpu_seconds(line, MAX_BYTES // 80) for _ in range(3))
     whole = cpu_seconds(line, MAX_BYTES // 8)
-    with capsys.disabled():
-        print(f" {whole * 1000:.0f} ms, {whole / tenth:.1f} times a tenth:", end=" ")  # noqa: T201 - a figure
+    figure(f"{whole * 1000:.0f} ms, {whole / tenth:.1f} times a tenth")
     assert whole < 50 * tenth
 
 

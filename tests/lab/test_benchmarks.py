@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,11 +95,10 @@ def test_the_table_has_ratios_first() -> None:
 
 
 @pytest.mark.slow
-def test_a_short_soak(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_short_soak(figure: Callable[[str], None]) -> None:
     """Long enough for every change to happen, and for the first slow peers to be cut."""
     result = run("benchmarks.soak", "--duration=20s")
-    with capsys.disabled():
-        sys.stdout.write(f"\n{result.stdout}")
+    figure(result.stdout)
     assert (result.returncode, result.stderr) == (0, "")
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ CHECKED = (
 
 @pytest.mark.parametrize("release", EACH_RELEASE)
 @in_loop
-async def test_a_server_knows_what_is_served(release: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_server_knows_what_is_served(release: str, tmp_path: Path, figure: Callable[[str], None]) -> None:
     """The target is up and healthy, and every series has the labels and the value that the exporter gives it."""
     with exporter() as running:
         async with relay(running.port) as between:
@@ -42,8 +42,7 @@ async def test_a_server_knows_what_is_served(release: str, tmp_path: Path, capsy
     assert found.pop("up") == {frozenset(): 1}
     for name in CHECKED:
         assert found[name] == served.series(name), name
-    with capsys.disabled():
-        sys.stdout.write(f"\n{server_name(between.requests)} was answered {', '.join(between.content_types)}\n")
+    figure(f"{server_name(between.requests)} was answered {', '.join(between.content_types)}")
 
 
 def server_name(requests: bytes) -> str:

@@ -225,6 +225,7 @@ def test_one_that_is_killed_is_started_again(service: Unit) -> None:
     assert after.value("kvm_boot_feature_changes", change="lost") == 0
 
 
+@pytest.mark.alone
 def test_no_scrape_is_cut_off(service: Unit) -> None:
     """Scrapers ask without a pause while the service is restarted: whoever was let in gets a whole answer."""
     system, stop, replies = service.system, Event(), list[Reply]()

@@ -3,6 +3,7 @@
 import http.client
 import json
 import signal
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -349,7 +350,7 @@ SETTLED = 0.2
 
 @pytest.mark.parametrize("many", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_thousands_of_changes_leave_nothing_behind(
-    host: DriftingHost, manager: Notifications, capsys: pytest.CaptureFixture[str], many: int
+    host: DriftingHost, manager: Notifications, figure: Callable[[str], None], many: int
 ) -> None:
     """Most are seen by a look that a signal asks for, every tenth by a scrape; memory grows by less than 4 MB."""
     states = (on_all(ALL), on_all(STOLEN))
@@ -368,6 +369,5 @@ def test_thousands_of_changes_leave_nothing_behind(
                     settled = memory(running)
         end = memory(running)
         assert changes(Scrape(scrape)) == many
-    with capsys.disabled():
-        print(f" {settled:.1f} MB after a fifth of {many} changes, {end:.1f} MB after all:", end=" ")  # noqa: T201 - a figure
+    figure(f"{settled:.1f} MB after a fifth of {many} changes, {end:.1f} MB after all")
     assert end - settled < 4

@@ -1,11 +1,9 @@
 """What the daemon costs: the time to its first answer, and its memory after many scrapes. Both are printed."""
 
 import http.client
-import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
-
-import pytest
 
 from lab.exporter import UNMEASURED, exporter
 from lab.patience import PATIENCE_SECONDS
@@ -16,22 +14,16 @@ MOST_MEMORY = 64
 """Megabytes: twice of what is meant, so that only a leak or a large library is above it."""
 
 
-def say(capsys: pytest.CaptureFixture[str], text: str) -> None:
-    """Print for a person, whatever pytest captures."""
-    with capsys.disabled():
-        sys.stdout.write(f"\n{text}\n")
-
-
-def test_the_time_to_the_first_answer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_time_to_the_first_answer(figure: Callable[[str], None]) -> None:
     """From exec to the first 200: imports, a sample of every CPU, and a body."""
     start = time.monotonic()
     with exporter(environment=UNMEASURED) as running:
         assert running.scrape().value("kvm_exporter_sample_success") == 1
         seconds = time.monotonic() - start
-    say(capsys, f"first answer after {seconds:.2f} s")
+    figure(f"first answer after {seconds:.2f} s")
 
 
-def test_memory_after_many_scrapes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_memory_after_many_scrapes(figure: Callable[[str], None]) -> None:
     """Scrapes leave nothing behind: a thousand, of many samples, compressed and not, in both formats."""
     with exporter("--sample.max-age=20ms", environment=UNMEASURED) as running:
         for _ in range(SCRAPES // 10):
@@ -48,6 +40,6 @@ def test_memory_after_many_scrapes(capsys: pytest.CaptureFixture[str]) -> None:
                     assert response.status == 200
                     response.read()
         after = memory(running)
-    say(capsys, f"{after:.1f} MB resident after {SCRAPES} scrapes, {before:.1f} MB before")
+    figure(f"{after:.1f} MB resident after {SCRAPES} scrapes, {before:.1f} MB before")
     assert after < MOST_MEMORY
     assert after - before < MOST_MEMORY / 10

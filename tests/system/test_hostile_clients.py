@@ -139,7 +139,7 @@ def received(peer: socket.socket) -> bytes:
 
 
 @contextmanager
-def scraped(target: Target, most: float, capsys: pytest.CaptureFixture[str]) -> Iterator[Attack]:
+def scraped(target: Target, most: float, figure: Callable[[str], None]) -> Iterator[Attack]:
     """Scrapes are answered throughout the block, not much later than before it, and nothing of the attack remains."""
     running, port = target.running, target.running.port
     alone, times = list[float](), list[float]()
@@ -170,15 +170,13 @@ def scraped(target: Target, most: float, capsys: pytest.CaptureFixture[str]) -> 
             done.set()
         scraping.result(PATIENCE_SECONDS)
     wait_until(lambda: sockets(running) <= connected)
-    figures = (
+    figure(
         f"{'plain' if target.context is None else 'TLS'}: "
         f"median of {len(times)} scrapes {median(times) * 1000:.1f} ms, "
         f"slowest {max(times) * 1000:.0f} ms, median alone {median(alone) * 1000:.1f} ms, "
         f"all closed after {lasted:.1f} s, {before:.1f} MB before, {memory(running, 'VmHWM'):.1f} at most, "
         f"{memory(running):.1f} after"
     )
-    with capsys.disabled():
-        sys.stdout.write(f"\n{figures}\n")
     assert median(times) < SLOWER * median(alone)
     assert memory(running) - before < most
     assert running.stop() == 0
@@ -186,11 +184,11 @@ def scraped(target: Target, most: float, capsys: pytest.CaptureFixture[str]) -> 
     assert not [line for line in running.log if "level=warn" in line]
 
 
-def test_plain_connections(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_connections(figure: Callable[[str], None]) -> None:
     """Idle peers, half headers, silence, endless headers, thousands of requests ahead, answers that nobody reads."""
     with large_exporter() as running:
         assert len(running.get()) > 500_000, "the answers are not large"
-        with scraped(Target(running, None, {}), PLAIN_MEMORY, capsys) as attack:
+        with scraped(Target(running, None, {}), PLAIN_MEMORY, figure) as attack:
             attack.connect(4, GET * 10, receive_buffer=4096)
             attack.connect(512, HEALTHY)
             attack.connect(600, HALF)
@@ -201,7 +199,7 @@ def test_plain_connections(capsys: pytest.CaptureFixture[str]) -> None:
             assert many.result(PATIENCE_SECONDS).count(b"kvm-exporter is healthy.\n") == 10_000
 
 
-def test_connections_with_tls_and_passwords(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_connections_with_tls_and_passwords(tmp_path: Path, figure: Callable[[str], None]) -> None:
     """Silence before and after the handshake, something else than TLS, wrong passwords, and answers nobody reads."""
     certificates = make_server(tmp_path)
     path = web_config(tmp_path, TLS + USERS.replace(HASH, SLOW_HASH))
@@ -209,7 +207,7 @@ def test_connections_with_tls_and_passwords(tmp_path: Path, capsys: pytest.Captu
         login = basic("prometheus")
         target = Target(running, client(certificates), login)
         right = GET.replace(b"\r\n\r\n", f"\r\nAuthorization: {login['Authorization']}\r\n\r\n".encode())
-        with scraped(target, TLS_MEMORY, capsys) as attack:
+        with scraped(target, TLS_MEMORY, figure) as attack:
             attack.connect(4, right * 10, tls=True, receive_buffer=4096)
             attack.connect(64, HEALTHY, tls=True)
             attack.connect(20, HALF, tls=True)

@@ -1,7 +1,7 @@
 """An idle exporter sleeps: nothing wakes it up but the service manager's watchdog."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -70,10 +70,9 @@ def test_without_a_watchdog_nothing_wakes_it_up(idle: dict[str, Idleness]) -> No
     assert idle["alone"] == Idleness(sleeps=0, beats=0)
 
 
-def test_a_beat_of_the_watchdog_is_one_wake_up(idle: dict[str, Idleness], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_beat_of_the_watchdog_is_one_wake_up(idle: dict[str, Idleness], figure: Callable[[str], None]) -> None:
     """It beats, and sleeps again at once; how often it beats is said by the tests of the service manager."""
     found = idle["watched"]
-    with capsys.disabled():
-        print(f" {found.sleeps} wake-ups for {found.beats} beats:", end=" ")  # noqa: T201 - a figure
+    figure(f"{found.sleeps} wake-ups for {found.beats} beats")
     assert found.beats >= BEATS
     assert found.sleeps <= found.beats + 1
