@@ -18,7 +18,7 @@ def debian_package(tmp_path_factory: pytest.TempPathFactory) -> DebianPackage:
     return build(tmp_path_factory.mktemp("deb"))
 
 
-@pytest.fixture(scope="module", params=EACH_SUITE)
+@pytest.fixture(scope="session", params=EACH_SUITE)
 def system(request: pytest.FixtureRequest, debian_package: DebianPackage) -> Iterator[Container]:
     """A booted Debian in which the package was installed."""
     with system_with(request.param, debian_package.deb.parent) as booted:
