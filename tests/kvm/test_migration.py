@@ -120,10 +120,16 @@ def test_the_worst_comes_first() -> None:
         ({(0, 0): Registers(0x16, 0x756E6547, 0x6C65746E, 0x49656E69)}, Processor("GenuineIntel")),
         ({(0, 0): Registers(0x10, 0x68747541, 0x444D4163, 0x69746E65)}, Processor("AuthenticAMD")),
         ({(1, 0): Registers(0x00A0_0F11, 0, 0, 0)}, Processor(None, 0x19)),
+        ({(1, 0): Registers(0x00B0_0F21, 0, 0, 0)}, Processor(None, 0x1A)),
         ({(1, 0): Registers(0x000A_0655, 0, 0, 0)}, Processor(None, 6)),
+        ({(1, 0): Registers(0x0FFA_0655, 0, 0, 0)}, Processor(None, 6)),
+        ({(1, 0): Registers(0xF0A0_0F11, 0, 0, 0)}, Processor(None, 0x19)),
         ({(1, 0): Registers(0, 0, 1 << 31, 0)}, Processor()),
     ],
-    ids=["nothing", "Intel", "AMD", "family 19h", "family 6", "leaf 1 of a test"],
+    ids=[
+        *("nothing", "Intel", "AMD", "family 19h", "family 1Ah", "family 6"),
+        *("an extended family that does not count", "reserved bits", "leaf 1 of a test"),
+    ],
 )
 def test_a_processor_is_named_by_leaves_0_and_1(rows: dict[tuple[int, int], Registers], expected: Processor) -> None:
     """The vendor is EBX, EDX, ECX of leaf 0, the family base and extended family in EAX of leaf 1."""

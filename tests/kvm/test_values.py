@@ -8,6 +8,7 @@ from kvm_exporter.cpuid.dump import Dump
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.drift import Difference
 from kvm_exporter.kvm.leaves import Kvm, Leaves, SignatureLeaf, Timing
+from kvm_exporter.kvm.processor import Processor
 from lab.readers import guest, sample_of
 
 VALUES = (
@@ -18,6 +19,7 @@ VALUES = (
     Difference(),
     Baseline(),
     Dump({}),
+    Processor(),
     sample_of({0: guest(1)}),
 )
 
