@@ -12,7 +12,8 @@ from kvm_exporter.collector.observer import Collected, Observation, Observer
 from kvm_exporter.collector.sampler import Limits, Observe
 from kvm_exporter.collector.sweep import CpuSelection
 from kvm_exporter.config.baseline import watch_baseline
-from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.cpuid.registers import BASES
+from kvm_exporter.kvm.leaves import Kvm
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.web.addresses import TcpAddress
 from kvm_exporter.web.guard import watch_web_config
@@ -52,7 +53,7 @@ def elsewhere(
         if host_supports is None:
             return seen
         collectors = {**seen.collectors, "host": Collected(success=True, duration=0.0)}
-        return replace(seen, host=Registers(host_supports, 0, 0, 0), collectors=collectors)
+        return replace(seen, host=Kvm(BASES.start, host_supports, 0), collectors=collectors)
 
     return look
 

@@ -10,6 +10,9 @@ UNITS = REPOSITORY / "packaging" / "systemd"
 DUMPS = tuple(sorted((REPOSITORY / "lab" / "dumps").glob("*.txt")))
 """The dumps of machines, sorted by name; README.md in their folder lists their origins."""
 
+HOST_DUMPS = tuple(sorted((REPOSITORY / "lab" / "dumps" / "hosts").glob("*.txt")))
+"""The dumps of hosts, as ``kvm-exporter dump --host`` prints them, sorted by name."""
+
 
 def dump(name: str) -> Path:
     """Return the path of a dump, given its name without ``.txt``."""

@@ -77,13 +77,16 @@ def build_parser() -> argparse.ArgumentParser:
         commands.compare,
         "check whether a running guest can migrate from A to B, given a dump of each; exit 1 if not",
     )
-    compare.add_argument("source", metavar="A", help="dump recorded on the source machine")
-    compare.add_argument("target", metavar="B", help="dump recorded on the target machine")
+    compare.add_argument("source", metavar="A", help="dump recorded on the source machine, or by dump --host")
+    compare.add_argument("target", metavar="B", help="dump recorded on the target machine, or by dump --host")
     compare.add_argument(
         "--format", choices=("table", "json"), default="table", help="output format (default: %(default)s)"
     )
     compare.add_argument("--strict", action="store_true", help="exit 1 on warnings too")
-    add("dump", commands.dump, "print this machine's hypervisor leaves as a raw dump")
+    dump = add("dump", commands.dump, "print this machine's hypervisor leaves as a raw dump")
+    dump.add_argument(
+        "--host", action="store_true", help="print what this machine's own KVM can offer to guests instead"
+    )
     textfile = add("textfile", commands.write_textfile, "write the gauges for node_exporter's textfile collector")
     textfile.add_argument("path", metavar="PATH", type=Path, help="file to replace; its name must end in .prom")
     return parser

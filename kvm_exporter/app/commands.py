@@ -12,8 +12,9 @@ from kvm_exporter.app.console import print_error, sample_of_dump, side_of_dump, 
 from kvm_exporter.app.flags import DEFAULT_ADDRESS
 from kvm_exporter.app.systemd import runtime_directory
 from kvm_exporter.collector.boot import FILE_NAME, BootReferenceKeeper, read_boot
+from kvm_exporter.collector.host import supported_cpuid
 from kvm_exporter.collector.observer import Observation, Observer
-from kvm_exporter.collector.record import record
+from kvm_exporter.collector.record import record, record_host
 from kvm_exporter.collector.sampler import Limits
 from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.collector.worker import Worker
@@ -25,14 +26,16 @@ from kvm_exporter.cpuid.topology import Topology
 from kvm_exporter.errors import InputError, OutputError, ReadError, UsageError
 from kvm_exporter.kvm import migration
 from kvm_exporter.kvm.baseline import violations
+from kvm_exporter.kvm.leaves import Kvm
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.kvm.words import unread
 from kvm_exporter.metrics.exporter import textfile_body
 from kvm_exporter.metrics.exposition import render
-from kvm_exporter.metrics.machine import machine_families
+from kvm_exporter.metrics.machine import host_families, machine_families
 from kvm_exporter.metrics.negotiation import Format
 from kvm_exporter.report import table as report
 from kvm_exporter.report.comparison import comparison_json, comparison_text
+from kvm_exporter.report.host import host_json, host_table
 
 EXIT_DRIFT = 1
 EXIT_NOT_KVM = 3
@@ -97,18 +100,35 @@ def show(options: argparse.Namespace) -> int:
 
 
 def decode(options: argparse.Namespace) -> int:
-    """Print the sample in a dump. Raises InputError."""
-    write(_format(Observation(sample_of_dump(options.file)), options.format))
+    """Print the sample in a dump, or what the host can offer if it is a host's. Raises InputError."""
+    side = side_of_dump(options.file)
+    host = side.sample.common.kvm if side.of_host else None
+    write(_format(Observation(side.sample), options.format) if host is None else _format_host(host, options.format))
     return 0
 
 
-def dump(_: argparse.Namespace) -> int:
-    """Print the hypervisor leaves of every CPU as a raw dump; CPUs that failed go to stderr. Raises ReadError."""
+def dump(options: argparse.Namespace) -> int:
+    """Print the hypervisor leaves of every CPU as a raw dump; CPUs that failed go to stderr. Raises ReadError.
+
+    With --host, print those that this machine's own KVM can offer.
+    """
+    if options.host:
+        return _dump_host()
     machine = Machine(Topology())
     recorded, failed = _in_worker(machine, lambda: record(machine))
     for cpu, reason in failed.items():
         print_error(f"CPU {cpu} failed: {reason}")
     write(format_dump(recorded))
+    return 0
+
+
+def _dump_host() -> int:
+    if (supported := supported_cpuid()) is None:
+        raise ReadError(
+            "/dev/kvm does not exist, so this machine cannot run KVM guests; load the module kvm_intel or kvm_amd, or "
+            "run this on a hypervisor host"
+        )
+    write(format_dump(record_host(supported)))
     return 0
 
 
@@ -142,7 +162,7 @@ def compare(options: argparse.Namespace) -> int:
     source, target = (side_of_dump(name) for name in (options.source, options.target))
     found = migration.compare(source, target)
     if not found.reasons and source.sample.common.kvm is None:
-        raise InputError(f"{options.source} and {options.target}: neither has KVM's leaves, so nothing can be compared")
+        raise InputError(f"{options.source}: has no leaves of KVM to compare with those of {options.target}")
     write(comparison_json(found) if options.format == "json" else comparison_text(found))
     return 0 if found.compatible and not (options.strict and found.reasons) else EXIT_DRIFT
 
@@ -245,3 +265,11 @@ def _format(observation: Observation, output: str) -> str:
     if output == "prometheus":
         return render(machine_families(observation.sample), Format.TEXT_0_0_4).decode()
     return report.table(observation)
+
+
+def _format_host(host: Kvm, output: str) -> str:
+    if output == "json":
+        return host_json(host)
+    if output == "prometheus":
+        return render(host_families(host), Format.TEXT_0_0_4).decode()
+    return host_table(host)

@@ -19,17 +19,24 @@ MAX_DUMP_BYTES = 1 << 27
 
 
 def sample_of_dump(name: str) -> Sample:
-    """Return the sample in a dump, from the file ``name`` or from standard input for ``-``. Raises InputError."""
-    return side_of_dump(name).sample
+    """Return the sample in the dump of a machine, as side_of_dump() reads it. Raises InputError."""
+    side = side_of_dump(name)
+    if side.of_host:
+        raise InputError(
+            f"{name}: is a host's dump: what its KVM can offer, not what a machine is offered; give the dump of a guest"
+        )
+    return side.sample
 
 
 def side_of_dump(name: str) -> Side:
-    """Return the sample and the processor in a dump, as sample_of_dump() finds it. Raises InputError."""
+    """Return what is in a dump, from the file ``name`` or from standard input for ``-``. Raises InputError."""
     with named(name):
         file = _standard_input() if name == "-" else Path(name)
         text = read_bounded(file, MAX_DUMP_BYTES, "the output of cpuid -r", "give the file of a dump, or - for stdin")
         dump = parse_dump(text)
-        side = Side(sweep(dump, CpuSelection(), None), read_processor(dump.cpus[dump.online()[0]]))
+        side = Side(sweep(dump, CpuSelection(), None), read_processor(dump.cpus[dump.online()[0]]), dump.of_host)
+        if side.of_host and side.sample.common.kvm is None:
+            raise InputError("is a host's dump without KVM's signature; record it again with kvm-exporter dump --host")
     for assumption in dump.assumptions:
         print_error(f"{name}: {assumption}")
     return side

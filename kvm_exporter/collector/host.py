@@ -1,4 +1,4 @@
-"""Reads through /dev/kvm which features this machine's own KVM can offer to guests that run on it.
+"""Reads through /dev/kvm which leaves this machine's own KVM can offer to guests that run on it.
 
 Source: the kernel's Documentation/virt/kvm/api.rst, KVM_GET_SUPPORTED_CPUID.
 """
@@ -9,9 +9,10 @@ import os
 import struct
 from pathlib import Path
 
-from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.cpuid.dump import Rows
+from kvm_exporter.cpuid.registers import BASES, Registers
 from kvm_exporter.errors import ReadError
-from kvm_exporter.kvm.features import Feature, features_of
+from kvm_exporter.kvm.leaves import Kvm
 
 _GET_SUPPORTED_CPUID = 0xC008_AE05
 """_IOWR(KVMIO, 0x05, struct kvm_cpuid2)"""
@@ -22,14 +23,22 @@ _ENTRY = struct.Struct("=7I12x")
 _FIRST_ENTRIES = 256
 _MOST_ENTRIES = 1 << 14
 
-FEATURE_LEAF = 0x4000_0001
-"""The feature leaf in KVM's reply: always at the first base, although a VMM may give guests another base."""
+
+def own_kvm(root: Path = Path("/")) -> Kvm | None:
+    """Return the feature leaf in supported_cpuid(), without bits if KVM reports no such leaf.
+
+    KVM reports it at the first base, although a VMM may give guests another base. Raises ReadError likewise.
+    """
+    if (supported := supported_cpuid(root)) is None:
+        return None
+    features = supported.get((BASES.start + 1, 0), Registers(0, 0, 0, 0))
+    return Kvm(BASES.start, features.eax, features.edx)
 
 
-def supported_features(root: Path = Path("/")) -> Registers | None:
-    """Return the feature leaf that ``KVM_GET_SUPPORTED_CPUID`` reports; None if this machine has no /dev/kvm.
+def supported_cpuid(root: Path = Path("/")) -> Rows | None:
+    """Return what ``KVM_GET_SUPPORTED_CPUID`` reports, by leaf and subleaf; None if this machine has no /dev/kvm.
 
-    It is all zeros if KVM reports no such leaf. Raises ReadError if /dev/kvm cannot be opened or queried.
+    Raises ReadError if /dev/kvm cannot be opened or queried.
     """
     device = root / "dev/kvm"
     try:
@@ -38,22 +47,17 @@ def supported_features(root: Path = Path("/")) -> Registers | None:
         if error.errno in {errno.ENOENT, errno.ENODEV, errno.ENXIO}:
             return None
         raise ReadError(
-            f"{device}: {error.strerror}; give the exporter's user access to it, or pass --no-collector.host"
+            f"{device}: {error.strerror}; give the user access to it, on most systems with the group kvm"
         ) from error
     try:
-        return _find(_supported(descriptor))
+        return _entries(_reply(descriptor))
     except OSError as error:
         raise ReadError(f"{device}: KVM_GET_SUPPORTED_CPUID: {error.strerror}") from error
     finally:
         os.close(descriptor)
 
 
-def host_features(supported: Registers) -> tuple[Feature, ...]:
-    """Return the features of EAX in the reply of KVM, supported or not, except those that only a VMM sets."""
-    return tuple(feature for feature in features_of(supported.eax, 0) if not feature.vmm_only)
-
-
-def _supported(descriptor: int) -> bytearray:
+def _reply(descriptor: int) -> bytearray:
     """Return the kernel's whole reply; the buffer is doubled until the reply fits. Raises OSError."""
     entries = _FIRST_ENTRIES
     while True:
@@ -69,10 +73,7 @@ def _supported(descriptor: int) -> bytearray:
             return buffer
 
 
-def _find(reply: bytearray) -> Registers:
+def _entries(reply: bytearray) -> Rows:
     count, _ = _HEADER.unpack_from(reply)
-    for number in range(count):
-        leaf, _, _, eax, ebx, ecx, edx = _ENTRY.unpack_from(reply, _HEADER.size + number * _ENTRY.size)
-        if leaf == FEATURE_LEAF:
-            return Registers(eax, ebx, ecx, edx)
-    return Registers(0, 0, 0, 0)
+    entries = _ENTRY.iter_unpack(reply[_HEADER.size : _HEADER.size + count * _ENTRY.size])
+    return {(leaf, subleaf): Registers(*words) for leaf, subleaf, _, *words in entries}

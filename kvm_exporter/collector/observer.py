@@ -9,14 +9,15 @@ from typing import TypeVar
 
 from kvm_exporter.collector.boot import BootReference, BootReferenceKeeper
 from kvm_exporter.collector.guest import read_evidence
-from kvm_exporter.collector.host import host_features, supported_features
+from kvm_exporter.collector.host import own_kvm
 from kvm_exporter.collector.in_use import features_in_use, kvmclock_is_current
 from kvm_exporter.collector.sweep import CpuSelection, sweep
-from kvm_exporter.cpuid.registers import Registers, Source
+from kvm_exporter.cpuid.registers import Source
 from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.drift import Difference, features_set
 from kvm_exporter.kvm.features import Feature
-from kvm_exporter.kvm.leaves import Leaves
+from kvm_exporter.kvm.host import can_offer
+from kvm_exporter.kvm.leaves import Kvm, Leaves
 from kvm_exporter.kvm.sample import Sample
 
 T = TypeVar("T")
@@ -41,8 +42,8 @@ class Observation:
     #: True for a feature that the guest kernel has enabled, False if a boot parameter forbids it; see in_use.py.
     in_use: Mapping[Feature, bool] = field(default_factory=dict)
     kvmclock_is_current: bool | None = None
-    #: The feature leaf that this machine's own KVM supports; None without /dev/kvm, or if it cannot be read.
-    host: Registers | None = None
+    #: What this machine's own KVM can offer to guests; None without /dev/kvm, or if it cannot be read.
+    host: Kvm | None = None
     #: The outcome of the collectors that ran, by name: ``guest`` and ``host``.
     collectors: Mapping[str, Collected] = field(default_factory=dict)
     #: Whether the reference outlives a restart of the exporter.
@@ -100,17 +101,17 @@ class Observer:
         boot = reference.leaves if reference is not None else sample.common
         self._complain_of(evidence.unread)
         collectors = {"guest": Collected(not evidence.unread, guest.duration)}
-        supported = None
+        host = None
         if self._host:
-            supported, collected = _timed(self._supported)
-            if self._host_error or supported is not None:
-                collectors["host"] = Collected(supported is not None, collected.duration)
+            host, collected = _timed(self._own_kvm)
+            if self._host_error or host is not None:
+                collectors["host"] = Collected(host is not None, collected.duration)
         return Observation(
             sample=sample,
             reference=reference,
             in_use=features_in_use(evidence, boot),
             kvmclock_is_current=kvmclock_is_current(evidence),
-            host=supported,
+            host=host,
             collectors=collectors,
             persistent=self._keeper is not None and self._keeper.persistent,
         )
@@ -123,11 +124,11 @@ class Observer:
             logger.info("/%s can be read again", name)
         self._unread = frozenset(unread)
 
-    def _supported(self) -> Registers | None:
-        """Return the features that the host's KVM supports, or None. An error that repeats is logged once."""
+    def _own_kvm(self) -> Kvm | None:
+        """Return what this machine's own KVM can offer, or None. An error that repeats is logged once."""
         message = ""
         try:
-            return supported_features(self._root)
+            return own_kvm(self._root)
         except ReadError as error:
             message = str(error)
             if message != self._host_error:
@@ -145,9 +146,7 @@ def _timed(collect: Callable[[], T]) -> tuple[T, Collected]:
 
 def supported(observation: Observation, feature: Feature) -> bool | None:
     """Return whether this machine's own KVM can offer a feature to its guests; None if unknown."""
-    if observation.host is None or feature not in host_features(observation.host):
-        return None
-    return bool(observation.host.eax & feature.mask)
+    return can_offer(observation.host, feature) if observation.host is not None else None
 
 
 def shown_features(sample: Sample, reference: Leaves | None) -> tuple[Feature, ...]:

@@ -1,9 +1,11 @@
-"""Records the hypervisor leaves of all CPUs as a Dump, for bug reports and test fixtures."""
+"""Records the hypervisor leaves of all CPUs, or those that this machine's own KVM can offer, as a Dump."""
 
-from kvm_exporter.cpuid.dump import Dump
-from kvm_exporter.cpuid.registers import BASES, Reader, Registers, Source
+from kvm_exporter.cpuid.dump import Dump, Rows
+from kvm_exporter.cpuid.registers import BASES, HYPERVISOR_BIT, Reader, Registers, Source
 from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, SignatureLeaf, find_hypervisors, has_hypervisor
+
+_HYPERVISOR_LEAVES = range(BASES.start, BASES.stop)
 
 
 def record(source: Source) -> tuple[Dump, dict[int, str]]:
@@ -25,6 +27,16 @@ def record(source: Source) -> tuple[Dump, dict[int, str]]:
     if not cpus:
         raise ReadError("; ".join(f"CPU {cpu}: {why}" for cpu, why in failed.items()))
     return Dump(cpus), failed
+
+
+def record_host(supported: Rows) -> Dump:
+    """Return a host's dump with the same leaves of what KVM supports.
+
+    Leaf 1's hypervisor bit is set in it, as every VMM sets it: KVM itself states the bit from Linux 6.14 on only.
+    """
+    rows = {row: words for row, words in supported.items() if row[0] in {0, 1} or row[0] in _HYPERVISOR_LEAVES}
+    rows[1, 0] = rows[1, 0]._replace(ecx=rows[1, 0].ecx | HYPERVISOR_BIT)
+    return Dump({0: rows}, of_host=True)
 
 
 def _rows(read: Reader) -> dict[tuple[int, int], Registers]:

@@ -1,6 +1,7 @@
 """Parses and formats the output of ``cpuid -r`` for one or many CPUs. A parsed Dump is a Source of registers.
 
-Source: cpuid(1), option -r.
+A host's dump has the same rows, and says in its header that they are what KVM can offer. ``cpuid -f`` reads it too: it
+ignores what follows ``CPU 0:``. Source: cpuid(1), options -r and -f.
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 
 from kvm_exporter.cpuid.formats import RECORD, not_a_dump
 from kvm_exporter.cpuid.registers import BASES, HYPERVISOR_BIT, Reader, Registers
-from kvm_exporter.cpuid.rows import Header, Row, Text, has_leaves, quote, read_entries, read_lines
+from kvm_exporter.cpuid.rows import HOST_MARK, Header, Row, Text, has_leaves, quote, read_entries, read_lines
 from kvm_exporter.errors import InputError
 
 Rows = Mapping[tuple[int, int], Registers]
@@ -29,6 +30,8 @@ class Dump:
     lines: Mapping[int, int] = field(default_factory=dict, compare=False)
     #: True for a dump of one CPU without a number, as ``cpuid -1 -r`` prints it. That CPU has number 0 here.
     unnumbered: bool = False
+    #: True for what the KVM of a host can offer to guests (KVM_GET_SUPPORTED_CPUID). It has number 0 here.
+    of_host: bool = False
     #: What is taken for granted to decode it, a sentence each. Not compared: it follows from the rows.
     assumptions: tuple[str, ...] = field(default=(), compare=False)
 
@@ -76,14 +79,16 @@ def parse_dump(data: bytes) -> Dump:
     machine = _Machine()
     for entry in read_entries(lines):
         machine.add(entry)
-    return Dump(machine.cpus, machine.lines, machine.unnumbered, _assumptions(machine.cpus, machine.lines))
+    assumptions = _assumptions(machine.cpus, machine.lines)
+    return Dump(machine.cpus, machine.lines, machine.unnumbered, machine.of_host, assumptions)
 
 
 def format_dump(dump: Dump) -> str:
     """Format a dump as ``cpuid -r`` prints it; parse_dump() reads it back."""
     text = []
+    mark = f" {HOST_MARK}: what this host's KVM can offer to guests" if dump.of_host else ""
     for cpu, rows in dump.cpus.items():
-        text.append("CPU:" if dump.unnumbered else f"CPU {cpu}:")
+        text.append("CPU:" if dump.unnumbered else f"CPU {cpu}:{mark}")
         for (leaf, subleaf), (eax, ebx, ecx, edx) in rows.items():
             text.append(
                 f"   {leaf:#010x} {subleaf:#04x}: eax={eax:#010x} ebx={ebx:#010x} ecx={ecx:#010x} edx={edx:#010x}"
@@ -98,6 +103,7 @@ class _Machine:
         self.cpus: dict[int, dict[tuple[int, int], Registers]] = {}
         self.lines: dict[int, int] = {}
         self.unnumbered = False
+        self.of_host = False
         self._cpu = 0
         self._has_rows = False
         #: A text after a row: no further row may follow.
@@ -123,8 +129,11 @@ class _Machine:
             self._second = _two_machines(header.line, f"CPU {cpu} is in line {self.lines[cpu]} already")
         elif self.cpus and (self.unnumbered or header.cpu is None):
             self._second = _two_machines(header.line, "a CPU without a number has to be the only one")
+        elif self.cpus and (self.of_host or header.of_host):
+            self._second = _two_machines(header.line, "what a host's KVM can offer has to be the only one")
         else:
             self._begin(header.line, header.cpu)
+            self.of_host = header.of_host
 
     def _add_row(self, row: Row) -> None:
         if self._second is not None:

@@ -34,11 +34,17 @@ _SHOWN = 40
 """How many characters of a line a message quotes."""
 
 
+HOST_MARK = "KVM_GET_SUPPORTED_CPUID"
+"""What follows ``CPU 0:`` in a host's dump: the rows are what KVM can offer, not what a CPU returned."""
+
+
 class Header(NamedTuple):
     """A line such as ``CPU 3:``; the CPU is None in ``CPU:``."""
 
     line: int
     cpu: int | None
+    #: Whether HOST_MARK follows.
+    of_host: bool = False
 
 
 class Row(NamedTuple):
@@ -174,9 +180,10 @@ def _header(line: str, number: int, around: _Around, *, anywhere: bool = False) 
     if not found:
         return None
     before, _, after = found.groups()
-    is_ended = _is_like([after], [around.after]) or not _LETTER_OR_DIGIT.search(after)
+    of_host = after.lstrip().startswith(HOST_MARK)
+    is_ended = of_host or _is_like([after], [around.after]) or not _LETTER_OR_DIGIT.search(after)
     if is_ended and (anywhere or _is_like([before], [around.before])):
-        return Header(number, None if found[2] is None else int(found[2]))
+        return Header(number, None if found[2] is None else int(found[2]), of_host)
     return None
 
 

@@ -5,12 +5,13 @@ of the target's (vmm/src/migration.rs, CpuidPatch and compatibility checks).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from kvm_exporter.cpuid.cpulist import format_cpu_list
 from kvm_exporter.kvm.drift import Difference, difference
 from kvm_exporter.kvm.features import Feature
+from kvm_exporter.kvm.host import VMM_ONLY, at_most, in_form_of
 from kvm_exporter.kvm.leaves import Leaves
 from kvm_exporter.kvm.processor import UNKNOWN, Processor
 from kvm_exporter.kvm.sample import Sample
@@ -18,6 +19,16 @@ from kvm_exporter.kvm.words import identity, tsc_words
 
 SCOPE = "as far as KVM's leaves tell"
 """Every verdict says it: other leaves, devices and memory are not compared."""
+
+SCOPE_OF_HOST = f"{SCOPE}, if the host's VMM offers what its KVM can"
+"""What a good verdict says where a dump is a host's."""
+
+_UNKNOWN_OF_HOST = (
+    "cpu family",
+    "base and signatures",
+    *(feature.name for feature in VMM_ONLY),
+)
+"""What a VMM decides, so that a host's dump does not tell it."""
 
 
 class Weight(IntEnum):
@@ -47,6 +58,8 @@ class Side:
 
     sample: Sample
     processor: Processor = UNKNOWN
+    #: Whether it is a host's dump: what its KVM can offer to guests, not what a guest is offered.
+    of_host: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +69,7 @@ class Comparison:
     source: Side
     target: Side
     reasons: tuple[Reason, ...]
-    #: What could not be compared, because a dump lacks the leaf.
+    #: What could not be compared, because a dump lacks the leaf, or is a host's.
     unknown: tuple[str, ...]
 
     @property
@@ -65,22 +78,49 @@ class Comparison:
         return all(reason.weight < Weight.INCOMPATIBLE for reason in self.reasons)
 
     @property
+    def scope(self) -> str:
+        """What the verdict rests on."""
+        return SCOPE_OF_HOST if self.compatible and (self.source.of_host or self.target.of_host) else SCOPE
+
+    @property
     def verdict(self) -> str:
         """One line, with what it does not cover."""
         if not self.compatible:
-            return f"incompatible, {SCOPE}"
-        return f"compatible{' with warnings' if self.reasons else ''}, {SCOPE}"
+            return f"incompatible, {self.scope}"
+        return f"compatible{' with warnings' if self.reasons else ''}, {self.scope}"
 
 
 def compare(source: Side, target: Side) -> Comparison:
-    """Compare a guest's machine with each CPU of the machine that it is to move to."""
-    reasons = (*_of_processors(source.processor, target.processor), *_of_leaves(source.sample, target.sample))
+    """Compare a guest's machine with each CPU of the machine that it is to move to.
+
+    Either may be a host's dump. What a VMM decides there is neither lost nor gained, and unknown.
+    """
+    before, after = _assumed_equal(source, target)
+    reasons = (*_of_processors(before.processor, after.processor), *_of_leaves(before.sample, after.sample))
     unknown = []
     if None in {source.processor.vendor, target.processor.vendor}:
         unknown.append("cpu vendor")
     if None in {source.sample.common.tsc_khz, target.sample.common.tsc_khz}:
         unknown.append("tsc frequency")
+    if source.of_host or target.of_host:
+        unknown += _UNKNOWN_OF_HOST
+    if target.of_host:
+        unknown.append("gained features")
     return Comparison(source, target, tuple(sorted(reasons, key=lambda reason: -reason.weight)), tuple(unknown))
+
+
+def _assumed_equal(source: Side, target: Side) -> tuple[Side, Side]:
+    """Return both sides, with what a host's dump does not tell taken from the other side."""
+    if target.of_host:
+        target = _with_leaves(target, at_most(source.sample.common, target.sample.common))
+    elif source.of_host:
+        source = _with_leaves(source, in_form_of(target.sample.common, source.sample.common))
+    return source, target
+
+
+def _with_leaves(host: Side, leaves: Leaves) -> Side:
+    processor = replace(host.processor, family=None)
+    return replace(host, sample=replace(host.sample, sampled={0: leaves}), processor=processor)
 
 
 def _of_processors(source: Processor, target: Processor) -> Iterator[Reason]:

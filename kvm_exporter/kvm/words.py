@@ -2,7 +2,8 @@
 
 from kvm_exporter.cpuid.cpulist import format_cpu_list
 from kvm_exporter.kvm.drift import Difference, TscChange, difference
-from kvm_exporter.kvm.leaves import Leaves, fingerprint, printable
+from kvm_exporter.kvm.host import stated
+from kvm_exporter.kvm.leaves import Kvm, Leaves, fingerprint, printable
 from kvm_exporter.kvm.sample import Sample
 
 
@@ -18,6 +19,11 @@ def summary(leaves: Leaves) -> str:
     if leaves.hypervisor_bit:
         return "no KVM: a hypervisor is present, but has no signature"
     return "no KVM: no hypervisor bit in leaf 1 (bare metal, or hidden)"
+
+
+def host_summary(host: Kvm) -> str:
+    """Return one line with the registers and the fingerprint of what a host's KVM can offer."""
+    return f"features EAX {host.eax:#010x}, EDX {host.edx:#010x}, fingerprint {fingerprint(stated(host))}"
 
 
 def describe(change: Difference, before: Leaves, after: Leaves, lost: str = "lost", gained: str = "gained") -> str:

@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 
 from kvm_exporter.collector.boot import BootReference
-from kvm_exporter.collector.host import host_features
 from kvm_exporter.collector.observer import Observation, shown_features
-from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.features import Feature, features_of
+from kvm_exporter.kvm.host import host_features, stated
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, fingerprint, printable
 from kvm_exporter.kvm.sample import Sample
 
@@ -191,7 +190,7 @@ def observed_families(observation: Observation) -> Iterator[Metric]:
         yield from _boot(observation, observation.reference)
     yield from _in_use(observation)
     if observation.host is not None:
-        yield _host(observation.host)
+        yield from host_families(observation.host)
 
 
 def expected_families(baseline: Baseline) -> Iterator[Metric]:
@@ -290,13 +289,22 @@ def _in_use(observation: Observation) -> Iterator[Metric]:
         )
 
 
-def _host(supported: Registers) -> Metric:
+def host_families(host: Kvm) -> Iterator[Metric]:
+    """Yield the families of what a host's own KVM can offer to guests."""
     family = GaugeMetricFamily(
         "kvm_host_feature_supported",
         "1 if this machine's own KVM can offer the bit of EAX of CPUID leaf 0x40000001 to its guests, from "
         "KVM_GET_SUPPORTED_CPUID of /dev/kvm; excludes the bits that only a VMM sets, and the hints.",
         labels=_BIT_LABELS,
     )
-    for feature in host_features(supported):
-        family.add_metric(_bit_values(feature), bool(supported.eax & feature.mask))
-    return family
+    for feature in host_features(host):
+        family.add_metric(_bit_values(feature), host.offers(feature))
+    yield family
+    info = InfoMetricFamily(
+        "kvm_host_fingerprint",
+        "Equal on hosts whose own KVM can offer the same features: the first 64 bits of SHA-256 over KVM's signature, "
+        "0x40000000, and EAX and EDX of CPUID leaf 0x40000001 from KVM_GET_SUPPORTED_CPUID, without the bits that only "
+        "a VMM sets.",
+    )
+    info.add_metric((), {"fingerprint": fingerprint(stated(host))})
+    yield info

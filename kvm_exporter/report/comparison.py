@@ -2,27 +2,30 @@
 
 import json
 
-from kvm_exporter.kvm.migration import SCOPE, Comparison, Reason, Weight
-from kvm_exporter.kvm.words import summary
+from kvm_exporter.kvm.migration import Comparison, Reason, Side, Weight
+from kvm_exporter.kvm.words import host_summary, summary
 
 
 def comparison_text(comparison: Comparison) -> str:
-    """Both machines, each difference with its reason, and the verdict."""
-    lines = [f"from: {summary(comparison.source.sample.common)}", f"to:   {summary(comparison.target.sample.common)}"]
+    """Both machines, each difference with its reason, what could not be compared, and the verdict."""
+    lines = [f"from: {_summary(comparison.source)}", f"to:   {_summary(comparison.target)}"]
     for reason in comparison.reasons:
         lines += [reason.what, f"  {_heading(reason)}: {reason.why}"]
+    if comparison.unknown:
+        lines.append(f"not compared: {', '.join(comparison.unknown)}")
     return "\n".join([*lines, comparison.verdict, ""])
 
 
 def comparison_json(comparison: Comparison) -> str:
-    """One JSON object; ``not_compared`` lists what a dump lacks."""
+    """One JSON object; ``not_compared`` lists what a dump lacks, ``host_dumps`` which sides are a host's dump."""
     value = {
         "compatible": comparison.compatible,
         "warnings": sum(reason.weight is Weight.WARNING for reason in comparison.reasons),
         "verdict": comparison.verdict,
-        "scope": SCOPE,
-        "from": summary(comparison.source.sample.common),
-        "to": summary(comparison.target.sample.common),
+        "scope": comparison.scope,
+        "from": _summary(comparison.source),
+        "to": _summary(comparison.target),
+        "host_dumps": [name for name, side in (("from", comparison.source), ("to", comparison.target)) if side.of_host],
         "reasons": [
             {
                 "weight": reason.weight.name.lower(),
@@ -35,6 +38,13 @@ def comparison_json(comparison: Comparison) -> str:
         "not_compared": list(comparison.unknown),
     }
     return json.dumps(value, indent=2) + "\n"
+
+
+def _summary(side: Side) -> str:
+    leaves = side.sample.common
+    if side.of_host and leaves.kvm is not None:
+        return f"a host's dump, what its KVM can offer: {host_summary(leaves.kvm)}"
+    return summary(leaves)
 
 
 def _heading(reason: Reason) -> str:

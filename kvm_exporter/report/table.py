@@ -130,7 +130,7 @@ def _features(observation: Observation) -> Iterator[str]:
     yield f"{'BIT':<7} {'FEATURE':<23} {'OFFERED':<8} {'CPUS':>5}  {more}MEANING"
     for feature in sample.features:
         position = f"{feature.register} {feature.bit}"
-        offered = _yes_no(sample.common.offers(feature))
+        offered = yes_no(sample.common.offers(feature))
         more = "".join(f"{cell(feature):<{width}} " for _, width, cell in columns)
         yield f"{position:<7} {feature.name:<23} {offered:<8} {sample.offering(feature):>5}  {more}{feature.meaning}"
 
@@ -142,9 +142,9 @@ def _columns(observation: Observation) -> Iterator[tuple[str, int, Callable[[Fea
         became = {**dict.fromkeys(change.lost, "lost"), **dict.fromkeys(change.gained, "gained")}
         yield "CHANGE", 6, lambda feature: became.get(feature, "-")
     if observation.collectors:
-        yield "USED", 5, lambda feature: _yes_no(observation.in_use.get(feature))
+        yield "USED", 5, lambda feature: yes_no(observation.in_use.get(feature))
     if observation.host is not None:
-        yield "OWN KVM", 7, lambda feature: _yes_no(supported(observation, feature))
+        yield "OWN KVM", 7, lambda feature: yes_no(supported(observation, feature))
 
 
 def _findings(observation: Observation) -> Iterator[str]:
@@ -154,7 +154,8 @@ def _findings(observation: Observation) -> Iterator[str]:
             yield f"{finding.level.name}: {'; '.join(finding.details) or finding.clause}"
 
 
-def _yes_no(value: bool | None) -> str:  # noqa: FBT001 - the value to write
+def yes_no(value: bool | None) -> str:  # noqa: FBT001 - the value to write
+    """Return the text of a cell; ``?`` for unknown."""
     return {True: "yes", False: "no", None: "?"}[value]
 
 

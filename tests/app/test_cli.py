@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kvm_exporter import __version__
+from kvm_exporter.app import commands
 from kvm_exporter.app.cli import main
 from kvm_exporter.app.console import MAX_DUMP_BYTES
 from lab.exporter import UNMEASURED, exporter
@@ -129,7 +130,8 @@ def test_version() -> None:
         (["show", "--help"], ["--format"]),
         (["decode", "--help"], ["FILE", "--format"]),
         (["check", "--help"], ["--baseline", "--dump"]),
-        (["compare", "--help"], ["A", "B"]),
+        (["compare", "--help"], ["A", "B", "dump --host"]),
+        (["dump", "--help"], ["--host"]),
         (["textfile", "--help"], ["PATH", ".prom"]),
     ],
     ids=" ".join,
@@ -213,6 +215,15 @@ def test_a_dump_decodes_to_what_is_shown() -> None:
     decoded = run("decode", "-", "--format=prometheus", input=dumped.stdout)
     assert (decoded.returncode, decoded.stderr) == (0, "")
     assert decoded.stdout == run("show", "--format=prometheus").stdout
+
+
+def test_without_kvm_there_is_no_dump_of_a_host(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without /dev/kvm ends in exit code 1 and one line that says what to do."""
+    monkeypatch.setattr(commands, "supported_cpuid", lambda: None)
+    assert main(["dump", "--host"]) == 1
+    remedy = "load the module kvm_intel or kvm_amd, or run this on a hypervisor host"
+    problem = f"/dev/kvm does not exist, so this machine cannot run KVM guests; {remedy}"
+    assert capsys.readouterr() == ("", f"kvm-exporter: {problem}\n")
 
 
 def test_textfile(tmp_path: Path) -> None:

@@ -7,20 +7,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from kvm_exporter.collector.host import host_features, supported_features
+from kvm_exporter.collector.host import own_kvm, supported_cpuid
 from kvm_exporter.collector.observer import Observation, Observer
 from kvm_exporter.collector.sweep import CpuSelection
-from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.errors import ReadError
-from kvm_exporter.kvm.features import FEATURES
 from lab.live import live_machine
 from tests.support.rooms.kernel import kernel
 from tests.support.rooms.unprivileged import unprivileged
 
-REFUSED = "Permission denied; give the exporter's user access to it, or pass --no-collector.host"
+REFUSED = "Permission denied; give the user access to it, on most systems with the group kvm"
 
 
 @pytest.fixture
@@ -47,7 +43,7 @@ def _a_link_to_nothing(path: Path) -> None:
 def test_a_machine_without_the_device_has_no_host(device: Path, prepare: Callable[[Path], None]) -> None:
     """A missing device raises NoHostError."""
     prepare(device)
-    assert supported_features(device.parents[1]) is None
+    assert (supported_cpuid(device.parents[1]), own_kvm(device.parents[1])) == (None, None)
 
 
 def _null(path: Path) -> None:
@@ -68,28 +64,9 @@ def test_what_is_no_kvm_is_an_error(device: Path, prepare: Callable[[Path], None
     prepare(device)
     before = os.listdir("/proc/self/fd")  # noqa: PTH208 - numbers
     with pytest.raises(ReadError) as error:
-        supported_features(device.parents[1])
+        supported_cpuid(device.parents[1])
     assert str(error.value) == f"{device}: KVM_GET_SUPPORTED_CPUID: Inappropriate ioctl for device"
     assert os.listdir("/proc/self/fd") == before  # noqa: PTH208 - numbers
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
-def test_a_host_speaks_for_what_kvm_itself_may_offer(eax: int, edx: int) -> None:
-    """A host's features are the bits that KVM itself sets: EAX without 15 to 17, and unassigned ones only if set."""
-    places = [(feature.register, feature.bit) for feature in host_features(Registers(eax, 0, 0, edx))]
-    assigned = {feature.bit for feature in FEATURES if feature.register == "eax" and not feature.vmm_only}
-    unassigned = set(range(32)) - {feature.bit for feature in FEATURES if feature.register == "eax"}
-    assert places == [("eax", bit) for bit in sorted(assigned | {bit for bit in unassigned if eax >> bit & 1})]
-
-
-def test_what_only_a_vmm_sets_is_marked() -> None:
-    """Exactly EAX bits 15 to 17 and EDX bit 0 are marked as set by the VMM only."""
-    assert {(feature.register, feature.bit) for feature in FEATURES if feature.vmm_only} == {
-        ("eax", 15),
-        ("eax", 16),
-        ("eax", 17),
-        ("edx", 0),
-    }
 
 
 def observer(root: Path) -> Observer:

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from kvm_exporter.cpuid.dump import Dump, format_dump, parse_dump
 from kvm_exporter.cpuid.registers import HYPERVISOR_BIT, Registers
 from kvm_exporter.errors import InputError
-from lab.tree import DUMPS, REPOSITORY
+from lab.tree import DUMPS, HOST_DUMPS, REPOSITORY
 
 ROW = "   0x00000001 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x80000000 edx=0x00000000\n"
 RECORD = "record all leaves with cpuid -r (without -l) or kvm-exporter dump"
 
-BARE = {path.stem: path.read_text(encoding="utf-8") for path in DUMPS}
+BARE = {path.stem: path.read_text(encoding="utf-8") for path in (*DUMPS, *HOST_DUMPS)}
 """The text of each recorded dump, by its name."""
 
 ONE = BARE["qemu-default-invtsc"]

@@ -7,7 +7,7 @@ import pytest
 from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.features import FEATURES
 from kvm_exporter.kvm.leaves import Leaves, Timing
-from kvm_exporter.kvm.migration import SCOPE, Comparison, Side, Weight, compare
+from kvm_exporter.kvm.migration import SCOPE, SCOPE_OF_HOST, Comparison, Side, Weight, compare
 from kvm_exporter.kvm.processor import Processor, read_processor
 from lab.readers import guest, kvm_of, sample_of
 
@@ -134,3 +134,53 @@ def test_the_worst_comes_first() -> None:
 def test_a_processor_is_named_by_leaves_0_and_1(rows: dict[tuple[int, int], Registers], expected: Processor) -> None:
     """The vendor is EBX, EDX, ECX of leaf 0, the family base and extended family in EAX of leaf 1."""
     assert read_processor(rows) == expected
+
+
+HOST = Side(sample_of({0: HERE}), AMD, of_host=True)
+VMM_BITS = 0x0003_8000
+LOST = (Weight.INCOMPATIBLE, "lost: steal_time (eax bit 5)")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "reasons"),
+    [
+        (side(HERE), HOST, []),
+        (side(guest(ALL | VMM_BITS, 1)), HOST, []),
+        (side(guest(ALL, base=0x4000_0100)), HOST, []),
+        (side(clocked(2_600_000)), HOST, []),
+        (side(guest(0x0100_007B)), HOST, []),
+        (side(HERE, processor=Processor("AuthenticAMD", 0x17)), HOST, []),
+        (side(HERE), replace(HOST, sample=sample_of({0: guest(ALL & ~(1 << 5))})), [LOST]),
+        (side(guest(ALL | 1 << 30)), HOST, [(Weight.INCOMPATIBLE, "lost: eax_bit_30 (eax bit 30)")]),
+        (
+            side(HERE, processor=INTEL),
+            HOST,
+            [(Weight.INCOMPATIBLE, "CPU vendor: AuthenticAMD instead of GenuineIntel")],
+        ),
+        (HOST, side(guest(ALL & ~(1 << 5) | VMM_BITS, 1, base=0x4000_0100)), [LOST]),
+        (HOST, side(HERE, guest(ALL & ~(1 << 5)), HERE), [(LOST[0], f"{LOST[1]} on CPU 1")]),
+        (HOST, side(guest(ALL | 1 << 30)), [(Weight.WARNING, "gained: eax_bit_30 (eax bit 30)")]),
+        (HOST, HOST, []),
+        (HOST, replace(HOST, sample=sample_of({0: guest(ALL & ~(1 << 5))})), [LOST]),
+        (replace(HOST, sample=sample_of({0: guest(ALL & ~(1 << 5))})), HOST, []),
+    ],
+)
+def test_a_host_is_compared_by_what_its_kvm_states(
+    source: Side, target: Side, reasons: list[tuple[Weight, str]]
+) -> None:
+    """What a VMM decides is neither lost nor gained, but named as not compared; the words are those of the dumps."""
+    found = compare(source, target)
+    assert told(found) == reasons
+    assert (found.source, found.target) == (source, target)
+    assert {"cpu family", "base and signatures", "tsc frequency", "msi_ext_dest_id", "hints_realtime"} <= set(
+        found.unknown
+    )
+    assert ("gained features" in found.unknown) is target.of_host
+    assert found.verdict.endswith(SCOPE_OF_HOST if found.compatible else SCOPE)
+
+
+def test_a_guest_of_a_host_misses_everything_where_kvm_is_gone() -> None:
+    """That the target has no KVM at all is no decision of the host's VMM."""
+    found = compare(HOST, side(Leaves(hypervisor_bit=True)))
+    assert not found.compatible
+    assert found.reasons[0].what == "hypervisor: a hypervisor without a signature instead of KVMKVMKVM at 0x40000000"

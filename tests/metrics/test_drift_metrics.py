@@ -10,14 +10,13 @@ from prometheus_client.core import Metric
 
 from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation
-from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.features import FEATURES, Feature, feature_named
-from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Leaves, SignatureLeaf, Timing
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing
 from kvm_exporter.metrics.exposition import render
 from kvm_exporter.metrics.machine import expected_families, machine_families, observed_families
 from kvm_exporter.metrics.negotiation import Format
-from lab.readers import guest, kvm_of, sample_of
+from lab.readers import BASE, guest, kvm_of, sample_of
 from lab.scrape import Scrape
 
 ALL = guest(0x01007EFB)
@@ -205,7 +204,7 @@ NOT_ASSIGNED = set(range(32)) - {feature.bit for feature in FEATURES if feature.
 )
 def test_what_the_host_supports(eax: int, more: set[int]) -> None:
     """A bit that KVM itself can offer is 1 or 0, an unassigned one 1 or absent; bits 15 to 17 and hints are absent."""
-    found = scrape(Observation(sample_of({0: ALL}), host=Registers(eax, 0, 0, 0xFFFF_FFFF)))
+    found = scrape(Observation(sample_of({0: ALL}), host=Kvm(BASE, eax, 0xFFFF_FFFF)))
     values = found.values("kvm_host_feature_supported", "register", "bit")
     assert values == {("eax", str(bit)): eax >> bit & 1 for bit in OFFERED_BY_KVM | more}
 

@@ -4,10 +4,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Collected, Observation
-from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.features import feature_named
+from kvm_exporter.kvm.leaves import Kvm
 from kvm_exporter.metrics.exporter import textfile_body
-from lab.readers import guest, sample_of
+from lab.readers import BASE, guest, sample_of
 from lab.scrape import Scrape
 
 OBSERVATION = Observation(
@@ -15,7 +15,7 @@ OBSERVATION = Observation(
     reference=BootReference(guest(0x41007EFB), 1704067100.0, 20.0),
     in_use={feature_named("steal_time"): True},
     kvmclock_is_current=False,
-    host=Registers(0x01007AFB, 0, 0, 0),
+    host=Kvm(BASE, 0x01007AFB, 0),
     collectors={"guest": Collected(success=True, duration=0.1), "host": Collected(success=True, duration=0.2)},
 )
 
@@ -41,6 +41,7 @@ def test_all_gauges_are_in_the_file() -> None:
         "kvm_feature_in_use",
         "kvm_clocksource_current_is_kvmclock",
         "kvm_host_feature_supported",
+        "kvm_host_fingerprint_info",
         "kvm_exporter_build_info",
         "kvm_exporter_sample_success",
         "kvm_exporter_sample_timestamp_seconds",

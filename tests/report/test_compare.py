@@ -16,11 +16,12 @@ import pytest
 from kvm_exporter.app.cli import main
 from kvm_exporter.cpuid.dump import Dump, Rows, format_dump
 from lab.patience import PATIENCE_SECONDS
-from lab.tree import REPOSITORY
+from lab.tree import HOST_DUMPS, REPOSITORY
 from tests.support.rooms.layouts import AMD, BARE_METAL, kvm, signature
 from tests.support.rooms.unprivileged import unprivileged
 
 DUMPS = REPOSITORY / "lab" / "dumps"
+[HOST] = HOST_DUMPS
 GOLDEN = REPOSITORY / "tests" / "golden" / "compare"
 
 UPDATE = os.environ.get("UPDATE_GOLDEN") == "1"
@@ -47,6 +48,8 @@ def find(tmp_path: Path) -> Callable[[str], str]:
     """Return a function that gives the path of a dump, and writes it if the machine is made up."""
 
     def path(name: str) -> str:
+        if name == "host":
+            return str(HOST)
         if name not in MACHINES:
             return str(DUMPS / f"{name}.txt")
         made = tmp_path / f"{name}.txt"
@@ -87,6 +90,10 @@ PAIRS = {
     ("qemu-hyperv-enlightenments", "kvm-cpus-differ"): 1,
     ("qemu-tcg", "vmware"): 1,
     ("bare-metal-intel-i5-10600k", "kvm-hidden-intel"): 1,
+    ("firecracker-amd-milan-2cpu", "host"): 0,
+    ("kvm-unassigned-bits", "host"): 1,
+    ("host", "beside-hyper-v"): 1,
+    ("host", "one-cpu-less"): 1,
 }
 """The exit code for each pair of source and target."""
 
@@ -107,7 +114,7 @@ def test_machines_without_kvm_cannot_be_compared(
     name = find("no-hypervisor")
     code, output = main(["compare", name, name]), capsys.readouterr()
     assert (code, output.out) == (2, "")
-    assert output.err == f"kvm-exporter: {name} and {name}: neither has KVM's leaves, so nothing can be compared\n"
+    assert output.err == f"kvm-exporter: {name}: has no leaves of KVM to compare with those of {name}\n"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +130,25 @@ def test_strict_and_json(
     assert (value["compatible"], value["warnings"]) == (target == "all", warnings)
     assert value["scope"] in value["verdict"]
     assert [reason["feature"] for reason in value["reasons"]] == ([] if source == target else ["steal_time"])
-    assert value["not_compared"] == ["tsc frequency"]
+    assert (value["not_compared"], value["host_dumps"]) == (["tsc frequency"], [])
+
+
+def test_json_says_which_dump_is_a_hosts(find: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Its scope is what the host's VMM makes of it."""
+    assert main(["compare", "--format=json", find("firecracker-amd-milan-2cpu"), str(HOST)]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert (value["host_dumps"], value["reasons"]) == (["to"], [])
+    assert "if the host's VMM offers what its KVM can" in value["scope"]
+    assert "hints_realtime" in value["not_compared"]
+
+
+def test_a_host_is_not_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A baseline declares what a machine is offered, and a host's dump does not tell that."""
+    path = tmp_path / "baseline.yml"
+    path.write_text(BASELINES["nothing"])
+    assert main(["check", "--baseline", str(path), "--dump", str(HOST)]) == 2
+    problem = "is a host's dump: what its KVM can offer, not what a machine is offered; give the dump of a guest"
+    assert capsys.readouterr() == ("", f"kvm-exporter: {HOST}: {problem}\n")
 
 
 BASELINES = {

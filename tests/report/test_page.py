@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Collected, Observation
-from kvm_exporter.cpuid.registers import BASES, Registers
+from kvm_exporter.cpuid.registers import BASES
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.features import FEATURES, feature_at, feature_named
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing
@@ -276,7 +276,7 @@ def test_a_row_says_all_that_is_known_of_a_bit() -> None:
         sample,
         BootReference(guest(0x010002FB), 0.0, 20.0),
         in_use={feature_named("steal_time"): True, feature_named("pv_unhalt"): False},
-        host=Registers(0x01007EFB, 0, 0, 0),
+        host=Kvm(BASES[0], 0x01007EFB, 0),
         collectors={"guest": Collected(success=True, duration=0.0)},
     )
     rows = rows_of(page_of(everything))
@@ -408,7 +408,7 @@ def observations(draw: st.DrawFn) -> Observation:
         draw(st.none() | st.builds(BootReference, LEAVES, SECONDS)),
         in_use=draw(st.dictionaries(st.sampled_from(FEATURES), st.booleans())),
         kvmclock_is_current=draw(st.none() | st.booleans()),
-        host=draw(st.none() | st.builds(Registers, WORDS, WORDS, WORDS, WORDS)),
+        host=draw(st.none() | st.builds(Kvm, st.just(BASES[0]), WORDS, WORDS)),
         collectors=draw(st.sampled_from([{}, {"guest": Collected(success=True, duration=0.0)}])),
     )
 

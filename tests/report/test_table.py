@@ -10,7 +10,7 @@ from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.drift import Difference, TscChange, difference
 from kvm_exporter.kvm.features import FEATURES, feature_named
-from kvm_exporter.kvm.leaves import Leaves, SignatureLeaf
+from kvm_exporter.kvm.leaves import Kvm, Leaves, SignatureLeaf
 from kvm_exporter.kvm.words import describe, divergence, summary
 from kvm_exporter.report.findings import FEATURE_GAINED
 from kvm_exporter.report.table import as_json, table
@@ -57,7 +57,7 @@ LIVE = Observation(
         failed={8: "held", 7: "gone"},
     ),
     in_use={feature_named("steal_time"): True, feature_named("pv_unhalt"): False},
-    host=Registers(0x01007AFB, 0, 0, 0),
+    host=Kvm(BASE, 0x01007AFB, 0),
     collectors={"guest": Collected(success=True, duration=0.1)},
 )
 

@@ -13,6 +13,7 @@ from kvm_exporter.cpuid.dump import format_dump, parse_dump
 from kvm_exporter.cpuid.registers import Registers
 from lab.exporter import exporter
 from lab.proc import scrape_until
+from lab.tree import HOST_DUMPS
 from tests.cpuid.test_machine import online
 from tests.support.tools import missing, program
 
@@ -94,3 +95,12 @@ def test_the_output_of_cpuid_is_written_as_it_was_read(flags: list[str]) -> None
     """Byte for byte, whatever machine this is."""
     output = subprocess.run([program("cpuid"), *flags], check=True, capture_output=True).stdout
     assert format_dump(parse_dump(output)).encode() == output
+
+
+def test_a_dump_of_a_host_is_one_to_other_programs() -> None:
+    """Debian's cpuid reads it, and ignores that the header names a host."""
+    [path] = HOST_DUMPS
+    decoded = subprocess.run([program("cpuid"), "-f", path], capture_output=True, text=True, check=True)
+    assert decoded.stderr == ""
+    assert 'hypervisor_id (0x40000000) = "KVMKVMKVM' in decoded.stdout
+    assert re.search(r"steal clock supported += true", decoded.stdout)

@@ -9,7 +9,7 @@ from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.collector.sampler import Tally
 from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.baseline import Baseline
-from kvm_exporter.kvm.leaves import KVM_SIGNATURE, SignatureLeaf, read_leaves
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, SignatureLeaf, read_leaves
 from kvm_exporter.metrics.exporter import (
     Reload,
     build_families,
@@ -35,7 +35,7 @@ def rendered() -> frozenset[str]:
     keeper = BootReferenceKeeper(None, Boot("", 0.0, 0.0))
     keeper.reference(sample_of({0: before}))
     reference = keeper.reference(sample)
-    host = Registers(0x01007EFB, 0, 0, 0)
+    host = Kvm(BASE, 0x01007EFB, 0)
     families = [
         *machine_families(sample, per_cpu_features=True),
         *observed_families(Observation(sample, reference, kvmclock_is_current=True, host=host)),
