@@ -16,7 +16,7 @@ from kvm_exporter.cpuid.registers import Source
 from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.drift import Difference, features_set
 from kvm_exporter.kvm.features import Feature
-from kvm_exporter.kvm.host import can_offer
+from kvm_exporter.kvm.host import can_offer, is_based_on_tsc
 from kvm_exporter.kvm.leaves import Kvm, Leaves
 from kvm_exporter.kvm.sample import Sample
 
@@ -44,6 +44,8 @@ class Observation:
     kvmclock_is_current: bool | None = None
     #: What this machine's own KVM can offer to guests; None without /dev/kvm, or if it cannot be read.
     host: Kvm | None = None
+    #: Whether this machine's current clocksource is based on the TSC; None without /dev/kvm, which need not open.
+    host_clocksource_based_on_tsc: bool | None = None
     #: The outcome of the collectors that ran, by name: ``guest`` and ``host``.
     collectors: Mapping[str, Collected] = field(default_factory=dict)
     #: Whether the reference outlives a restart of the exporter.
@@ -112,6 +114,11 @@ class Observer:
             in_use=features_in_use(evidence, boot),
             kvmclock_is_current=kvmclock_is_current(evidence),
             host=host,
+            host_clocksource_based_on_tsc=(
+                is_based_on_tsc(evidence.current_clocksource)
+                if "host" in collectors and evidence.current_clocksource is not None
+                else None
+            ),
             collectors=collectors,
             persistent=self._keeper is not None and self._keeper.persistent,
         )

@@ -34,6 +34,14 @@ def can_offer(host: Kvm, feature: Feature) -> bool | None:
     return host.offers(feature) or (False if feature in FEATURES else None)
 
 
+def is_based_on_tsc(clocksource: str) -> bool:
+    """Return whether guests can have a stable kvmclock while this is their host's current clocksource.
+
+    KVM updates kvmclock from one master clock only then. Source: gtod_is_based_on_tsc() of arch/x86/kvm/x86.c.
+    """
+    return clocksource in {"tsc", "hyperv_clocksource_tsc_page"}
+
+
 def in_form_of(guest: Leaves, host: Leaves) -> Leaves:
     """Return a guest's leaves with the features of a host's KVM in place of its own.
 

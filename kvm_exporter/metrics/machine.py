@@ -191,6 +191,14 @@ def observed_families(observation: Observation) -> Iterator[Metric]:
     yield from _in_use(observation)
     if observation.host is not None:
         yield from host_families(observation.host)
+    if observation.host_clocksource_based_on_tsc is not None:
+        yield GaugeMetricFamily(
+            "kvm_host_clocksource_based_on_tsc",
+            "1 if this machine's current clocksource, from /sys/devices/system/clocksource, is tsc or "
+            "hyperv_clocksource_tsc_page; if 0, no guest of its own KVM can have a stable kvmclock. Absent without "
+            "/dev/kvm.",
+            observation.host_clocksource_based_on_tsc,
+        )
 
 
 def expected_families(baseline: Baseline) -> Iterator[Metric]:

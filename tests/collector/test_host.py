@@ -13,7 +13,7 @@ from kvm_exporter.collector.observer import Observation, Observer
 from kvm_exporter.collector.sweep import CpuSelection
 from kvm_exporter.errors import ReadError
 from lab.live import live_machine
-from tests.support.rooms.kernel import kernel
+from tests.support.rooms.kernel import CURRENT, kernel
 from tests.support.rooms.unprivileged import unprivileged
 
 REFUSED = "Permission denied; give the user access to it, on most systems with the group kvm"
@@ -90,6 +90,20 @@ def test_a_guest_has_no_host_collector(device: Path, log: pytest.LogCaptureFixtu
     """Without the device there is no host collector, and nothing is logged."""
     found = observer(device.parents[1]).observe(None)
     assert (found.host, collected(found), log.messages) == (None, None, [])
+
+
+@pytest.mark.parametrize(("clocksource", "value"), [("tsc\n", True), ("kvm-clock\n", False), (None, None)])
+def test_the_clocksource_of_a_host_needs_no_permission(
+    tmp_path: Path,
+    clocksource: str | None,
+    value: bool | None,  # noqa: FBT001
+) -> None:
+    """It is known where the device is there, although it does not answer; without the device there is no host."""
+    kernel(tmp_path, {CURRENT: clocksource})
+    assert observer(tmp_path).observe(None).host_clocksource_based_on_tsc is None
+    (tmp_path / "dev").mkdir()
+    _null(tmp_path / "dev/kvm")
+    assert observer(tmp_path).observe(None).host_clocksource_based_on_tsc is value
 
 
 def test_a_host_that_nobody_wants_to_know_of_is_not_asked(device: Path, log: pytest.LogCaptureFixture) -> None:

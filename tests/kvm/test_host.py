@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvm_exporter.kvm.features import FEATURES, feature_at
-from kvm_exporter.kvm.host import at_most, can_offer, host_features, in_form_of, stated
+from kvm_exporter.kvm.host import at_most, can_offer, host_features, in_form_of, is_based_on_tsc, stated
 from kvm_exporter.kvm.leaves import Kvm, Leaves, Timing, fingerprint
 from lab.readers import BASE, guest, kvm_of
 
@@ -47,6 +48,22 @@ def test_what_is_stated_lacks_what_only_a_vmm_sets(eax: int, edx: int) -> None:
 def test_the_fingerprint_is_that_of_a_guest_that_is_offered_all_of_it() -> None:
     """The vector of docs and design: KVM at 0x40000000 with EAX 0x01007efb and EDX 0."""
     assert fingerprint(stated(Kvm(BASE, 0x0100_7EFB | VMM_EAX, VMM_EDX))) == "a56f971aee6ec7ef"
+
+
+@pytest.mark.parametrize(
+    ("clocksource", "stable"),
+    [
+        ("tsc", True),
+        ("hyperv_clocksource_tsc_page", True),
+        ("hyperv_clocksource_msr", False),
+        ("kvm-clock", False),
+        ("hpet", False),
+        ("acpi_pm", False),
+    ],
+)
+def test_guests_need_a_host_on_the_tsc(clocksource: str, stable: bool) -> None:  # noqa: FBT001
+    """As gtod_is_based_on_tsc() in the kernel decides."""
+    assert is_based_on_tsc(clocksource) is stable
 
 
 @given(WORDS, WORDS, WORDS, WORDS)

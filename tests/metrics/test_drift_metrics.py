@@ -12,7 +12,7 @@ from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.features import FEATURES, Feature, feature_named
-from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing
+from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing, fingerprint
 from kvm_exporter.metrics.exposition import render
 from kvm_exporter.metrics.machine import expected_families, machine_families, observed_families
 from kvm_exporter.metrics.negotiation import Format
@@ -209,9 +209,24 @@ def test_what_the_host_supports(eax: int, more: set[int]) -> None:
     assert values == {("eax", str(bit)): eax >> bit & 1 for bit in OFFERED_BY_KVM | more}
 
 
+@pytest.mark.parametrize("eax", [0x01007AFB, 0x0103_FAFB], ids=["KVM's own bits", "bits that only a VMM sets"])
+def test_the_fingerprint_of_a_host(eax: int) -> None:
+    """It depends only on the bits that KVM itself states."""
+    found = scrape(Observation(sample_of({0: ALL}), host=Kvm(BASE, eax, 1)))
+    assert found.values("kvm_host_fingerprint_info", "fingerprint") == {(fingerprint(Kvm(BASE, 0x01007AFB, 0)),): 1}
+
+
+@pytest.mark.parametrize("based_on_tsc", [True, False])
+def test_the_clocksource_of_a_host_shows_without_the_device(based_on_tsc: bool) -> None:  # noqa: FBT001
+    """It is served also where /dev/kvm could not be opened."""
+    found = scrape(Observation(sample_of({0: ALL}), host_clocksource_based_on_tsc=based_on_tsc))
+    assert found.value("kvm_host_clocksource_based_on_tsc") == based_on_tsc
+
+
 def test_no_host_no_series() -> None:
-    """Without a host, as in most guests, the family has no series."""
-    assert scrape(Observation(sample_of({0: ALL}))).values("kvm_host_feature_supported", *BIT) == {}
+    """Without a host, as in most guests, there are no series about one."""
+    found = scrape(Observation(sample_of({0: ALL})))
+    assert not [name for name in found.names if name.startswith("kvm_host_")]
 
 
 def test_the_signature_is_kvms_own() -> None:

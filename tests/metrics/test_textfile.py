@@ -16,6 +16,7 @@ OBSERVATION = Observation(
     in_use={feature_named("steal_time"): True},
     kvmclock_is_current=False,
     host=Kvm(BASE, 0x01007AFB, 0),
+    host_clocksource_based_on_tsc=True,
     collectors={"guest": Collected(success=True, duration=0.1), "host": Collected(success=True, duration=0.2)},
 )
 
@@ -42,6 +43,7 @@ def test_all_gauges_are_in_the_file() -> None:
         "kvm_clocksource_current_is_kvmclock",
         "kvm_host_feature_supported",
         "kvm_host_fingerprint_info",
+        "kvm_host_clocksource_based_on_tsc",
         "kvm_exporter_build_info",
         "kvm_exporter_sample_success",
         "kvm_exporter_sample_timestamp_seconds",

@@ -38,7 +38,9 @@ def rendered() -> frozenset[str]:
     host = Kvm(BASE, 0x01007EFB, 0)
     families = [
         *machine_families(sample, per_cpu_features=True),
-        *observed_families(Observation(sample, reference, kvmclock_is_current=True, host=host)),
+        *observed_families(
+            Observation(sample, reference, kvmclock_is_current=True, host=host, host_clocksource_based_on_tsc=True)
+        ),
         *expected_families(Baseline()),
         *sample_families(sample, success=True),
         *settings_families(60),
