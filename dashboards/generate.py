@@ -107,6 +107,10 @@ sum by ({OF_COHORT}) (cohort_fingerprint:kvm_fingerprint_info:count)
 """,
     ),
     Recording(
+        name="cohort_fingerprint:kvm_host_fingerprint_info:count",
+        expression=f"count by ({OF_FINGERPRINT}) (kvm_host_fingerprint_info)",
+    ),
+    Recording(
         name="cohort:kvm_boot_feature_changed:lost",
         expression=f"count by ({OF_FEATURE}) (kvm_boot_feature_changed == -1)",
     ),
@@ -350,6 +354,33 @@ max without (fingerprint) (
     ),
 )
 
+HOST_ALERTS = (
+    Alert(
+        name="KvmHostsDiffer",
+        expression=f"count by ({OF_COHORT}) (cohort_fingerprint:kvm_host_fingerprint_info:count) > 1",
+        wait="30m",
+        severity="info",
+        summary=f"The hosts in {JOB} can offer different features",
+        description=(
+            f"Number of feature sets that the KVM of the hosts in {JOB} can offer: {VALUE}. A guest that migrates "
+            "between them may lose features. Finish the upgrade of the hosts, or give each migration pool its own "
+            "cohort."
+        ),
+    ),
+    Alert(
+        name="KvmHostClockUnstable",
+        expression="kvm_host_clocksource_based_on_tsc == 0",
+        wait="15m",
+        severity="warning",
+        summary=f"Guests of {THIS} cannot have a stable kvmclock",
+        description=(
+            f"The current clocksource of {THIS} is not based on the TSC, and KVM then promises no guest a stable "
+            "kvmclock: reading the time is slow there. The kernel log of the host has the reason. If the host is a "
+            "guest itself, this is usual."
+        ),
+    ),
+)
+
 JUDGED = "instance:kvm_feature_offered:judged"
 
 INTENT_ALERTS = (
@@ -428,6 +459,7 @@ RULES: Mapping[str, Mapping[str, Sequence[Recording | Alert]]] = {
         "kvm-exporter": EXPORTER_ALERTS,
         "kvm-drift": DRIFT_ALERTS,
         "kvm-fleet": FLEET_ALERTS,
+        "kvm-hosts": HOST_ALERTS,
         "kvm-intent": INTENT_ALERTS,
     },
 }

@@ -77,8 +77,8 @@ def build_parser() -> argparse.ArgumentParser:
         commands.compare,
         "check whether a running guest can migrate from A to B, given a dump of each; exit 1 if not",
     )
-    compare.add_argument("source", metavar="A", help="dump recorded on the source machine, or by dump --host")
-    compare.add_argument("target", metavar="B", help="dump recorded on the target machine, or by dump --host")
+    compare.add_argument("source", metavar="A", help="dump recorded on the source machine, or the dump of a host")
+    compare.add_argument("target", metavar="B", help="dump recorded on the target machine, or the dump of a host")
     compare.add_argument(
         "--format", choices=("table", "json"), default="table", help="output format (default: %(default)s)"
     )

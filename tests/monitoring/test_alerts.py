@@ -61,6 +61,15 @@ def shows(fingerprint: str) -> Machine:
     return {"up": 1, "kvm_present": 1, series("kvm_fingerprint_info", fingerprint=fingerprint): 1}
 
 
+def hosts(fingerprint: str, *, on_tsc: bool = True) -> Machine:
+    """A host of guests, by what its KVM can offer."""
+    return {
+        "up": 1,
+        series("kvm_host_fingerprint_info", fingerprint=fingerprint): 1,
+        "kvm_host_clocksource_based_on_tsc": on_tsc,
+    }
+
+
 HEALTHY: Machine = {
     "up": 1,
     "kvm_present": 1,
@@ -382,6 +391,37 @@ SCENES = {
         near=[(180, several((1, shows("rare")), (24, shows("usual"))))],
         nearby=frozenset({"KvmFingerprintRare"}),
     ),
+    "KvmHostsDiffer": Scene(
+        fault=several((1, hosts("new")), (9, hosts("old"))),
+        labels={},
+        summary="The hosts in kvm can offer different features",
+        description=(
+            "Number of feature sets that the KVM of the hosts in kvm can offer: 2. A guest that migrates between them "
+            "may lose features. Finish the upgrade of the hosts, or give each migration pool its own cohort."
+        ),
+        # Guests are offered other features than hosts could offer; and a host reboots into another kernel and back.
+        near=[
+            (90, several((3, hosts("old")), (3, shows("guests")))),
+            (29, several((1, hosts("new")), (2, hosts("old")), (3, shows("guests")))),
+            (60, several((3, hosts("old")), (3, shows("guests")))),
+        ],
+    ),
+    "KvmHostClockUnstable": Scene(
+        fault=one(hosts("old", on_tsc=False)),
+        labels=ITSELF,
+        summary="Guests of guest-1:10401 cannot have a stable kvmclock",
+        description=(
+            "The current clocksource of guest-1:10401 is not based on the TSC, and KVM then promises no guest a stable "
+            "kvmclock: reading the time is slow there. The kernel log of the host has the reason. If the host is a "
+            "guest itself, this is usual."
+        ),
+        # A host is on another clocksource while it boots; a guest on any is no host.
+        near=[
+            (14, one(hosts("old", on_tsc=False))),
+            (30, one(hosts("old"))),
+            (60, one({**HEALTHY, "kvm_clocksource_current_is_kvmclock": 0})),
+        ],
+    ),
     "KvmFeatureMissing": Scene(
         fault=one({**without(HEALTHY, "kvm_feature_in_use"), **offered(STEAL_TIME, 0)}),
         labels={**ITSELF, **STEAL_TIME},
@@ -626,6 +666,13 @@ def test_what_is_recorded_of_a_fleet(tmp_path: Path) -> None:
         "cohort:kvm_fingerprint_info:distinct": {"": 2},
         "cohort_fingerprint:kvm_fingerprint_info:share": {"a56f971aee6ec7ef": 0.75, "671fa1834330d3c4": 0.25},
     }
+    assert promtool_tests(tmp_path, recording_test(fleet, expected)) == ""
+
+
+def test_what_is_recorded_of_hosts(tmp_path: Path) -> None:
+    """Hosts by what their KVM can offer; guests are not counted."""
+    fleet = several((3, hosts("old")), (1, hosts("new")), (2, HEALTHY), (1, DOWN))
+    expected: dict[str, dict[str, float]] = {"cohort_fingerprint:kvm_host_fingerprint_info:count": {"old": 3, "new": 1}}
     assert promtool_tests(tmp_path, recording_test(fleet, expected)) == ""
 
 
