@@ -127,7 +127,7 @@ async def _reload_at_signals(
             if file is not None:
                 file.reload()
         before, now = sampler.last, await sampler.again("signal")
-        if before is not None and now is not None and agree(before.sample, now.sample):
+        if before is not None and now is not None and now.fixed_at_launch is None and agree(before.sample, now.sample):
             logger.info("sampled after SIGHUP, nothing changed: %s", _status(now))
         else:
             logger.info("sampled after SIGHUP: %s", _status(now))
@@ -172,4 +172,5 @@ def _status(observation: Observation | None) -> str:
     if not sample.pinned:
         return f"no CPU could be read: {unread(sample)}"
     cpus = f"{len(sample.sampled)} of {sample.online} CPUs sampled, {len(sample.divergent)} differ"
-    return f"{summary(sample.common)}; {cpus}"
+    fixed = f"; leaves fixed at launch ({observation.fixed_at_launch})" if observation.fixed_at_launch else ""
+    return f"{summary(sample.common)}; {cpus}{fixed}"

@@ -18,6 +18,9 @@ _PAGE_BYTES = 4096
 
 _CLOCKSOURCES = Path("sys/devices/system/clocksource/clocksource0")
 
+_SEV_SNP = Path("sys/devices/system/cpu/sev/vmpl")
+"""A file that only a guest under SEV-SNP has, from Linux 6.11 on."""
+
 
 ALWAYS_THERE = ("proc/cmdline", "proc/cpuinfo", "proc/stat", str(_CLOCKSOURCES / "current_clocksource"))
 """Files that every x86 kernel has, and that are never empty: a restricted /proc or /sys hides them."""
@@ -39,6 +42,8 @@ class Evidence:
     cpuidle_driver: str | None = None
     #: The flags of the first CPU in /proc/cpuinfo.
     cpu_flags: frozenset[str] | None = None
+    #: True under SEV-SNP, where the kernel answers CPUID from a table that was measured at launch: snp_cpuid().
+    sev_snp: bool = False
     #: Files that every kernel has and that could not be read, by their names under the root.
     unread: tuple[str, ...] = ()
 
@@ -55,6 +60,7 @@ def read_evidence(root: Path = Path("/")) -> Evidence:
         hypervisor_interrupts=_hypervisor_interrupts(root / "proc/interrupts"),
         cpuidle_driver=_word(root / "sys/devices/system/cpu/cpuidle/current_driver"),
         cpu_flags=_cpu_flags(root / "proc/cpuinfo"),
+        sev_snp=_word(root / _SEV_SNP) is not None,
         unread=tuple(name for name in ALWAYS_THERE if _is_empty(root / name)),
     )
 

@@ -42,6 +42,8 @@ class Observation:
     #: True for a feature that the guest kernel has enabled, False if a boot parameter forbids it; see in_use.py.
     in_use: Mapping[Feature, bool] = field(default_factory=dict)
     kvmclock_is_current: bool | None = None
+    #: The technology that fixes the leaves at launch, so that they cannot show drift: ``sev-snp``; else None.
+    fixed_at_launch: str | None = None
     #: What this machine's own KVM can offer to guests; None without /dev/kvm, or if it cannot be read.
     host: Kvm | None = None
     #: Whether this machine's current clocksource is based on the TSC; None without /dev/kvm, which need not open.
@@ -113,6 +115,7 @@ class Observer:
             reference=reference,
             in_use=features_in_use(evidence, boot),
             kvmclock_is_current=kvmclock_is_current(evidence),
+            fixed_at_launch="sev-snp" if evidence.sev_snp else None,
             host=host,
             host_clocksource_based_on_tsc=(
                 is_based_on_tsc(evidence.current_clocksource)

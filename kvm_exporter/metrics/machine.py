@@ -189,6 +189,8 @@ def observed_families(observation: Observation) -> Iterator[Metric]:
     if observation.reference is not None:
         yield from _boot(observation, observation.reference)
     yield from _in_use(observation)
+    if observation.fixed_at_launch is not None:
+        yield _fixed_at_launch(observation.fixed_at_launch)
     if observation.host is not None:
         yield from host_families(observation.host)
     if observation.host_clocksource_based_on_tsc is not None:
@@ -295,6 +297,17 @@ def _in_use(observation: Observation) -> Iterator[Metric]:
             "1 if the guest kernel's current clocksource is kvm-clock, from /sys/devices/system/clocksource.",
             observation.kvmclock_is_current,
         )
+
+
+def _fixed_at_launch(technology: str) -> Metric:
+    family = GaugeMetricFamily(
+        "kvm_leaves_fixed_at_launch",
+        "1 where CPUID is answered from a table that was measured at launch, so that the leaves cannot show drift: "
+        "under SEV-SNP, by /sys/devices/system/cpu/sev/vmpl (Linux 6.11). Absent elsewhere.",
+        labels=("technology",),
+    )
+    family.add_metric((technology,), 1)
+    return family
 
 
 def host_families(host: Kvm) -> Iterator[Metric]:

@@ -58,6 +58,13 @@ OK_SINCE_FIRST_SAMPLED = Kind(
     "What the kernel found when it booted is unknown.",
     "Judge the machine with `kvm-exporter check --baseline`, or by `compare` with a dump of its boot.",
 )
+FIXED_AT_LAUNCH = Kind(
+    "fixed_at_launch",
+    Level.UNKNOWN,
+    "/sys/devices/system/cpu/sev/vmpl, which only guests under SEV-SNP have",
+    "CPUID is answered from the launch's table: whether the hypervisor offers something else now is unknown.",
+    "Compare the machine's dump with that of its host: `kvm-exporter dump --host`, and `compare`.",
+)
 NO_SAMPLE = Kind(
     "no_sample", Level.CRITICAL, "no sample", "Nothing is known of the machine.", "Read the exporter's log."
 )
@@ -160,6 +167,7 @@ KINDS = (
     OK,
     OK_SINCE_BOOT,
     OK_SINCE_FIRST_SAMPLED,
+    FIXED_AT_LAUNCH,
     NO_SAMPLE,
     SAMPLE_FAILED,
     NO_KVM,
@@ -227,6 +235,9 @@ def _machine(observation: Observation, baseline: Baseline | None) -> Iterator[Fi
     if sample.common.kvm is None:
         yield _no_kvm(sample.common, boot, observation)
     yield from _since_reference(observation)
+    if observation.fixed_at_launch is not None:
+        clause = f"leaves fixed at launch ({observation.fixed_at_launch}), changes cannot be seen"
+        yield Finding(FIXED_AT_LAUNCH, clause, (FIXED_AT_LAUNCH.follows,))
     if features := observation.used_not_offered:
         names = ", ".join(f"{feature.name} ({feature.register} bit {feature.bit})" for feature in features)
         yield Finding(
@@ -305,7 +316,7 @@ def _well(observation: Observation, *, changed: bool) -> Finding:
         cpus = f"{len(sample.sampled)} of {sample.online} CPUs sampled, all alike"
     else:
         cpus = f"all {sample.online} CPUs alike" if sample.online > 1 else "1 CPU"
-    if reference is None or changed:
+    if reference is None or changed or observation.fixed_at_launch is not None:
         return Finding(OK, f"KVM, {cpus}")
     kind = OK_SINCE_FIRST_SAMPLED if reference.late else OK_SINCE_BOOT
     return Finding(kind, f"KVM, {cpus}, nothing changed {reference.since}", (kind.follows,) if reference.late else ())

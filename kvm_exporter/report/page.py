@@ -196,7 +196,8 @@ def _columns(observation: Observation) -> Iterator[Column]:
             **dict.fromkeys(change.gained, Cell("gained", "note")),
         }
         meaning = f"<strong>Change</strong>: {reference.since}."
-        yield Column("Change", "boot", lambda feature: became.get(feature, Cell("same", "same")), meaning)
+        same = Cell("same", "same") if observation.fixed_at_launch is None else Cell("?", "unknown")
+        yield Column("Change", "boot", lambda feature: became.get(feature, same), meaning)
     if observation.collectors:
         used = "<strong>In use</strong>: the guest kernel has enabled it."
         yield Column("In use", "used", lambda feature: _yes_no(observation.in_use.get(feature)), used)

@@ -140,7 +140,8 @@ def _columns(observation: Observation) -> Iterator[tuple[str, int, Callable[[Fea
     change = observation.since_reference
     if observation.reference is not None:
         became = {**dict.fromkeys(change.lost, "lost"), **dict.fromkeys(change.gained, "gained")}
-        yield "CHANGE", 6, lambda feature: became.get(feature, "-")
+        same = "-" if observation.fixed_at_launch is None else "?"
+        yield "CHANGE", 6, lambda feature: became.get(feature, same)
     if observation.collectors:
         yield "USED", 5, lambda feature: yes_no(observation.in_use.get(feature))
     if observation.host is not None:

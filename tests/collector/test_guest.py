@@ -3,7 +3,7 @@
 import os
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +22,7 @@ from tests.support.rooms.kernel import (
     IDLE_DRIVER,
     INTERRUPTS,
     KVM_GUEST,
+    SEV_SNP,
     STAT,
     Content,
     kernel,
@@ -55,6 +56,12 @@ FIELDS = {
 def test_everything_is_read(tmp_path: Path) -> None:
     """All evidence is read from the files of a KVM guest with kvm-clock and haltpoll."""
     assert read_evidence(kernel(tmp_path)) == WHOLE
+
+
+@pytest.mark.parametrize(("content", "expected"), [("0\n", True), ("3\n", True), (None, False)])
+def test_a_guest_under_sev_snp_has_a_file_of_its_own(tmp_path: Path, content: Content, expected: bool) -> None:  # noqa: FBT001
+    """The privilege level that it holds does not matter."""
+    assert read_evidence(kernel(tmp_path, {SEV_SNP: content})) == replace(WHOLE, sev_snp=expected)
 
 
 def test_no_file_is_no_evidence(tmp_path: Path) -> None:
@@ -223,4 +230,4 @@ def test_no_content_stops_the_exporter(tmp_path: Path, contents: dict[str, bytes
 def test_the_table_of_files_is_whole() -> None:
     """Every file of the simulated guest has a field of Evidence, and every field has a file."""
     assert FIELDS.keys() == KVM_GUEST.keys()
-    assert {*FIELDS.values(), "unread"} == set(asdict(Evidence()))
+    assert {*FIELDS.values(), "sev_snp", "unread"} == set(asdict(Evidence()))

@@ -216,6 +216,13 @@ def test_the_fingerprint_of_a_host(eax: int) -> None:
     assert found.values("kvm_host_fingerprint_info", "fingerprint") == {(fingerprint(Kvm(BASE, 0x01007AFB, 0)),): 1}
 
 
+@pytest.mark.parametrize(("technology", "expected"), [("sev-snp", {("sev-snp",): 1}), (None, {})])
+def test_leaves_that_cannot_show_drift_are_marked(technology: str | None, expected: dict[tuple[str], int]) -> None:
+    """The series is there only where the kernel tells so: its absence is no promise."""
+    found = scrape(Observation(sample_of({0: ALL}), fixed_at_launch=technology))
+    assert found.values("kvm_leaves_fixed_at_launch", "technology") == expected
+
+
 @pytest.mark.parametrize("based_on_tsc", [True, False])
 def test_the_clocksource_of_a_host_shows_without_the_device(based_on_tsc: bool) -> None:  # noqa: FBT001
     """It is served also where /dev/kvm could not be opened."""

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,6 +22,7 @@ from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, T
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.report.findings import REFERENCE_VOLATILE
 from kvm_exporter.report.page import HEADERS, STYLE, landing_page
+from kvm_exporter.report.table import as_json, table
 from lab.exporter import exporter
 from lab.readers import guest, kvm_of, sample_of
 from tests.support.rooms.outline import Outline
@@ -85,6 +87,23 @@ def rows_of(page: Outline) -> dict[str, dict[str, str]]:
 TWO = sample_of({0: ALL, 1: ALL})
 LOST = observed(sample_of({0: DEFAULT, 1: DEFAULT}), guest(0x010002FB))
 HELD = "another task holds it"
+
+
+FIXED = replace(observed(TWO, ALL), fixed_at_launch="sev-snp")
+
+
+def test_leaves_that_cannot_show_drift_are_no_good_news() -> None:
+    """Under SEV-SNP nothing has changed in the leaves, which says nothing: headline, table, show and JSON say so."""
+    page = page_of(FIXED)
+    assert page.texts("h1") == [
+        "UNKNOWN Leaves fixed at launch (sev-snp), changes cannot be seen; KVM, all 2 CPUs alike"
+    ]
+    assert {cells["boot"] for cells in rows_of(page).values()} == {"?"}
+    text = table(FIXED)
+    assert "UNKNOWN: CPUID is answered from the launch's table" in text
+    assert " -  " not in text
+    found = json.loads(as_json(FIXED))["findings"]
+    assert [(finding["kind"], finding["level"]) for finding in found] == [("fixed_at_launch", "unknown"), ("ok", "ok")]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,14 @@ def rendered() -> frozenset[str]:
     families = [
         *machine_families(sample, per_cpu_features=True),
         *observed_families(
-            Observation(sample, reference, kvmclock_is_current=True, host=host, host_clocksource_based_on_tsc=True)
+            Observation(
+                sample,
+                reference,
+                kvmclock_is_current=True,
+                host=host,
+                host_clocksource_based_on_tsc=True,
+                fixed_at_launch="sev-snp",
+            )
         ),
         *expected_families(Baseline()),
         *sample_families(sample, success=True),

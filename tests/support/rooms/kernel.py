@@ -11,6 +11,7 @@ STAT = "proc/stat"
 INTERRUPTS = "proc/interrupts"
 IDLE_DRIVER = "sys/devices/system/cpu/cpuidle/current_driver"
 CPU_INFO = "proc/cpuinfo"
+SEV_SNP = "sys/devices/system/cpu/sev/vmpl"
 
 KVM_GUEST = {
     AVAILABLE: "kvm-clock tsc hpet acpi_pm \n",
