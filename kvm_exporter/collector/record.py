@@ -30,9 +30,9 @@ def record(source: Source) -> tuple[Dump, dict[int, str]]:
 
 
 def record_host(supported: Rows) -> Dump:
-    """Return a host's dump with the same leaves of what KVM supports.
+    """Return a host's dump with the same leaves, as KVM reports them to be supported.
 
-    Leaf 1's hypervisor bit is set in it, as every VMM sets it: KVM itself states the bit from Linux 6.14 on only.
+    Leaf 1's hypervisor bit is set in it: a VMM may always set the bit, and KVM of older kernels does not report it.
     """
     rows = {row: words for row, words in supported.items() if row[0] in {0, 1} or row[0] in _HYPERVISOR_LEAVES}
     rows[1, 0] = rows[1, 0]._replace(ecx=rows[1, 0].ecx | HYPERVISOR_BIT)

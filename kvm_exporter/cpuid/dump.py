@@ -30,7 +30,7 @@ class Dump:
     lines: Mapping[int, int] = field(default_factory=dict, compare=False)
     #: True for a dump of one CPU without a number, as ``cpuid -1 -r`` prints it. That CPU has number 0 here.
     unnumbered: bool = False
-    #: True for what the KVM of a host can offer to guests (KVM_GET_SUPPORTED_CPUID). It has number 0 here.
+    #: True for what the KVM of a host can offer to guests (KVM_GET_SUPPORTED_CPUID), in place of a CPU's leaves.
     of_host: bool = False
     #: What is taken for granted to decode it, a sentence each. Not compared: it follows from the rows.
     assumptions: tuple[str, ...] = field(default=(), compare=False)
@@ -88,7 +88,7 @@ def format_dump(dump: Dump) -> str:
     text = []
     mark = f" {HOST_MARK}: what this host's KVM can offer to guests" if dump.of_host else ""
     for cpu, rows in dump.cpus.items():
-        text.append("CPU:" if dump.unnumbered else f"CPU {cpu}:{mark}")
+        text.append(f"{'CPU' if dump.unnumbered else f'CPU {cpu}'}:{mark}")
         for (leaf, subleaf), (eax, ebx, ecx, edx) in rows.items():
             text.append(
                 f"   {leaf:#010x} {subleaf:#04x}: eax={eax:#010x} ebx={ebx:#010x} ecx={ecx:#010x} edx={edx:#010x}"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm_exporter.collector.record import record
+from kvm_exporter.collector.record import record, record_host
 from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.dump import Dump, format_dump, parse_dump
 from kvm_exporter.cpuid.registers import BASES, Reader, Registers
@@ -126,3 +126,11 @@ def test_a_dump_can_be_recorded_again() -> None:
     """Recording a dump returns the same dump."""
     first, _ = record(Machine({0: reader(kvm_rows(0x0100007B) | {0: LEAF_0})}))
     assert record(first) == (Dump(first.cpus), {})
+
+
+@pytest.mark.parametrize("reported", [True, False], ids=["Linux 6.18", "older kernels"])
+def test_a_host_is_recorded_as_a_machine_is(reported: bool) -> None:  # noqa: FBT001
+    """It has leaves 0 and 1 and those of hypervisors, and the hypervisor bit whether KVM reports the bit or not."""
+    rows = {(leaf, 0): words for leaf, words in {0: LEAF_0, **kvm_rows(0x0100_7EFB)}.items()}
+    supported = {**rows, (1, 0): leaf_1(hypervisor_bit=reported), (0xD, 1): LEAF_0, (0x8000_0000, 0): LEAF_0}
+    assert record_host(supported) == Dump({0: rows}, of_host=True)

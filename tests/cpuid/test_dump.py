@@ -47,7 +47,7 @@ ROWS = st.builds(
 )
 NUMBERED = st.builds(Dump, st.dictionaries(st.integers(0, 999_999), ROWS, min_size=1, max_size=3))
 UNNUMBERED = st.builds(lambda rows: Dump({0: rows}, unnumbered=True), ROWS)
-HOSTS = st.builds(lambda rows: Dump({0: rows}, of_host=True), ROWS)
+HOSTS = st.builds(lambda rows, unnumbered: Dump({0: rows}, unnumbered=unnumbered, of_host=True), ROWS, st.booleans())
 
 LEAVES = st.sampled_from([0, 1, *range(BASE, BASE + 3), BASE + 0x10, 0x4000_0100, 0x4000_0101, 2**32 - 1, 2**32])
 LINES = st.one_of(
