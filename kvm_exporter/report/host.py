@@ -6,7 +6,7 @@ from kvm_exporter.kvm.features import features_of
 from kvm_exporter.kvm.host import can_offer, stated
 from kvm_exporter.kvm.leaves import Kvm, fingerprint
 from kvm_exporter.kvm.words import host_summary
-from kvm_exporter.report.table import yes_no
+from kvm_exporter.report.columns import yes_no
 
 SCOPE = "what a host's KVM can offer to guests; its VMM decides which of that they are offered"
 

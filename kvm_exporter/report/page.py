@@ -4,16 +4,18 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from html import escape
 from pathlib import Path
 
 from kvm_exporter import __version__
-from kvm_exporter.collector.observer import Observation, shown_features, supported
+from kvm_exporter.collector.observer import Observation, shown_features
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.leaves import fingerprint, printable
 from kvm_exporter.kvm.words import cpu_counts, duration_words, mhz
+from kvm_exporter.report.columns import observed_columns, yes_no
 from kvm_exporter.report.findings import FEW, Finding, findings, headline
 
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
@@ -177,7 +179,7 @@ def _data(column: Column, cell: Cell) -> str:
 
 
 def _columns(observation: Observation) -> Iterator[Column]:
-    sample, reference = observation.sample, observation.reference
+    sample = observation.sample
     base = sample.common.kvm.base if sample.common.kvm is not None else 0x4000_0000
     known = len(sample.known)
 
@@ -185,27 +187,20 @@ def _columns(observation: Observation) -> Iterator[Column]:
         offering = sample.offering(feature)
         return Cell(f"{offering} of {known}", "no" if not offering else "warning" if offering < known else "")
 
+    def offered(feature: Feature) -> str:
+        return yes_no(sample.common.offers(feature))
+
     yield Column("Bit", "bit", lambda feature: Cell(f"{feature.register} {feature.bit}"))
     leaf = f"<strong>Offered</strong>: the bit is set in leaf <code>{base + 1:#010x}</code> on most CPUs."
-    yield Column("Offered", "offered", lambda feature: _yes_no(sample.common.offers(feature)), leaf)
+    yield Column("Offered", "offered", partial(_cell_of, offered), leaf)
     yield Column("CPUs", "cpus", cpus)
-    if reference is not None:
-        change = observation.since_reference
-        became = {
-            **dict.fromkeys(change.lost, Cell("lost", "warning")),
-            **dict.fromkeys(change.gained, Cell("gained", "note")),
-        }
-        meaning = f"<strong>Change</strong>: {reference.since}."
-        same = Cell("same", "same") if observation.fixed_at_launch is None else Cell("?", "unknown")
-        yield Column("Change", "boot", lambda feature: became.get(feature, same), meaning)
-    if observation.collectors:
-        used = "<strong>In use</strong>: the guest kernel has enabled it."
-        yield Column("In use", "used", lambda feature: _yes_no(observation.in_use.get(feature)), used)
-    if observation.host is not None:
-        host = "<strong>Own KVM</strong>: this machine's own KVM can offer it to guests."
-        yield Column("Own KVM", "host", lambda feature: _yes_no(supported(observation, feature)), host)
+    for title, name, text, says in observed_columns(observation):
+        yield Column(title, name, partial(_cell_of, text), f"<strong>{title}</strong>: {escape(says)}")
     yield Column("Meaning", "meaning", lambda feature: Cell(feature.meaning))
 
 
-def _yes_no(value: bool | None) -> Cell:  # noqa: FBT001 - the value to write
-    return {True: Cell("yes", "yes"), False: Cell("no", "no"), None: Cell("?", "unknown")}[value]
+_STATES = {"yes": "yes", "no": "no", "?": "unknown", "lost": "warning", "gained": "note", "same": "same"}
+
+
+def _cell_of(text: Callable[[Feature], str], feature: Feature) -> Cell:
+    return Cell(text(feature), _STATES[text(feature)])

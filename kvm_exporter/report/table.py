@@ -1,15 +1,15 @@
 """Formats an observation as a table for the terminal or as JSON."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation, supported
 from kvm_exporter.kvm.drift import difference
-from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.leaves import fingerprint, printable
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.kvm.words import cpu_counts, divergence, mhz, summary
+from kvm_exporter.report.columns import observed_columns, yes_no
 from kvm_exporter.report.findings import (
     CPUS_DIFFER,
     CPUS_UNREAD,
@@ -123,29 +123,15 @@ def _features(observation: Observation) -> Iterator[str]:
     sample = observation.sample
     if not sample.features:
         return
-    # A dump has no evidence of the guest kernel or the host.
-    columns = tuple(_columns(observation))
-    more = "".join(f"{title:<{width}} " for title, width, _ in columns)
+    columns = tuple(observed_columns(observation))
+    more = "".join(f"{column.title.upper()} " for column in columns)
     yield ""
     yield f"{'BIT':<7} {'FEATURE':<23} {'OFFERED':<8} {'CPUS':>5}  {more}MEANING"
     for feature in sample.features:
         position = f"{feature.register} {feature.bit}"
         offered = yes_no(sample.common.offers(feature))
-        more = "".join(f"{cell(feature):<{width}} " for _, width, cell in columns)
+        more = "".join(f"{column.cell(feature):<{len(column.title)}} " for column in columns)
         yield f"{position:<7} {feature.name:<23} {offered:<8} {sample.offering(feature):>5}  {more}{feature.meaning}"
-
-
-def _columns(observation: Observation) -> Iterator[tuple[str, int, Callable[[Feature], str]]]:
-    """Title, width and cells of the columns that a dump does not have."""
-    change = observation.since_reference
-    if observation.reference is not None:
-        became = {**dict.fromkeys(change.lost, "lost"), **dict.fromkeys(change.gained, "gained")}
-        same = "-" if observation.fixed_at_launch is None else "?"
-        yield "CHANGE", 6, lambda feature: became.get(feature, same)
-    if observation.collectors:
-        yield "USED", 5, lambda feature: yes_no(observation.in_use.get(feature))
-    if observation.host is not None:
-        yield "OWN KVM", 7, lambda feature: yes_no(supported(observation, feature))
 
 
 def _findings(observation: Observation) -> Iterator[str]:
@@ -153,11 +139,6 @@ def _findings(observation: Observation) -> Iterator[str]:
     for finding in findings(observation, None, success=True):
         if finding.level is not Level.OK and finding.kind not in {NO_KVM, CPUS_DIFFER, CPUS_UNREAD, REFERENCE_VOLATILE}:
             yield f"{finding.level.name}: {'; '.join(finding.details) or finding.clause}"
-
-
-def yes_no(value: bool | None) -> str:  # noqa: FBT001 - the value to write
-    """Return the text of a cell; ``?`` for unknown."""
-    return {True: "yes", False: "no", None: "?"}[value]
 
 
 def _cpus(sample: Sample) -> Iterator[str]:

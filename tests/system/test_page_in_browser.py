@@ -95,7 +95,7 @@ def test_the_table_says_what_the_metrics_say(machine: Exporter, chromium: Browse
     counts = found.values("kvm_feature_offered_cpus", "feature", "register", "bit")
     assert {key: int(row["CPUs"].split(" of ")[0]) for key, row in rows.items()} == counts
     used = words(found, "kvm_feature_in_use", answers)
-    assert {key: row["In use"] for key, row in rows.items()} == unknown | used
+    assert {key: row["Used"] for key, row in rows.items()} == unknown | used
     changed = words(found, "kvm_boot_feature_changed", {-1.0: "lost", 1.0: "gained"})
     assert {key: row["Change"] for key, row in rows.items()} == dict.fromkeys(rows, "same") | changed
     host = words(found, "kvm_host_feature_supported", answers)
