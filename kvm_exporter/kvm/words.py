@@ -1,7 +1,11 @@
 """Describes leaves and differences in one line of text, for the log, the table and the landing page."""
 
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
 from kvm_exporter.cpuid.cpulist import format_cpu_list
 from kvm_exporter.kvm.drift import Difference, TscChange, difference
+from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.host import stated
 from kvm_exporter.kvm.leaves import Kvm, Leaves, fingerprint, printable
 from kvm_exporter.kvm.sample import Sample
@@ -32,7 +36,7 @@ def describe(change: Difference, before: Leaves, after: Leaves, lost: str = "los
     ``lost`` and ``gained`` are the words before the features.
     """
     phrases = [
-        f"{word} {', '.join(f'{feature.name} ({feature.register} bit {feature.bit})' for feature in features)}"
+        f"{word} {feature_list(features)}"
         for word, features in ((lost, change.lost), (gained, change.gained))
         if features
     ]
@@ -41,6 +45,11 @@ def describe(change: Difference, before: Leaves, after: Leaves, lost: str = "los
     if change.tsc is not None:
         phrases.append(tsc_words(change.tsc))
     return "; ".join(phrases)
+
+
+def feature_list(features: Iterable[Feature]) -> str:
+    """Features with their registers and bits: ``steal_time (eax bit 5), pv_eoi (eax bit 6)``."""
+    return ", ".join(f"{feature.name} ({feature.register} bit {feature.bit})" for feature in features)
 
 
 def tsc_words(change: TscChange) -> str:
@@ -62,6 +71,14 @@ def duration_words(seconds: float) -> str:
         if (count := int(seconds // length)) > 0:
             return f"{count} {unit}{'' if count == 1 else 's'}"
     return "less than a second"
+
+
+def moment(timestamp: float) -> str:
+    """A time such as ``2024-01-01T00:00:00Z``; its number if the clock was never set, or the file edited."""
+    try:
+        return datetime.fromtimestamp(int(timestamp), UTC).isoformat().removesuffix("+00:00") + "Z"
+    except (OverflowError, ValueError, OSError):
+        return f"{timestamp:g} seconds since the epoch"
 
 
 def mhz(khz: int | None) -> str:

@@ -1,5 +1,7 @@
 """Logs changes between observations: features lost and gained, by CPU, and CPUs that can no longer be read.
 
+Each change is one line, whose fields say what it rests on and since when it is known.
+
 The MESSAGE_IDs are explained in packaging/systemd/prometheus-kvm-exporter.catalog: journalctl -x shows that text.
 """
 
@@ -10,12 +12,15 @@ from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.cpuid.cpulist import format_cpu_list
 from kvm_exporter.kvm.drift import Difference, changes
+from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.leaves import Leaves
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.kvm.words import describe, summary
+from kvm_exporter.kvm.words import describe, duration_words, feature_list, moment, summary
+from kvm_exporter.report.findings import LEAVES, TIMING_LEAF, USED_NOT_OFFERED
 
 CHANGE_ID = "c3300e3bfd0e45029fe115d215cafd78"
 BOOT_DRIFT_ID = "bcaf12e8d79348e79dfdfb18e8f073cb"
+USED_ID = "d2ef4646fc494767acb955df8556b5f5"
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +35,7 @@ def announce(before: Observation | None, now: Observation) -> None:
         _announce_changes(before.sample, now.sample)
     elif now.reference is not None:
         _announce_boot_drift(now.reference, now.sample.common)
+    _announce_use(before.used_not_offered if before is not None else (), now)
     if now.sample.replaced and (before is None or before.sample.replaced != now.sample.replaced):
         logger.warning(
             "none of the online CPUs (%s in /sys/devices/system/cpu/online) can be reached; those that the process may "
@@ -55,6 +61,7 @@ def _announce_failures(earlier: Mapping[int, str], later: Sample) -> None:
 
 def _announce_changes(earlier: Sample, later: Sample) -> None:
     """Log each difference between two samples once, with the CPUs that have it."""
+    than = f"the sample of {moment(earlier.timestamp)}"
     for change, cpus in changes(earlier, later).items():
         where = f" on CPU {format_cpu_list(cpus)}" if cpus else ""
         before = earlier.sampled[cpus[0]] if cpus else earlier.common
@@ -64,7 +71,11 @@ def _announce_changes(earlier: Sample, later: Sample) -> None:
             "the feature set changed%s: %s",
             where,
             describe(change, before, after),
-            extra={"fields": _fields(CHANGE_ID, change, before, after) | {"kvm_cpu": _numbers(cpus)}},
+            extra={
+                "fields": _fields(CHANGE_ID, change, before, after)
+                | _grounds(_evidence(change, than), later.timestamp)
+                | {"kvm_cpu": _numbers(cpus)}
+            },
         )
 
 
@@ -76,8 +87,19 @@ def _announce_boot_drift(reference: BootReference, now: Leaves) -> None:
             "the feature set has changed %s: %s",
             reference.since,
             describe(change, reference.leaves, now),
-            extra={"fields": _fields(BOOT_DRIFT_ID, change, reference.leaves, now)},
+            extra={
+                "fields": _fields(BOOT_DRIFT_ID, change, reference.leaves, now)
+                | _grounds(_evidence(change, _taken(reference)), reference.changed)
+            },
         )
+
+
+def _announce_use(earlier: Iterable[Feature], now: Observation) -> None:
+    """Log the features that the kernel is newly known to use although they are not offered; see USED_NOT_OFFERED."""
+    if features := tuple(feature for feature in now.used_not_offered if feature not in earlier):
+        fields = {"message_id": USED_ID, "kvm_feature": tuple(feature.name for feature in features)}
+        grounds = _grounds(USED_NOT_OFFERED.evidence, now.sample.timestamp)
+        logger.warning("used, not offered: %s", feature_list(features), extra={"fields": fields | grounds})
 
 
 def _numbers(cpus: Iterable[int]) -> tuple[str, ...]:
@@ -96,3 +118,20 @@ def _fields(message_id: str, change: Difference, before: Leaves, after: Leaves) 
         "kvm_before": summary(before),
         "kvm_after": summary(after),
     }
+
+
+def _grounds(evidence: str, since: float | None) -> dict[str, object]:
+    """Return the journal fields with what a line rests on, and when the exporter first saw it."""
+    return {"kvm_evidence": evidence, "kvm_since": moment(since) if since is not None else ""}
+
+
+def _evidence(change: Difference, than: str) -> str:
+    """Return what a change was read from, and what it is compared with."""
+    leaves = [LEAVES] if change.lost or change.gained or change.identity else []
+    timing = [f"{TIMING_LEAF}, to 250 ppm"] if change.tsc is not None else []
+    return f"{' and '.join(leaves + timing)}; compared with {than}"
+
+
+def _taken(reference: BootReference) -> str:
+    after = f", {duration_words(reference.uptime)} after boot" if reference.uptime is not None else ""
+    return f"the boot reference of {moment(reference.timestamp)}{after}"

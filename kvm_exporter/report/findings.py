@@ -13,7 +13,7 @@ from kvm_exporter.kvm.baseline import Baseline, violations
 from kvm_exporter.kvm.drift import Difference
 from kvm_exporter.kvm.leaves import Leaves
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.kvm.words import describe, divergence, summary, tsc_words
+from kvm_exporter.kvm.words import describe, divergence, feature_list, summary, tsc_words
 
 FEW = 4
 """If more CPUs could not be read, they are listed at the end of the page, not at its head."""
@@ -46,10 +46,11 @@ class Kind:
     action: str = ""
 
 
-_LEAVES = "KVM's CPUID leaves of each CPU"
-_REFERENCE = f"{_LEAVES}, and the boot reference"
+LEAVES = "KVM's CPUID leaves of each CPU"
+TIMING_LEAF = "the timing leaf (base + 0x10)"
+_REFERENCE = f"{LEAVES}, and the boot reference"
 
-OK = Kind("ok", Level.OK, _LEAVES, "Other leaves, devices and memory are not covered.")
+OK = Kind("ok", Level.OK, LEAVES, "Other leaves, devices and memory are not covered.")
 OK_SINCE_BOOT = Kind("ok_since_boot", Level.OK, _REFERENCE, "Other leaves, devices and memory are not covered.")
 OK_SINCE_FIRST_SAMPLED = Kind(
     "ok_since_first_sampled",
@@ -103,14 +104,14 @@ FEATURE_GAINED = Kind(
 TSC_CHANGED = Kind(
     "tsc_changed",
     Level.WARNING,
-    "the timing leaf (base + 0x10) and the boot reference, to 250 ppm",
+    f"{TIMING_LEAF} and the boot reference, to 250 ppm",
     "A guest whose clock is the TSC counts time with the frequency that it found at boot.",
     "Compare the machine's clock with another. " + REBOOT,
 )
 TSC_UNREPORTED = Kind(
     "tsc_unreported",
     Level.UNKNOWN,
-    "the timing leaf (base + 0x10) of now or of the boot reference is missing",
+    f"{TIMING_LEAF} of now or of the boot reference is missing",
     "Whether the TSC frequency is the same is unknown.",
 )
 USED_NOT_OFFERED = Kind(
@@ -123,7 +124,7 @@ USED_NOT_OFFERED = Kind(
 BASELINE_VIOLATED = Kind(
     "baseline_violated",
     Level.WARNING,
-    f"{_LEAVES}, and the baseline",
+    f"{LEAVES}, and the baseline",
     "The machine is not offered what its operator declared.",
     "Correct the CPU definition on the host, or the baseline.",
 )
@@ -137,7 +138,7 @@ BASELINE_UNUSABLE = Kind(
 CPUS_DIFFER = Kind(
     "cpus_differ",
     Level.WARNING,
-    _LEAVES,
+    LEAVES,
     "The kernel takes some features for granted on all CPUs that the boot CPU has.",
     "Stop the machine and start it again; a reboot is not enough.",
 )
@@ -239,10 +240,8 @@ def _machine(observation: Observation, baseline: Baseline | None) -> Iterator[Fi
         clause = f"leaves fixed at launch ({observation.fixed_at_launch}), changes cannot be seen"
         yield Finding(FIXED_AT_LAUNCH, clause, (FIXED_AT_LAUNCH.follows,))
     if features := observation.used_not_offered:
-        names = ", ".join(f"{feature.name} ({feature.register} bit {feature.bit})" for feature in features)
-        yield Finding(
-            USED_NOT_OFFERED, f"{_count(features, 'feature')} used, not offered", (f"Used, not offered: {names}",)
-        )
+        details = f"Used, not offered: {feature_list(features)}"
+        yield Finding(USED_NOT_OFFERED, f"{_count(features, 'feature')} used, not offered", (details,))
     if baseline is not None and (lines := violations(baseline, sample)):
         clause = _count(lines, "baseline violation")
         yield Finding(BASELINE_VIOLATED, clause, tuple(f"Baseline: {line}" for line in lines))

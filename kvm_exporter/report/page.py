@@ -3,7 +3,6 @@
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
 from html import escape
@@ -14,7 +13,7 @@ from kvm_exporter.collector.observer import Observation, shown_features
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.leaves import fingerprint, printable
-from kvm_exporter.kvm.words import cpu_counts, duration_words, mhz
+from kvm_exporter.kvm.words import cpu_counts, duration_words, mhz, moment
 from kvm_exporter.report.columns import observed_columns, yes_no
 from kvm_exporter.report.findings import FEW, Finding, findings, headline
 
@@ -121,11 +120,10 @@ def _facts(observation: Observation) -> Iterator[tuple[str, str]]:
 
 
 def _time(timestamp: float) -> str:
-    try:
-        moment = datetime.fromtimestamp(int(timestamp), UTC).isoformat().removesuffix("+00:00")
-    except (OverflowError, ValueError, OSError):  # the clock was never set, or the file was edited
-        return f"at {timestamp:g} seconds since the epoch"
-    return f'<time datetime="{moment}Z">{moment.replace("T", " ")} UTC</time>'
+    text = moment(timestamp)
+    if not text.endswith("Z"):
+        return f"at {text}"
+    return f'<time datetime="{text}">{text.replace("T", " ").removesuffix("Z")} UTC</time>'
 
 
 _UNKNOWN = " <strong>?</strong>: unknown, which does not mean no."

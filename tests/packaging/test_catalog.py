@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID
+from kvm_exporter.collector.observer import Observation
+from kvm_exporter.kvm.features import feature_named
+from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID, USED_ID, announce
 from lab.readers import sample_of
 from lab.tree import UNITS
 from tests.report.test_changes import ALL, LESS, change, fields, start
@@ -33,23 +35,31 @@ def journalctl(root: Path, *arguments: str) -> str:
 
 
 def test_every_message_is_in_the_catalog(root: Path) -> None:
-    """As journalctl itself reads it: both of ours, and nothing else."""
+    """As journalctl itself reads it: all of ours, and nothing else."""
     assert dict(line.split(" ", 1) for line in journalctl(root, "--list-catalog").splitlines()) == {
         CHANGE_ID: "kvm-exporter: The hypervisor offers this machine a different feature set",
         BOOT_DRIFT_ID: "kvm-exporter: The feature set is not that of this boot's first sample",
+        USED_ID: "kvm-exporter: The kernel uses a feature that is not offered",
     }
 
 
-@pytest.mark.parametrize("message_id", [CHANGE_ID, BOOT_DRIFT_ID])
+GROUNDS = {"KVM_EVIDENCE", "KVM_SINCE"}
+CHANGED = {"KVM_BEFORE", "KVM_AFTER", "KVM_LOST", "KVM_GAINED"} | GROUNDS
+
+
+@pytest.mark.parametrize(
+    ("message_id", "expected"), [(CHANGE_ID, CHANGED), (BOOT_DRIFT_ID, CHANGED), (USED_ID, GROUNDS)]
+)
 def test_the_catalog_shows_only_fields_that_there_are(
-    root: Path, caplog: pytest.LogCaptureFixture, message_id: str
+    root: Path, caplog: pytest.LogCaptureFixture, message_id: str, expected: set[str]
 ) -> None:
-    """Before, after, lost and gained stand in the text; a name without a field would stand there bare."""
+    """What changed, since when, and the evidence stand in the text; a name without a field would stand there bare."""
     change(sample_of({0: ALL}), sample_of({0: LESS}))
     start(ALL, sample_of({0: LESS}))
+    announce(None, Observation(sample_of({0: LESS}), in_use={feature_named("steal_time"): True}))
     [found] = [record for record in caplog.records if fields(record)["message_id"] == message_id]
     text = journalctl(root, "--dump-catalog", message_id)
     shown = set(re.findall("@([A-Z_]+)@", text))
-    assert shown == {"KVM_BEFORE", "KVM_AFTER", "KVM_LOST", "KVM_GAINED"}
+    assert shown == expected
     assert shown <= {name.upper() for name in fields(found)}
     assert max(map(len, text.splitlines())) <= 80

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,11 +11,13 @@ from kvm_exporter.app.log import JsonFormatter, LogfmtFormatter
 from kvm_exporter.app.systemd import journal_fields
 from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation
-from kvm_exporter.kvm.leaves import Leaves
+from kvm_exporter.kvm.features import feature_named
+from kvm_exporter.kvm.leaves import Leaves, Timing
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.kvm.words import summary
-from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID, announce
-from lab.readers import guest, sample_of
+from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID, USED_ID, announce
+from kvm_exporter.report.findings import LEAVES, USED_NOT_OFFERED
+from lab.readers import guest, kvm_of, sample_of
 
 ALL = guest(0x01007EFB)
 #: Without steal time and the stable clock, and with an unassigned bit.
@@ -28,6 +31,9 @@ CHANGED = "the feature set changed"
 SINCE_BOOT = "the feature set has changed since boot"
 
 STEAL = "steal_time (eax bit 5)"
+
+TAKEN = "2024-01-01T00:00:00Z"
+"""The time of the samples."""
 
 
 @pytest.fixture(autouse=True)
@@ -171,13 +177,16 @@ def test_the_fields_of_a_change(caplog: pytest.LogCaptureFixture) -> None:
         "kvm_gained": "eax_bit_30",
         "kvm_before": summary(STOLEN),
         "kvm_after": summary(LESS),
+        "kvm_evidence": f"{LEAVES}; compared with the sample of {TAKEN}",
+        "kvm_since": TAKEN,
         "kvm_cpu": ("1", "2"),
     }
 
 
 def test_the_fields_of_drift_since_the_boot(caplog: pytest.LogCaptureFixture) -> None:
     """Drift since boot has the same fields except the CPUs, and its own message ID."""
-    start(ALL, sample_of({0: NO_KVM, 1: NO_KVM, 2: ALL}))
+    reference = BootReference(ALL, 1704067100.0, 20.0, changed=1704067150.0)
+    announce(None, Observation(sample_of({0: NO_KVM, 1: NO_KVM, 2: ALL}), reference))
     [record] = caplog.records
     assert fields(record) == {
         "message_id": BOOT_DRIFT_ID,
@@ -187,6 +196,36 @@ def test_the_fields_of_drift_since_the_boot(caplog: pytest.LogCaptureFixture) ->
         "kvm_gained": "",
         "kvm_before": summary(ALL),
         "kvm_after": summary(NO_KVM),
+        "kvm_evidence": f"{LEAVES}; compared with the boot reference of 2023-12-31T23:58:20Z, 20 seconds after boot",
+        "kvm_since": "2023-12-31T23:59:10Z",
+    }
+
+
+def test_a_change_of_the_tsc_rests_on_the_timing_leaf(caplog: pytest.LogCaptureFixture) -> None:
+    """The evidence is the leaf that was read, with its tolerance; an old reference does not say when it was taken."""
+    slow, fast = (replace(ALL, kvm=replace(kvm_of(ALL), timing=Timing(khz, 0))) for khz in (2_600_000, 3_100_000))
+    announce(None, Observation(sample_of({0: fast}), BootReference(slow, 1704067100.0)))
+    [record] = caplog.records
+    than = "compared with the boot reference of 2023-12-31T23:58:20Z"
+    assert fields(record)["kvm_evidence"] == f"the timing leaf (base + 0x10), to 250 ppm; {than}"
+
+
+def test_use_without_an_offer_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """It is one line when it is first known; what is lost since the reference is not repeated."""
+    steal, clock = feature_named("steal_time"), feature_named("clocksource2")
+    early, late = BootReference(ALL, 1704067100.0, 20.0), BootReference(STOLEN, 1704067100.0, 1e6)
+    known = Observation(sample_of({0: STOLEN}), late, in_use={steal: True, clock: True})
+    announce(Observation(sample_of({0: STOLEN}), early, in_use={steal: True}), replace(known, reference=early))
+    assert caplog.messages == []
+    announce(None, known)
+    announce(known, known)
+    [record] = caplog.records
+    assert (record.levelname, record.message) == ("WARNING", f"used, not offered: {STEAL}")
+    assert fields(record) == {
+        "message_id": USED_ID,
+        "kvm_feature": ("steal_time",),
+        "kvm_evidence": USED_NOT_OFFERED.evidence,
+        "kvm_since": TAKEN,
     }
 
 
@@ -214,6 +253,8 @@ def test_in_the_journal_fields_repeat(record: logging.LogRecord) -> None:
         "KVM_GAINED=eax_bit_30",
         f"KVM_BEFORE={summary(ALL)}",
         f"KVM_AFTER={summary(LESS)}",
+        f"KVM_EVIDENCE={LEAVES}; compared with the sample of {TAKEN}",
+        f"KVM_SINCE={TAKEN}",
         "KVM_CPU=0",
         "KVM_CPU=1",
     ]

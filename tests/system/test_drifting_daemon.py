@@ -5,6 +5,7 @@ import json
 import signal
 from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from kvm_exporter.collector.boot import FILE_NAME, read_boot
 from kvm_exporter.cpuid.dump import Rows
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE
-from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID
+from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID, USED_ID
 from lab.drifting import LAZY, DriftingHost, logged
 from lab.exporter import UNMEASURED, Exporter
 from lab.notifications import Notifications
@@ -89,6 +90,9 @@ def test_a_change_is_in_the_log(host: DriftingHost) -> None:
             running.scrape()
         running.wait_for_log("gained steal_time")
         lost, gained = (dict(record, ts="") for record in logged(running, CHANGE_ID))
+    for record in (lost, gained):
+        assert record.pop("kvm_evidence").startswith("KVM's CPUID leaves of each CPU; compared with the sample of 20")
+        assert datetime.fromisoformat(record.pop("kvm_since"))
     assert lost == {
         "ts": "",
         "level": "warn",
@@ -160,6 +164,7 @@ def test_the_boot_outlives_the_daemon(host: DriftingHost, number: signal.Signals
         [record] = logged(running, BOOT_DRIFT_ID)
         assert (record["level"], record["kvm_lost"], record["kvm_gained"]) == ("warn", "steal_time", "")
         assert (record["kvm_before"], record["kvm_after"]) == (SUMMARY_ALL, SUMMARY_STOLEN)
+        assert " compared with the boot reference of 20" in record["kvm_evidence"]
         assert record["msg"].startswith("the feature set has changed since ")
         assert record["msg"].endswith(f": {LOST_STEAL}")
         host.change(on_all(ALL))
@@ -197,6 +202,8 @@ def test_what_was_lost_before_the_first_start_is_found_by_its_use(host: Drifting
     with host.daemon() as running:
         scrape, page = running.scrape(), running.get("/")
         assert drift(scrape) == NO_DRIFT
+        [record] = logged(running, USED_ID)
+        assert record["msg"] == "used, not offered: steal_time (eax bit 5)"
         assert scrape.value("kvm_feature_in_use", feature="steal_time") == 1
         assert scrape.value("kvm_feature_offered", feature="steal_time") == 0
         assert "1 feature used, not offered" in page
