@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from lab.scrape import Scrape
-from tests.support.guests.inside import ServingExporter
+from tests.support.guests.inside import PORT, ServingExporter
 from tests.support.guests.twolevel import Hypervisor, Laboratory
 
 ALWAYS = "--sample.max-age=1us"
@@ -31,22 +31,44 @@ class Station:
         return ALL & ~self.word
 
 
+USED_LOST = "kvmclock and steal time lost"
+"""The station where exporters start that have not seen what the kernel found at boot."""
+
 STATIONS = {
     "unhalt lost": Station("host,-kvm-pv-unhalt", 0x01007A7B),
-    "kvmclock lost": Station("host,-kvmclock", 0x01007AF2),
+    USED_LOST: Station("host,-kvmclock,-kvm-steal-time", 0x01007AD2),
     "KVM hidden": Station("host,kvm=off", 0, present=False, signature_changed=True),
     "beside Hyper-V": Station("host,hv-relaxed,hv-vapic,hv-time", ALL, signature_changed=True),
     "home again": Station("host", ALL),
 }
 
 
+DAY = 86_400
+
+STEAL_TIME = """
+busy() { while grep -q '^cpu .* 0 0 0$' /proc/stat; do :; done; }
+busy & busy; wait $!
+"""
+"""Keeps both vCPUs busy until the kernel has counted stolen time: they share the hypervisor's only processor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """What an exporter says that started after the move."""
+
+    scrape: Scrape
+    status: str
+    log: str
+
+
 @dataclass(slots=True)
 class Journey:
-    """What the exporter said on the way."""
+    """What the exporter said on the way, and others that started at USED_LOST."""
 
     before: Scrape
     scrapes: dict[str, Scrape] = field(default_factory=dict)
     identities: set[str] = field(default_factory=set)
+    newcomers: dict[str, Newcomer] = field(default_factory=dict)
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +79,23 @@ def journey(laboratory: Laboratory) -> Journey:
         with hypervisor.guest("host") as guest:
             exporter = ServingExporter(guest.shell, ALWAYS)
             journey = Journey(exporter.scrape(), identities={exporter.identity()})
+            guest.shell.run(STEAL_TIME)
             for name, station in STATIONS.items():
                 guest.move(station.cpu)
                 journey.scrapes[name] = exporter.scrape()
                 journey.identities.add(exporter.identity())
+                if name == USED_LOST:
+                    again = ServingExporter(guest.shell, port=PORT + 1)
+                    late = ServingExporter(guest.shell, port=PORT + 2, after_boot=200 * DAY)
+                    journey.newcomers = {"restarted": arrived(again), "late": arrived(late)}
             return journey
 
     return laboratory.attempt(experiment)
+
+
+def arrived(exporter: ServingExporter) -> Newcomer:
+    """What it says at first."""
+    return Newcomer(exporter.scrape(), exporter.status(), exporter.log())
 
 
 def test_nothing_is_lost_before(journey: Journey) -> None:
@@ -90,10 +122,33 @@ def test_every_change_counts(journey: Journey) -> None:
 
 def test_kernel_goes_on_using_what_was_lost(journey: Journey) -> None:
     """The kernel read the leaf at boot: kvm-clock stays its clocksource, and in use, when it is offered no more."""
-    scrape = journey.scrapes["kvmclock lost"]
+    scrape = journey.scrapes[USED_LOST]
     assert scrape.value("kvm_feature_offered", feature="clocksource2") == 0
     assert scrape.value("kvm_feature_in_use", feature="clocksource2") == 1
     assert scrape.value("kvm_clocksource_current_is_kvmclock") == 1
+
+
+@pytest.mark.parametrize("name", ["restarted", "late"])
+def test_who_starts_after_a_move_has_the_kernels_word_alone(journey: Journey, name: str) -> None:
+    """Its reference lacks what was lost, is in memory, and says so. What the kernel shows to use is found."""
+    newcomer = journey.newcomers[name]
+    assert_offered(newcomer.scrape, STATIONS[USED_LOST].word)
+    assert_changed_since_boot(newcomer.scrape, 0, signature_changed=False)
+    assert newcomer.scrape.value("kvm_boot_reference_persistent") == 0
+    for feature in ("clocksource2", "steal_time"):
+        assert newcomer.scrape.value("kvm_feature_in_use", feature=feature) == 1
+    assert "Used, not offered: clocksource2 (eax bit 3), steal_time (eax bit 5)" in newcomer.status
+    assert "oot reference in memory only" in newcomer.status
+    assert "the boot reference is in memory only" in newcomer.log
+    assert "nothing changed" not in newcomer.status
+
+
+def test_late_start_tells_how_late(journey: Journey) -> None:
+    """The reference's uptime is on the guest's own clock, and no sentence speaks of the boot."""
+    late, early = journey.newcomers["late"], journey.newcomers["restarted"]
+    name = "kvm_boot_reference_uptime_seconds"
+    assert late.scrape.value(name) - early.scrape.value(name) >= 200 * DAY
+    assert "since boot" not in late.status + late.log
 
 
 def test_daemon_lives_through_it_all(journey: Journey) -> None:

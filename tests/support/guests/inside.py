@@ -1,14 +1,27 @@
 """The exporter inside a guest, by way of the guest's shell."""
 
 import json
+import shlex
 from typing import Any
 
 from lab.patience import GUEST_PATIENCE_SECONDS
 from lab.scrape import Scrape
 from tests.support.guests.serial import Shell
 
-ADDRESS = "127.0.0.1:10401"
-LOG = "/run/kvm-exporter.log"
+PORT = 10401
+
+AFTER_BOOT = """
+import ctypes, os, sys
+
+CLONE_NEWTIME = 0x80  # for children; before Linux 6.3 not for the next program of this process
+assert ctypes.CDLL(None).unshare(CLONE_NEWTIME) == 0
+with open("/proc/self/timens_offsets", "w") as offsets:
+    offsets.write(f"boottime {sys.argv[1]} 0")
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""Runs a command in a time namespace, time_namespaces(7): CLOCK_BOOTTIME says so many seconds more."""
 
 SHOW_CODES = (0, 3)
 """On KVM, and not."""
@@ -26,21 +39,35 @@ def read(shell: Shell, path: str) -> str:
 
 
 class ServingExporter:
-    """A daemon that serves in the guest, until the guest ends."""
+    """A daemon without a runtime directory that serves in the guest, until the guest ends.
 
-    def __init__(self, shell: Shell, *flags: str) -> None:
+    With ``after_boot``, its clock says that the guest started so many seconds earlier.
+    """
+
+    def __init__(self, shell: Shell, *flags: str, port: int = PORT, after_boot: int = 0) -> None:
         self._shell = shell
+        self._url = f"http://127.0.0.1:{port}"
         patient = f"--sample.timeout={GUEST_PATIENCE_SECONDS:.0f}s"
-        command = " ".join(("kvm-exporter", "serve", f"--web.listen-address={ADDRESS}", patient, *flags))
-        self.pid = shell.run(f"{command} 2>{LOG} & echo $!").strip()
+        command = ["kvm-exporter", "serve", f"--web.listen-address=127.0.0.1:{port}", patient, *flags]
+        if after_boot:
+            command = ["python3", "-c", AFTER_BOOT, str(after_boot), *command]
+        self._log = f"/run/kvm-exporter-{port}.log"
+        self.pid = shell.run(f"{shlex.join(command)} 2>{self._log} & echo $!").strip()
         # It has ended, or it serves.
-        shell.run(
-            f"while kill -0 {self.pid} && ! grep -q listening {LOG}; do sleep 0.1; done; cat {LOG}; kill -0 {self.pid}"
-        )
+        wait = f"while kill -0 {self.pid} && ! grep -q listening {self._log}; do sleep 0.1; done"
+        shell.run(f"{wait}; cat {self._log}; kill -0 {self.pid}")
 
     def scrape(self) -> Scrape:
         """The series of ours; others and comments stay away, as the line is slow."""
-        return Scrape(self._shell.run(f"wget -qO- http://{ADDRESS}/metrics | grep ^kvm_"))
+        return Scrape(self._shell.run(f"wget -qO- {self._url}/metrics | grep ^kvm_"))
+
+    def status(self) -> str:
+        """The findings on the landing page, as HTML."""
+        return self._shell.run(f"wget -qO- {self._url}/ | sed -n '/<section/,/<.section>/p'")
+
+    def log(self) -> str:
+        """What it has logged so far."""
+        return read(self._shell, self._log)
 
     def identity(self) -> str:
         """Equal as long as it is the same process in the same boot."""
