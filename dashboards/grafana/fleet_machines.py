@@ -49,7 +49,7 @@ or on () {NO_MACHINE}
         ),
         Stat(
             title="Drifted",
-            description="The number of machines whose feature set differs from the first sample of their boot.",
+            description="The number of machines that differ from their boot reference, the first sample of their boot.",
             queries={"drifted": f"sum({drift(SELECTED)} > bool 0)"},
             thresholds=((1, BAD),),
         ),
@@ -106,8 +106,8 @@ topk({MOST_ROWS}, max by (severity, alertname, {OF_MACHINE}, feature) (ALERTS{{{
         Table(
             title="Machines to check first",
             description=(
-                "The machines in $machine: differences from the first sample of their boot, the number of CPUs that "
-                "differ, and the share of the cohort that has the same feature set."
+                "The machines in $machine: differences from their boot reference, the first sample of their boot, the "
+                "number of CPUs that differ, and the share of the cohort that has the same feature set."
             ),
             queries={
                 "up": each("up"),
@@ -145,7 +145,7 @@ CHANGES = Row(
     panels=(
         Timeline(
             title="Changes since boot",
-            description="Feature bits of the machines in $machine that differ from the first sample of their boot.",
+            description="Feature bits of the machines in $machine that differ from their boot reference.",
             queries={"changed": each("kvm_boot_feature_changed", "feature")},
             names="{{instance}} {{feature}}",
             values=CHANGED,

@@ -72,7 +72,7 @@ HISTORY = Row(
         ),
         Lines(
             title="Drifted machines over time",
-            description="The number of machines of each job that differ from the first sample of their boot.",
+            description="The number of machines of each job that differ from their boot reference.",
             queries={"drifted": f"cohort:kvm_boot_feature_changes:drifted{{{JOBS}}}"},
             names=COHORT_NAME,
             unit="none",

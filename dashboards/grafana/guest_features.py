@@ -60,7 +60,7 @@ BITS = Row(
             description=(
                 "Every bit that is assigned or set: whether it is offered, the number of CPUs, whether the guest "
                 "kernel uses it, the baseline's expectation, whether this machine's own KVM can offer it, and changes "
-                "since the first sample of this boot."
+                "since the boot reference, the first sample of this boot."
             ),
             queries={
                 "offered": with_meaning(of_bits("kvm_feature_offered")),

@@ -36,21 +36,21 @@ NOW = Row(
         ),
         Stat(
             title="Lost since boot",
-            description="The number of features that were offered when this boot was first sampled, and are not now.",
+            description="The features of the boot reference, the first sample of this boot, that are not offered now.",
             queries={"lost": each("kvm_boot_feature_changes", where='change="lost"')},
             thresholds=((1, BAD),),
             names=INSTANCE,
         ),
         Stat(
             title="Gained since boot",
-            description="The number of features that were not offered when this boot was first sampled, and are now.",
+            description="The features that are offered now, and not in the boot reference, this boot's first sample.",
             queries={"gained": each("kvm_boot_feature_changes", where='change="gained"')},
             thresholds=((1, NEWS),),
             names=INSTANCE,
         ),
         Stat(
             title="Signature",
-            description="Whether hypervisor bit, signatures and bases are those of this boot's first sample.",
+            description="Whether hypervisor bit, signatures and bases are those of the boot reference.",
             queries={"signature": each("kvm_boot_signature_changed")},
             mappings=words(SIGNATURE),
             names=INSTANCE,
@@ -130,7 +130,7 @@ max by ({OF_MACHINE}, fingerprint) (
         ),
         Table(
             title="Machine",
-            description="The time of this boot's first sample, online CPUs, clock source, frequencies reported by KVM.",
+            description="The time of the boot reference, online CPUs, clock source, frequencies reported by KVM.",
             queries={
                 "boot": each("kvm_boot_reference_timestamp_seconds") + " * 1000",
                 "cpus": each("kvm_cpus_online"),

@@ -225,7 +225,7 @@ def _boot(observation: Observation, reference: BootReference) -> Iterator[Metric
     change = observation.since_reference
     yield GaugeMetricFamily(
         "kvm_boot_reference_timestamp_seconds",
-        "When this boot was first sampled, in seconds since the epoch; that sample is the boot reference.",
+        "Time of the boot reference, the first sample of this boot, in seconds since the epoch.",
         reference.timestamp,
         unit="seconds",
     )

@@ -116,7 +116,7 @@ def _facts(observation: Observation) -> Iterator[tuple[str, str]]:
         reference = observation.reference
         late = f"</dd><dd>{duration_words(reference.uptime)} after boot" if reference.uptime is not None else ""
         kept = "" if observation.persistent else "</dd><dd>in memory only"
-        yield "First sampled in this boot", f"{_time(reference.timestamp)}{late}{kept}"
+        yield "Boot reference", f"first sample of this boot, {_time(reference.timestamp)}{late}{kept}"
 
 
 def _time(timestamp: float) -> str:

@@ -8,7 +8,7 @@ from kvm_exporter.collector.observer import Observation, supported
 from kvm_exporter.kvm.drift import difference
 from kvm_exporter.kvm.leaves import fingerprint, printable
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.kvm.words import cpu_counts, divergence, mhz, summary
+from kvm_exporter.kvm.words import cpu_counts, divergence, mhz, moment, summary
 from kvm_exporter.report.columns import observed_columns, yes_no
 from kvm_exporter.report.findings import (
     CPUS_DIFFER,
@@ -116,7 +116,8 @@ def _head(observation: Observation) -> Iterator[str]:
     if kvm is not None and kvm.timing is not None:
         yield f"  TSC {mhz(kvm.timing.tsc_khz)}, APIC bus {mhz(kvm.timing.bus_khz)}"
     if (reference := observation.reference) is not None:
-        yield f"  compared with the boot reference: changes {reference.since}"
+        taken = moment(reference.timestamp)
+        yield f"  boot reference: the first sample of this boot, {taken}; changes {reference.since}"
 
 
 def _features(observation: Observation) -> Iterator[str]:

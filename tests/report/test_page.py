@@ -341,7 +341,8 @@ def test_the_machine_is_described() -> None:
         *("Fingerprint", "671fa1834330d3c4", "Feature leaf", "EAX 0x0100007b, EDX 0x00000001"),
         *("CPUs", "3 online, 1 sampled, 1 retained, 1 skipped"),
         *("Frequencies", "TSC 2599.997 MHz, APIC bus 1000.000 MHz", "Current clocksource", "kvm-clock"),
-        *("First sampled in this boot", "2023-12-31 22:00:00 UTC", "20 seconds after boot", "in memory only"),
+        *("Boot reference", "first sample of this boot, 2023-12-31 22:00:00 UTC"),
+        *("20 seconds after boot", "in memory only"),
     ]
     times = [attributes["datetime"] for tag, attributes, _ in page.elements if tag == "time"]
     assert times == ["2024-01-01T00:00:00Z", "2023-12-31T22:00:00Z"]

@@ -304,7 +304,7 @@ def test_what_changed_since_the_boot_reference_is_shown() -> None:
     reference = BootReference(guest(0x01007EFB), 1704067100.0, 200 * 86_400.0, changed=1704067150.0, change="lost x")
     now = Observation(sample_of({0: guest(0x0100_7EDB | 1 << 15)}), reference)
     lines = table(now).splitlines()
-    assert f"  compared with the boot reference: changes {SINCE}" in lines
+    assert f"  boot reference: the first sample of this boot, 2023-12-31T23:58:20Z; changes {SINCE}" in lines
     [head] = [line for line in lines if line.startswith("BIT")]
     assert head.split() == ["BIT", "FEATURE", "OFFERED", "CPUS", "CHANGE", "MEANING"]
     changed = {line.split()[2]: line.split()[5] for line in lines if line.startswith(("eax", "edx"))}
