@@ -2,7 +2,7 @@
 
 Each fleet is one job, whose targets have every series of a real exporter and are all served by this process. After all
 targets have been scraped, it measures several evaluations of the rule groups, and several runs of each query of the
-fleet dashboard. It prints a table and writes build/bench-fleet.json.
+fleet dashboard. It prints a table, with each rule's share of the time, and writes build/bench-fleet.json.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -78,6 +79,8 @@ class Cost:
     resident: int
     #: The seconds of each evaluation, all rule groups together.
     rules: Sequence[float]
+    #: The share of each rule and alert in those seconds, by name, largest first.
+    shares: Mapping[str, float]
     #: The median seconds of each query of the fleet dashboard, by panel and name.
     queries: Mapping[str, float]
 
@@ -96,10 +99,13 @@ def measure(machines: int, folder: Path, release: str, times: Times) -> Cost:
         server = start(release, "prometheus", *_prometheus(folder, port, machines, times))
         running.callback(server.process.stop)
         _wait_until_all_are_up(server.address, machines, 5 * times.scrape + PATIENCE_SECONDS)
-        rules = [_evaluation(server.address, times.evaluate) for _ in range(EVALUATIONS)]
+        evaluations = [_evaluation(server.address, times.evaluate) for _ in range(EVALUATIONS)]
+        seconds = sum(evaluations, Counter())
+        shares = {rule: share / seconds.total() for rule, share in seconds.most_common()}
         with urllib.request.urlopen(f"http://{server.address}/metrics", timeout=60) as response:
             own = response.read().decode()
-        return Cost(machines, _number(_SERIES, own), _number(_RESIDENT, own), rules, _queries(server.address))
+        rules = [evaluation.total() for evaluation in evaluations]
+        return Cost(machines, _number(_SERIES, own), _number(_RESIDENT, own), rules, shares, _queries(server.address))
 
 
 def kind_of(machine: int) -> str:
@@ -138,10 +144,14 @@ def _wait_until_all_are_up(server: str, machines: int, seconds: float) -> None:
         time.sleep(1)
 
 
-def _evaluation(server: str, seconds: float) -> float:
-    """Wait for the next evaluation of each rule group; return the seconds that all of them took together."""
+def _evaluation(server: str, seconds: float) -> Counter[str]:
+    """Wait for the next evaluation of each rule group; return the seconds that each rule and alert took, by name."""
     time.sleep(seconds)
-    return sum(float(group["evaluationTime"]) for group in ask(server, "rules")["groups"])
+    took: Counter[str] = Counter()
+    for group in ask(server, "rules")["groups"]:
+        for rule in group["rules"]:
+            took[rule["name"]] += rule["evaluationTime"]
+    return took
 
 
 def _queries(server: str) -> dict[str, float]:
@@ -171,7 +181,7 @@ def _number(pattern: re.Pattern[str], text: str) -> int:
 
 
 def table(costs: Sequence[Cost]) -> str:
-    """A row for each fleet."""
+    """A row for each fleet, and the share of each rule."""
     lines = [f"{'machines':>9}{'series':>11}{'each':>7}{'RSS MiB':>9}{'rules s':>9}{'slowest query s':>17}  panel"]
     for cost in costs:
         panel = max(cost.queries, key=cost.queries.__getitem__, default="")
@@ -179,6 +189,9 @@ def table(costs: Sequence[Cost]) -> str:
             f"{cost.machines:>9}{cost.series:>11}{cost.series / cost.machines:>7.0f}{cost.resident / 2**20:>9.0f}"
             f"{statistics.median(cost.rules):>9.2f}{cost.queries.get(panel, 0):>17.2f}  {panel}"
         )
+    for cost in costs:
+        lines += ["", f"{cost.machines} machines: share of each rule and alert"]
+        lines += [f"{share:>8.1%}  {rule}" for rule, share in cost.shares.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -85,5 +85,7 @@ def test_a_fleet_is_measured(tmp_path: Path) -> None:
     assert cost.machines == 30
     assert 80 < cost.series / cost.machines < 120
     assert min(cost.rules) > 0
+    assert sum(cost.shares.values()) == pytest.approx(1)
+    assert "KvmFeatureUsedNotOffered" in cost.shares
     assert min(cost.queries.values()) > 0
     assert re.search(r"^ +30 +\d+ ", table_of_costs([cost]), re.MULTILINE)
