@@ -349,7 +349,7 @@ max without (fingerprint) (
         summary=f"{JOB} has mixed feature sets",
         description=(
             f"Number of feature sets that at least {RARE_SHARE:.0%} of the machines in {JOB} have each: {VALUE}. "
-            "Finish the roll-out; if there is none, make the hosts equal."
+            "Finish the roll-out. If no roll-out is under way, make the hosts equal."
         ),
     ),
 )

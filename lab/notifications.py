@@ -35,7 +35,7 @@ class Notifications:
         return notification
 
     def within(self, seconds: float) -> Iterator[Notification]:
-        """Those that have come, and those that come until there is none for so many seconds."""
+        """The messages so far, and later ones until no message has arrived for this many seconds."""
         try:
             while True:
                 yield self._next(seconds)

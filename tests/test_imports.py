@@ -130,7 +130,7 @@ def test_prometheus_client_is_for_metrics() -> None:
 
 
 TOOLS = {"tests.support.tools", "tests.support.guests", "tests.support.packaging", "tests.support.monitoring"}
-"""What finds programs, devices and systems, or skips a test where there is none."""
+"""What finds programs, devices and systems, or skips a test that lacks one."""
 
 
 def test_tests_of_rooms_need_no_tools() -> None:

@@ -59,7 +59,7 @@ class BootReference:
     uptime: float | None = None
     #: Whether ``leaves`` have the TSC frequency; an older version did not keep it.
     has_timing: bool = True
-    #: When the present difference from the reference was first seen: seconds since the epoch; None while there is none.
+    #: When the present difference was first seen: seconds since the epoch; None while nothing differs.
     changed: float | None = None
     #: That difference in words.
     change: str = ""

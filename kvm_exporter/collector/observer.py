@@ -55,7 +55,7 @@ class Observation:
 
     @property
     def since_reference(self) -> Difference:
-        """What has changed since the boot reference; nothing where there is none."""
+        """The difference from the boot reference; an empty one without a reference."""
         return self.reference.difference(self.sample.common) if self.reference is not None else Difference()
 
     @property

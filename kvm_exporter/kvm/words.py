@@ -12,7 +12,7 @@ from kvm_exporter.kvm.sample import Sample
 
 
 def summary(leaves: Leaves) -> str:
-    """Return one line with KVM's base, registers and fingerprint; without KVM, the reason why there is none."""
+    """Return one line: KVM's base, registers and fingerprint, or what was found instead of KVM."""
     if leaves.kvm is not None:
         kvm = leaves.kvm
         features = f"features EAX {kvm.eax:#010x}, EDX {kvm.edx:#010x}"

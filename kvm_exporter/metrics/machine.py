@@ -252,7 +252,8 @@ def _boot(observation: Observation, reference: BootReference) -> Iterator[Metric
     if reference.changed is not None:
         yield GaugeMetricFamily(
             "kvm_boot_change_timestamp_seconds",
-            "When the present difference from the boot reference was first seen, in seconds since the epoch.",
+            "When the present difference from the boot reference was first seen, in seconds since the epoch; absent "
+            "while nothing differs.",
             reference.changed,
             unit="seconds",
         )

@@ -1,4 +1,4 @@
-"""The columns beside the offered bits, which the page and ``show`` share; a dump has none of them."""
+"""The columns beside the offered bits, which the page and ``show`` share; a dump lacks them."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple

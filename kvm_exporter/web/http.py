@@ -18,7 +18,7 @@ import h11
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request. Requests with a body are refused, so there is none here."""
+    """A request without a body; requests with a body are refused."""
 
     method: str
     #: Without the query, with percent-encoded bytes decoded and repeated slashes joined.
@@ -114,7 +114,7 @@ class Http1:
         self._chunks.append(data)
 
     def take(self) -> Request | Refusal | Pending:
-        """Return the next request if it has been received completely, else the reason why there is none."""
+        """Return the next request if it has been received completely, else a Refusal of it, or what is pending."""
         chunks, self._chunks = self._chunks, []
         if self._parser_unused and not chunks:
             return Pending.NOTHING

@@ -35,7 +35,7 @@ def listen(addresses: Iterable[Address]) -> list[socket.socket]:
 def adopt(descriptors: Iterable[int]) -> list[socket.socket]:
     """Return the sockets that the service manager bound, from their file descriptors (sd_listen_fds(3)).
 
-    Raises ListenError if there is none, or if one is not a listening stream socket.
+    Raises ListenError without a descriptor, or if one is not a listening stream socket.
     """
     sockets: list[socket.socket] = []
     for descriptor in descriptors:

@@ -216,7 +216,7 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
     "a broken word": (changed("kvm", "eax", to=1.0), "TypeError 1.0 is not of type int"),
     "a word that is a bit": (changed("kvm", "base", to=True), "TypeError True is not of type int"),
     "a base of 33 bits": (changed("hypervisors", 0, "base", to=2**32), "ValueError 4294967296 is not a 32-bit word"),
-    "a highest leaf that is none": (
+    "no highest leaf": (
         changed("hypervisors", 0, "max_leaf", to=None),
         "TypeError None is not of type int",
     ),

@@ -100,7 +100,7 @@ GOOD: dict[str, tuple[str, WebConfig]] = {
         "http_server_config: {headers: {X-XSS-Protection: 0}}\n",
         WebConfig(headers=(("X-XSS-Protection", "0"),)),
     ),
-    "a blank header is none": (
+    "a blank header is left out": (
         "http_server_config:\n  headers:\n    Content-Security-Policy: ''\n    X-Frame-Options: sameorigin\n",
         WebConfig(headers=(("X-Frame-Options", "sameorigin"),)),
     ),

@@ -385,8 +385,8 @@ SCENES = {
         labels={},
         summary="kvm has mixed feature sets",
         description=(
-            "Number of feature sets that at least 5% of the machines in kvm have each: 2. Finish the roll-out; if "
-            "there is none, make the hosts equal."
+            "Number of feature sets that at least 5% of the machines in kvm have each: 2. Finish the roll-out. If "
+            "no roll-out is under way, make the hosts equal."
         ),
         near=[(180, several((1, shows("rare")), (24, shows("usual"))))],
         nearby=frozenset({"KvmFingerprintRare"}),

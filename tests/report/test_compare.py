@@ -180,7 +180,7 @@ CHECKS = {
 def test_check(
     find: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str], baseline: str, machine: str
 ) -> None:
-    """The output has one line per violation, or one line that says that there is none."""
+    """The output has one line per violation, or one line that says that the machine matches."""
     path = tmp_path / "baseline.yml"
     path.write_text(BASELINES[baseline])
     code = main(["check", "--baseline", str(path), "--dump", find(machine)])
