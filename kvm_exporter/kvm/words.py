@@ -74,7 +74,7 @@ def duration_words(seconds: float) -> str:
 
 
 def moment(timestamp: float) -> str:
-    """A time such as ``2024-01-01T00:00:00Z``; its number if the clock was never set, or the file edited."""
+    """A time such as ``2024-01-01T00:00:00Z``; the seconds since the epoch if it is not in the years 1 to 9999."""
     try:
         return datetime.fromtimestamp(int(timestamp), UTC).isoformat().removesuffix("+00:00") + "Z"
     except (OverflowError, ValueError, OSError):
