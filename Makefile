@@ -12,14 +12,14 @@ BUILD_INPUTS := pyproject.toml setup.py constraints.txt kvm_exporter/cpuid.c kvm
 # The tests that mirror the rooms: no root, no download, no system package that "make run" does without.
 ROOMS := app collector config cpuid kvm metrics report web
 CHECKED := $(ROOMS:%=tests/%) tests/fuzz tests/test_imports.py
-GOLDEN := tests/report/test_golden.py tests/report/test_compare.py
+GOLDEN := tests/report/test_golden.py tests/report/test_compare.py tests/report/test_effects.py
 
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run check golden test test-all lint format demo dist deb dashboards install bench bench-fleet bench-rollout soak \
-    fuzz mutants clean
+.PHONY: help run check golden test test-all test-kernel lint format demo dist deb dashboards install bench bench-fleet \
+    bench-rollout soak fuzz mutants clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -49,6 +49,10 @@ test test-all: $(VENV)/.installed-test build/tools/.unpacked build/guests/.unpac
 
 test: ## every test but the slow ones, which say little more; PYTEST_FLAGS="tests/guests -x" for some
 test-all: ## every test
+
+test-kernel: $(VENV)/.installed-test build/guests/.unpacked ## what stock guest kernels do when a feature is lost or gained
+	@scripts/system-packages $(PYTHON) test
+	$(BIN)/python -m pytest --durations=20 -m kernel tests/guests $(PYTEST_FLAGS)
 
 lint: $(VENV)/.installed-check ## ruff with all rules, its formatter, mypy strict
 	$(BIN)/ruff check

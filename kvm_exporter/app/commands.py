@@ -164,7 +164,7 @@ def compare(options: argparse.Namespace) -> int:
     if not found.reasons and source.sample.common.kvm is None:
         raise InputError(f"{options.source}: has no leaves of KVM to compare with those of {options.target}")
     write(comparison_json(found) if options.format == "json" else comparison_text(found))
-    return 0 if found.compatible and not (options.strict and found.reasons) else EXIT_DRIFT
+    return 0 if found.compatible and not (options.strict and found.warnings) else EXIT_DRIFT
 
 
 def write_textfile(options: argparse.Namespace) -> int:

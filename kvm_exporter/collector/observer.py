@@ -15,6 +15,7 @@ from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.registers import Source
 from kvm_exporter.errors import ReadError
 from kvm_exporter.kvm.drift import Difference, features_set
+from kvm_exporter.kvm.effects import Effect, effects
 from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.host import can_offer, is_based_on_tsc
 from kvm_exporter.kvm.leaves import Kvm, Leaves
@@ -57,6 +58,16 @@ class Observation:
     def since_reference(self) -> Difference:
         """The difference from the boot reference; an empty one without a reference."""
         return self.reference.difference(self.sample.common) if self.reference is not None else Difference()
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        """What each feature that was lost or gained since the boot reference does to the guest."""
+        return self.effects_of(self.since_reference, self.sample.common)
+
+    def effects_of(self, change: Difference, before: Leaves) -> tuple[Effect, ...]:
+        """What a change does to this guest; without a boot reference, ``before`` stands for what it booted with."""
+        unused = [feature for feature, used in self.in_use.items() if not used]
+        return effects(change, self.boot or before, unused)
 
     @property
     def used_not_offered(self) -> tuple[Feature, ...]:

@@ -1,4 +1,4 @@
-"""Compares leaves and samples: lost and gained features, changed signatures, and whether a guest may migrate."""
+"""Compares leaves and samples: lost and gained features, and changed signatures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,11 +38,6 @@ class Difference:
     def tsc_changed(self) -> bool:
         """Whether both frequencies are known and differ."""
         return self.tsc is not None and None not in self.tsc
-
-    @property
-    def serious(self) -> bool:
-        """Whether a running kernel misses what it may use: a feature, the leaves where they were, its TSC frequency."""
-        return bool(self.lost or self.identity or self.tsc_changed)
 
 
 def difference(before: Leaves, after: Leaves, *, timing: bool = True) -> Difference:

@@ -1,18 +1,18 @@
 """Whether a running guest can move from one machine to another, as far as KVM's leaves tell.
 
-Features are compared as Cloud Hypervisor does before a migration: the words of the source have to be a bitwise subset
-of the target's (vmm/src/migration.rs, CpuidPatch and compatibility checks).
+Each lost or gained feature is judged by what it does to a running guest (outcomes.py). Cloud Hypervisor is stricter: it
+demands that the source's words are a bitwise subset of the target's (vmm/src/migration.rs).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from enum import IntEnum
 
 from kvm_exporter.cpuid.cpulist import format_cpu_list
 from kvm_exporter.kvm.drift import Difference, difference
-from kvm_exporter.kvm.features import Feature
+from kvm_exporter.kvm.effects import Effect, Weight, effects
 from kvm_exporter.kvm.host import VMM_ONLY, at_most, in_form_of
 from kvm_exporter.kvm.leaves import Leaves
+from kvm_exporter.kvm.outcomes import IDENTITY
 from kvm_exporter.kvm.processor import UNKNOWN, Processor
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.kvm.words import identity, tsc_words
@@ -31,15 +31,6 @@ _UNKNOWN_OF_HOST = (
 """What a VMM decides, so that a host's dump does not tell it."""
 
 
-class Weight(IntEnum):
-    """What one difference means for a running guest."""
-
-    #: Only an unusual condition, which the reason names, makes it matter.
-    WARNING = 1
-    #: The guest loses what it may use.
-    INCOMPATIBLE = 2
-
-
 @dataclass(frozen=True, slots=True)
 class Reason:
     """One difference between two machines."""
@@ -48,8 +39,8 @@ class Reason:
     #: Such as ``lost: steal_time (eax bit 5)``.
     what: str
     why: str
-    #: The feature, where the difference is one of a feature.
-    feature: Feature | None = None
+    #: What it does to a running guest, where the difference is one of a feature.
+    effect: Effect | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +55,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The reasons for which a guest may not move; none if nothing differs."""
+    """Every difference between two machines, the worst first."""
 
     source: Side
     target: Side
@@ -74,7 +65,7 @@ class Comparison:
 
     @property
     def compatible(self) -> bool:
-        """Whether nothing is lost that a running guest may use."""
+        """Whether nothing is lost without which a running guest may suffer under a usual VMM."""
         return all(reason.weight < Weight.INCOMPATIBLE for reason in self.reasons)
 
     @property
@@ -83,11 +74,16 @@ class Comparison:
         return SCOPE_OF_HOST if self.compatible and (self.source.of_host or self.target.of_host) else SCOPE
 
     @property
+    def warnings(self) -> int:
+        """How many reasons are warnings."""
+        return sum(reason.weight is Weight.WARNING for reason in self.reasons)
+
+    @property
     def verdict(self) -> str:
         """One line, with what it does not cover."""
         if not self.compatible:
             return f"incompatible, {self.scope}"
-        return f"compatible{' with warnings' if self.reasons else ''}, {self.scope}"
+        return f"compatible{' with warnings' if self.warnings else ''}, {self.scope}"
 
 
 def compare(source: Side, target: Side) -> Comparison:
@@ -126,10 +122,10 @@ def _with_leaves(host: Side, leaves: Leaves) -> Side:
 def _of_processors(source: Processor, target: Processor) -> Iterator[Reason]:
     if source.vendor is not None and target.vendor is not None and source.vendor != target.vendor:
         what = f"CPU vendor: {target.vendor} instead of {source.vendor}"
-        yield Reason(Weight.INCOMPATIBLE, what, "a running kernel has patched itself for the vendor that it booted on")
+        yield Reason(Weight.INCOMPATIBLE, what, "A running kernel has patched itself for the vendor that it booted on.")
     elif source.family is not None and target.family is not None and source.family != target.family:
         what = f"CPU family: {target.family:#x} instead of {source.family:#x}"
-        yield Reason(Weight.WARNING, what, "leaves other than KVM's differ between families, and are not compared here")
+        yield Reason(Weight.WARNING, what, "Leaves other than KVM's differ between families, and are not compared.")
 
 
 def _of_leaves(source: Sample, target: Sample) -> Iterator[Reason]:
@@ -147,24 +143,19 @@ def _of_leaves(source: Sample, target: Sample) -> Iterator[Reason]:
 def _of_change(change: Difference, before: Leaves, after: Leaves, where: str) -> Iterator[Reason]:
     if change.identity:
         what = f"hypervisor: {identity(after)} instead of {identity(before)}{where}"
-        yield Reason(Weight.INCOMPATIBLE, what, "a running kernel reads KVM's leaves at the base that it found at boot")
-    for feature in change.lost:
-        why = "a running kernel that uses it loses it"
-        yield Reason(
-            Weight.INCOMPATIBLE, f"lost: {feature.name} ({feature.register} bit {feature.bit}){where}", why, feature
-        )
-    for feature in change.gained:
-        what = f"gained: {feature.name} ({feature.register} bit {feature.bit}){where}"
-        why = "CPUs that come online later, and all CPUs after a resume, may use it before the next boot"
-        yield Reason(Weight.WARNING, what, why, feature)
+        yield Reason(Weight.INCOMPATIBLE, what, IDENTITY)
+    for effect in effects(change, before):
+        feature = effect.feature
+        what = f"{effect.change}: {feature.name} ({feature.register} bit {feature.bit}){where}"
+        yield Reason(effect.weight, what, effect.text, effect)
 
 
 def _of_tsc(change: Difference) -> Iterator[Reason]:
     if change.tsc is None:
         return
     if change.tsc_changed:
-        why = "a guest whose clock is the TSC counts time with the frequency that it found at boot"
+        why = "A guest whose clock is the TSC counts time with the frequency that it found at boot."
         yield Reason(Weight.INCOMPATIBLE, tsc_words(change.tsc), why)
     elif change.tsc.after is None:
-        why = "whether the target's TSC has the same frequency is unknown"
+        why = "Whether the target's TSC has the same frequency is unknown."
         yield Reason(Weight.WARNING, tsc_words(change.tsc), why)

@@ -6,21 +6,26 @@ The MESSAGE_IDs are explained in packaging/systemd/prometheus-kvm-exporter.catal
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.cpuid.cpulist import format_cpu_list
 from kvm_exporter.kvm.drift import Difference, changes
+from kvm_exporter.kvm.effects import Effect, Level, advice, urgency
 from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.leaves import Leaves
+from kvm_exporter.kvm.outcomes import Severity
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.kvm.words import describe, duration_words, feature_list, moment, summary
+from kvm_exporter.report.effects import severity_words
 from kvm_exporter.report.findings import LEAVES, TIMING_LEAF, USED_NOT_OFFERED
 
 CHANGE_ID = "c3300e3bfd0e45029fe115d215cafd78"
 BOOT_DRIFT_ID = "bcaf12e8d79348e79dfdfb18e8f073cb"
 USED_ID = "d2ef4646fc494767acb955df8556b5f5"
+
+LOG_LEVELS = {Level.NOTE: logging.INFO, Level.WARNING: logging.WARNING, Level.CRITICAL: logging.ERROR}
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +37,9 @@ def announce(before: Observation | None, now: Observation) -> None:
     """
     _announce_failures(before.sample.failed if before is not None else {}, now.sample)
     if before is not None:
-        _announce_changes(before.sample, now.sample)
+        _announce_changes(before.sample, now)
     elif now.reference is not None:
-        _announce_boot_drift(now.reference, now.sample.common)
+        _announce_boot_drift(now.reference, now)
     _announce_use(before.used_not_offered if before is not None else (), now)
     if now.sample.replaced and (before is None or before.sample.replaced != now.sample.replaced):
         logger.warning(
@@ -59,36 +64,39 @@ def _announce_failures(earlier: Mapping[int, str], later: Sample) -> None:
         logger.info("CPU %s can be read again", format_cpu_list(back), extra={"fields": fields})
 
 
-def _announce_changes(earlier: Sample, later: Sample) -> None:
+def _announce_changes(earlier: Sample, observation: Observation) -> None:
     """Log each difference between two samples once, with the CPUs that have it."""
-    than = f"the sample of {moment(earlier.timestamp)}"
+    than, later = f"the sample of {moment(earlier.timestamp)}", observation.sample
     for change, cpus in changes(earlier, later).items():
         where = f" on CPU {format_cpu_list(cpus)}" if cpus else ""
         before = earlier.sampled[cpus[0]] if cpus else earlier.common
         after = later.sampled[cpus[0]] if cpus else later.common
+        found = observation.effects_of(change, before)
         logger.log(
-            logging.WARNING if change.serious else logging.INFO,
+            LOG_LEVELS[urgency(change, found)],
             "the feature set changed%s: %s",
             where,
             describe(change, before, after),
             extra={
-                "fields": _fields(CHANGE_ID, change, before, after)
+                "fields": _fields(CHANGE_ID, change, found, before, after)
                 | _grounds(_evidence(change, than), later.timestamp)
                 | {"kvm_cpu": _numbers(cpus)}
             },
         )
 
 
-def _announce_boot_drift(reference: BootReference, now: Leaves) -> None:
+def _announce_boot_drift(reference: BootReference, observation: Observation) -> None:
     """Log what has changed since the boot reference was taken, while the exporter was not running."""
-    if change := reference.difference(now):
+    now = observation.sample.common
+    if change := observation.since_reference:
+        found = observation.effects
         logger.log(
-            logging.WARNING if change.serious else logging.INFO,
+            LOG_LEVELS[urgency(change, found)],
             "the feature set has changed %s: %s",
             reference.since,
             describe(change, reference.leaves, now),
             extra={
-                "fields": _fields(BOOT_DRIFT_ID, change, reference.leaves, now)
+                "fields": _fields(BOOT_DRIFT_ID, change, found, reference.leaves, now)
                 | _grounds(_evidence(change, _taken(reference)), reference.changed)
             },
         )
@@ -107,7 +115,9 @@ def _numbers(cpus: Iterable[int]) -> tuple[str, ...]:
     return tuple(map(str, cpus))
 
 
-def _fields(message_id: str, change: Difference, before: Leaves, after: Leaves) -> dict[str, object]:
+def _fields(
+    message_id: str, change: Difference, found: Collection[Effect], before: Leaves, after: Leaves
+) -> dict[str, object]:
     """Return the journal fields of a change. A tuple is a field with several values."""
     lost, gained = (tuple(feature.name for feature in features) for features in (change.lost, change.gained))
     return {
@@ -115,6 +125,8 @@ def _fields(message_id: str, change: Difference, before: Leaves, after: Leaves) 
         "kvm_feature": lost + gained,
         "kvm_lost": ",".join(lost),
         "kvm_gained": ",".join(gained),
+        "kvm_severity": severity_words(max((effect.severity for effect in found), default=Severity.UNKNOWN)),
+        "kvm_action": advice(change, found),
         "kvm_before": summary(before),
         "kvm_after": summary(after),
     }

@@ -2,8 +2,11 @@
 
 import json
 
-from kvm_exporter.kvm.migration import Comparison, Reason, Side, Weight
+from kvm_exporter.kvm.effects import NOTHING, Weight
+from kvm_exporter.kvm.migration import Comparison, Reason, Side
+from kvm_exporter.kvm.outcomes import Severity
 from kvm_exporter.kvm.words import host_summary, summary
+from kvm_exporter.report.effects import effect_json, severity_words
 
 
 def comparison_text(comparison: Comparison) -> str:
@@ -11,6 +14,8 @@ def comparison_text(comparison: Comparison) -> str:
     lines = [f"from: {_summary(comparison.source)}", f"to:   {_summary(comparison.target)}"]
     for reason in comparison.reasons:
         lines += [reason.what, f"  {_heading(reason)}: {reason.why}"]
+        if (action := _after_the_move(reason)) != NOTHING:
+            lines.append(f"  after the move: {action}")
     if comparison.unknown:
         lines.append(f"not compared: {', '.join(comparison.unknown)}")
     return "\n".join([*lines, comparison.verdict, ""])
@@ -20,7 +25,7 @@ def comparison_json(comparison: Comparison) -> str:
     """One JSON object; ``not_compared`` lists what a dump lacks, ``host_dumps`` which sides are a host's dump."""
     value = {
         "compatible": comparison.compatible,
-        "warnings": sum(reason.weight is Weight.WARNING for reason in comparison.reasons),
+        "warnings": comparison.warnings,
         "verdict": comparison.verdict,
         "scope": comparison.scope,
         "from": _summary(comparison.source),
@@ -31,7 +36,7 @@ def comparison_json(comparison: Comparison) -> str:
                 "weight": reason.weight.name.lower(),
                 "what": reason.what,
                 "why": reason.why,
-                "feature": reason.feature.name if reason.feature is not None else None,
+                **(effect_json(reason.effect) if reason.effect is not None else {"feature": None}),
             }
             for reason in comparison.reasons
         ],
@@ -48,4 +53,14 @@ def _summary(side: Side) -> str:
 
 
 def _heading(reason: Reason) -> str:
-    return "incompatible" if reason.weight is Weight.INCOMPATIBLE else "warning"
+    """The weight, and the severity that is to be expected, if it is not the same word."""
+    heading = reason.weight.name.lower()
+    severity = reason.effect.severity if reason.effect is not None else Severity.HARMLESS
+    return f"{heading}, {severity_words(severity)}" if severity is not Severity.HARMLESS else heading
+
+
+def _after_the_move(reason: Reason) -> str:
+    """What to do once the guest has moved; NOTHING where it should not move."""
+    if reason.effect is None or reason.weight is Weight.INCOMPATIBLE:
+        return NOTHING
+    return reason.effect.action

@@ -3,33 +3,25 @@
 The page, ``show``, JSON and docs/verdicts.md share the table KINDS. The levels are those of the alerts in dashboards/.
 """
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
-from enum import IntEnum
 
+from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.cpuid.cpulist import format_cpu_list
 from kvm_exporter.kvm.baseline import Baseline, violations
 from kvm_exporter.kvm.drift import Difference
+from kvm_exporter.kvm.effects import Effect, Level, action
 from kvm_exporter.kvm.leaves import Leaves
+from kvm_exporter.kvm.outcomes import IDENTITY, Change
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.kvm.words import describe, divergence, feature_list, summary, tsc_words
+from kvm_exporter.report.effects import effect_lines
 
 FEW = 4
 """If more CPUs could not be read, they are listed at the end of the page, not at its head."""
 
-REBOOT = "Migrate the machine back, or reboot it, not by kexec."
-
-
-class Level(IntEnum):
-    """How urgent a finding is."""
-
-    OK = 0
-    #: Evidence is missing: neither good news nor bad.
-    UNKNOWN = 1
-    NOTE = 2
-    WARNING = 3
-    CRITICAL = 4
+REBOOT = action("lost", Level.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +71,52 @@ SAMPLE_FAILED = Kind(
 NO_KVM = Kind(
     "no_kvm", Level.NOTE, "the signatures at all 256 bases", "This is not an error: only KVM has these features."
 )
-KVM_GONE = Kind("kvm_gone", Level.CRITICAL, _REFERENCE, "Each feature that the kernel uses may stop working.", REBOOT)
+KVM_GONE = Kind(
+    "kvm_gone",
+    Level.CRITICAL,
+    _REFERENCE,
+    "Each feature that the kernel uses may stop working.",
+    action("lost", Level.CRITICAL),
+)
 HYPERVISOR_CHANGED = Kind(
     "hypervisor_changed",
     Level.WARNING,
     _REFERENCE,
-    "The kernel reads KVM's leaves at the base that it found at boot.",
+    IDENTITY,
     "Give both hosts the same CPU definition. " + REBOOT,
+)
+FEATURE_LOST_DANGEROUS = Kind(
+    "feature_lost_dangerous",
+    Level.CRITICAL,
+    _REFERENCE,
+    "The kernel goes on using a feature that memory or time depends on.",
+    action("lost", Level.CRITICAL),
 )
 FEATURE_LOST = Kind(
     "feature_lost",
     Level.WARNING,
     _REFERENCE,
-    "A kernel that uses the feature continues to, and may not find what it expects.",
+    "The kernel goes on using a feature without which it may stall or be slower.",
     REBOOT,
+)
+FEATURE_LOST_HARMLESS = Kind(
+    "feature_lost_harmless",
+    Level.NOTE,
+    _REFERENCE,
+    "Under QEMU's defaults nothing follows, or the kernel does not use the feature.",
+)
+FEATURE_GAINED_RISKY = Kind(
+    "feature_gained_risky",
+    Level.WARNING,
+    _REFERENCE,
+    "A CPU that comes online, or a resume, enables a feature that the kernel is not prepared for.",
+    action("gained", Level.WARNING),
 )
 FEATURE_GAINED = Kind(
     "feature_gained",
     Level.NOTE,
     _REFERENCE,
-    "CPUs that come online later, and all CPUs after a resume, may use it before the next boot.",
-    "Do not take CPUs online or suspend the machine before its next reboot.",
+    "Nothing follows before the next boot.",
 )
 TSC_CHANGED = Kind(
     "tsc_changed",
@@ -174,7 +191,10 @@ KINDS = (
     NO_KVM,
     KVM_GONE,
     HYPERVISOR_CHANGED,
+    FEATURE_LOST_DANGEROUS,
     FEATURE_LOST,
+    FEATURE_LOST_HARMLESS,
+    FEATURE_GAINED_RISKY,
     FEATURE_GAINED,
     TSC_CHANGED,
     TSC_UNREPORTED,
@@ -188,6 +208,15 @@ KINDS = (
 )
 
 
+_OF_CHANGES: Mapping[tuple[Change, Level], Kind] = {
+    ("lost", Level.CRITICAL): FEATURE_LOST_DANGEROUS,
+    ("lost", Level.WARNING): FEATURE_LOST,
+    ("lost", Level.NOTE): FEATURE_LOST_HARMLESS,
+    ("gained", Level.WARNING): FEATURE_GAINED_RISKY,
+    ("gained", Level.NOTE): FEATURE_GAINED,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A state or problem of the machine: a clause for the headline, and sentences with the details."""
@@ -197,6 +226,8 @@ class Finding:
     details: tuple[str, ...] = ()
     #: When it was first seen, in seconds since the epoch; None if that is not known.
     since: float | None = None
+    #: What each feature that was lost or gained does to the guest.
+    effects: tuple[Effect, ...] = ()
 
     @property
     def level(self) -> Level:
@@ -273,15 +304,22 @@ def _since_reference(observation: Observation) -> Iterator[Finding]:
         yield Finding(HYPERVISOR_CHANGED, f"hypervisor changed {since}", (details,), reference.changed)
     if change.lost:
         details = describe(Difference(lost=change.lost), boot, now, lost=f"Lost {since}:")
-        yield Finding(FEATURE_LOST, f"{_count(change.lost, 'feature')} lost {since}", (details,), reference.changed)
+        yield _changed("lost", details, observation, reference)
     if change.gained:
         details = describe(Difference(gained=change.gained), boot, now, gained=f"Gained {since}:")
-        clause = f"{_count(change.gained, 'feature')} gained {since}"
-        yield Finding(FEATURE_GAINED, clause, (details, FEATURE_GAINED.follows), reference.changed)
+        yield _changed("gained", details, observation, reference)
     if change.tsc is not None:
         kind = TSC_CHANGED if change.tsc_changed else TSC_UNREPORTED
         clause = f"TSC frequency {'changed' if change.tsc_changed else 'not comparable'} {since}"
         yield Finding(kind, clause, (f"{words}: {tsc_words(change.tsc)}",), reference.changed)
+
+
+def _changed(change: Change, details: str, observation: Observation, reference: BootReference) -> Finding:
+    """The finding on all features that were lost, or gained; its level is that of the most urgent."""
+    found = tuple(effect for effect in observation.effects if effect.change == change)
+    kind = _OF_CHANGES[change, max(effect.level for effect in found)]
+    clause = f"{_count(found, 'feature')} {change} {reference.since}"
+    return Finding(kind, clause, (details, *effect_lines(found)), reference.changed, found)
 
 
 def _divergent(sample: Sample) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from kvm_exporter import __version__
 from kvm_exporter.collector.observer import Observation, shown_features
 from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.kvm.effects import Level
 from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.leaves import fingerprint, printable
 from kvm_exporter.kvm.words import cpu_counts, duration_words, mhz, moment
@@ -190,15 +191,18 @@ def _columns(observation: Observation) -> Iterator[Column]:
 
     yield Column("Bit", "bit", lambda feature: Cell(f"{feature.register} {feature.bit}"))
     leaf = f"<strong>Offered</strong>: the bit is set in leaf <code>{base + 1:#010x}</code> on most CPUs."
-    yield Column("Offered", "offered", partial(_cell_of, offered), leaf)
+    yield Column("Offered", "offered", partial(_cell_of, offered, {}), leaf)
     yield Column("CPUs", "cpus", cpus)
+    levels = {effect.feature: effect.level for effect in observation.effects}
     for title, name, text, says in observed_columns(observation):
-        yield Column(title, name, partial(_cell_of, text), f"<strong>{title}</strong>: {escape(says)}")
+        yield Column(title, name, partial(_cell_of, text, levels), f"<strong>{title}</strong>: {escape(says)}")
     yield Column("Meaning", "meaning", lambda feature: Cell(feature.meaning))
 
 
-_STATES = {"yes": "yes", "no": "no", "?": "unknown", "lost": "warning", "gained": "note", "same": "same"}
+_STATES = {"yes": "yes", "no": "no", "?": "unknown", "same": "same"}
 
 
-def _cell_of(text: Callable[[Feature], str], feature: Feature) -> Cell:
-    return Cell(text(feature), _STATES[text(feature)])
+def _cell_of(text: Callable[[Feature], str], levels: Mapping[Feature, Level], feature: Feature) -> Cell:
+    """Return a cell; ``levels`` has those of the features that are ``lost`` or ``gained``."""
+    word = text(feature)
+    return Cell(word, _STATES.get(word) or ("note" if levels.get(feature) is Level.NOTE else "warning"))

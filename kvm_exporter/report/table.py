@@ -6,17 +6,18 @@ from collections.abc import Iterator
 from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation, supported
 from kvm_exporter.kvm.drift import difference
+from kvm_exporter.kvm.effects import Level
 from kvm_exporter.kvm.leaves import fingerprint, printable
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.kvm.words import cpu_counts, divergence, mhz, moment, summary
 from kvm_exporter.report.columns import observed_columns, yes_no
+from kvm_exporter.report.effects import effect_json
 from kvm_exporter.report.findings import (
     CPUS_DIFFER,
     CPUS_UNREAD,
     NO_KVM,
     REFERENCE_VOLATILE,
     Finding,
-    Level,
     findings,
 )
 
@@ -93,6 +94,7 @@ def _finding(finding: Finding) -> dict[str, object]:
         "evidence": finding.kind.evidence,
         "follows": finding.kind.follows,
         "action": finding.kind.action,
+        "effects": [effect_json(effect) for effect in finding.effects],
     }
 
 
@@ -139,7 +141,11 @@ def _findings(observation: Observation) -> Iterator[str]:
     """What is wrong or unknown; what the CPUs' own lines say is not repeated."""
     for finding in findings(observation, None, success=True):
         if finding.level is not Level.OK and finding.kind not in {NO_KVM, CPUS_DIFFER, CPUS_UNREAD, REFERENCE_VOLATILE}:
-            yield f"{finding.level.name}: {'; '.join(finding.details) or finding.clause}"
+            first, *more = finding.details or (finding.clause,)
+            yield f"{finding.level.name}: {first}"
+            yield from (f"  {line}" for line in more)
+            if finding.kind.action:
+                yield f"  do: {finding.kind.action}"
 
 
 def _cpus(sample: Sample) -> Iterator[str]:

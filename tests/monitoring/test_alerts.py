@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
-from kvm_exporter.kvm.drift import TSC_TOLERANCE
+from kvm_exporter.kvm.drift import TSC_TOLERANCE, Difference
+from kvm_exporter.kvm.effects import Level, effects
+from kvm_exporter.kvm.features import FEATURES, Feature, feature_named
+from lab.readers import guest
 from tests.support.monitoring.fleet import (
     Ago,
     Expected,
@@ -33,6 +36,9 @@ GUEST = "guest-1:10401"
 
 STEAL_TIME = {"feature": "steal_time", "register": "eax", "bit": "5"}
 STABLE = {"feature": "clocksource_stable_bit", "register": "eax", "bit": "24"}
+TLB_FLUSH = {"feature": "pv_tlb_flush", "register": "eax", "bit": "9"}
+ASYNC_PF = {"feature": "async_pf", "register": "eax", "bit": "4"}
+ASYNC_PF_INT = {"feature": "async_pf_int", "register": "eax", "bit": "14"}
 YIELD = {"feature": "pv_sched_yield", "register": "eax", "bit": "13"}
 REALTIME = {"feature": "hints_realtime", "register": "edx", "bit": "0"}
 SIGNED = {"signature": "KVMKVMKVM"}
@@ -78,6 +84,8 @@ HEALTHY: Machine = {
     **shows("a56f971aee6ec7ef"),
     **offered(STEAL_TIME, 1),
     **offered(STABLE, 1),
+    **offered(TLB_FLUSH, 1),
+    **offered(ASYNC_PF, 1),
     **offered(YIELD, 0),
     **offered(REALTIME, 0),
     "kvm_cpus_divergent": 0,
@@ -259,6 +267,7 @@ SCENES = {
             {
                 **BARE,
                 **drifted(STEAL_TIME, -1),
+                **drifted(TLB_FLUSH, -1),
                 "kvm_boot_signature_changed": 1,
                 series("kvm_feature_expected", **STEAL_TIME): 1,
             }
@@ -267,10 +276,12 @@ SCENES = {
         summary="guest-1:10401 is no longer offered KVM",
         description=(
             "KVM offered guest-1:10401 features when this boot was first sampled, and now its signature is missing. "
-            "Migrate the machine back, or reboot it, not by kexec."
+            "Take the machine out of service now. Then migrate it back, or reboot it, not by kexec."
         ),
         near=[(60, one(BARE)), (10, one({**BARE, "kvm_boot_signature_changed": 1}))],
-        also=frozenset({"KvmFeatureLost", "KvmSignatureChanged", "KvmFeatureMissing"}),
+        also=frozenset(
+            {"KvmFeatureLostDangerous", "KvmFeatureLostHarmless", "KvmSignatureChanged", "KvmFeatureMissing"}
+        ),
         nearby=frozenset({"KvmSignatureChanged"}),
     ),
     "KvmSignatureChanged": Scene(
@@ -296,17 +307,58 @@ SCENES = {
             ),
         ],
     ),
-    "KvmFeatureLost": Scene(
-        fault=one({**HEALTHY, **drifted(STABLE, -1), "kvm_clocksource_current_is_kvmclock": 0}),
-        labels={**ITSELF, **STABLE},
-        summary="guest-1:10401 lost clocksource_stable_bit",
+    "KvmFeatureLostDangerous": Scene(
+        fault=one({**HEALTHY, **drifted(STEAL_TIME, -1)}),
+        labels={**ITSELF, **STEAL_TIME},
+        summary="guest-1:10401 lost steal_time, which it depends on",
         description=(
-            "The hypervisor offered guest-1:10401 clocksource_stable_bit (eax bit 24) when this boot was first "
-            "sampled, and does not offer it now. If the kernel uses the feature, it continues to. Migrate the machine "
-            "back, or reboot it, not by kexec."
+            "The hypervisor offered guest-1:10401 steal_time (eax bit 5) when this boot was first sampled, and does "
+            "not offer it now. At stake: time (clocksource, clocksource2), memory (steal_time). Take the machine out "
+            "of service now. Then migrate it back, or reboot it, not by kexec."
+        ),
+        # Where TLB flushes do not depend on it, or nothing does, it is less urgent; then the machine boots elsewhere.
+        near=[
+            (30, one({**HEALTHY, **drifted(STEAL_TIME, -1), **offered(TLB_FLUSH, 0)})),
+            (30, one({**HEALTHY, **drifted(STEAL_TIME, -1), series("kvm_feature_in_use", **TLB_FLUSH): 0})),
+            (30, one({**HEALTHY, **drifted(STEAL_TIME, -1), series("kvm_feature_in_use", **STEAL_TIME): 0})),
+            (30, one({**HEALTHY, **offered(STEAL_TIME, 0)})),
+        ],
+        also=frozenset({"KvmFeatureMissing"}),
+        nearby=frozenset(
+            {
+                *("KvmFeatureLost", "KvmFeatureLostHarmless", "KvmFeatureMissing"),
+                *("KvmFeatureUsedNotOffered", "KvmFeatureSwitchedOff"),
+            }
+        ),
+    ),
+    "KvmFeatureLost": Scene(
+        fault=one({**HEALTHY, **drifted(ASYNC_PF, -1)}),
+        labels={**ITSELF, **ASYNC_PF},
+        summary="guest-1:10401 lost async_pf",
+        description=(
+            "The hypervisor offered guest-1:10401 async_pf (eax bit 4) when this boot was first sampled, and does not "
+            "offer it now. If the kernel uses the feature, tasks may stall or be slower. Migrate the machine back, or "
+            "reboot it, not by kexec."
         ),
         # The machine boots anew where the feature is not offered, or is looked at for the first time.
         near=[(30, one({**HEALTHY, **offered(YIELD, 1)})), (5, one(DOWN)), (60, one(HEALTHY))],
+    ),
+    "KvmFeatureLostHarmless": Scene(
+        fault=one({**HEALTHY, **drifted(STABLE, -1), "kvm_clocksource_current_is_kvmclock": 0}),
+        labels={**ITSELF, **STABLE},
+        summary="guest-1:10401 lost clocksource_stable_bit, which is harmless",
+        description=(
+            "The hypervisor offered guest-1:10401 clocksource_stable_bit (eax bit 24) when this boot was first "
+            "sampled, and does not offer it now. Under QEMU's defaults nothing follows, or the kernel does not use it. "
+            "Find out why the hosts differ."
+        ),
+        # It is over before its time; the machine lost what is not harmless.
+        near=[
+            (14, one({**HEALTHY, **drifted(STABLE, -1), "kvm_clocksource_current_is_kvmclock": 0})),
+            (20, one(HEALTHY)),
+            (60, one({**HEALTHY, **drifted(ASYNC_PF, -1)})),
+        ],
+        nearby=frozenset({"KvmFeatureLost"}),
     ),
     "KvmFeatureUsedNotOffered": Scene(
         fault=one(
@@ -323,14 +375,14 @@ SCENES = {
             "may have been lost before this boot was first sampled. Migrate the machine back, or reboot it, not by "
             "kexec."
         ),
-        # KvmFeatureLost tells of the same bit; and nobody knows whether a feature is used, or it is not.
+        # KvmFeatureLostDangerous tells of the same bit; and nobody knows whether a feature is used, or it is not.
         near=[
             (60, one({**HEALTHY, **drifted(STEAL_TIME, -1)})),
             (20, one(HEALTHY)),
             (60, one(without({**HEALTHY, **offered(STEAL_TIME, 0)}, "kvm_feature_in_use", "kvm_feature_expected"))),
             (60, one({**HEALTHY, series("kvm_feature_in_use", **YIELD): 0})),
         ],
-        nearby=frozenset({"KvmFeatureLost", "KvmFeatureMissing"}),
+        nearby=frozenset({"KvmFeatureLostDangerous", "KvmFeatureMissing"}),
     ),
     "KvmTscFrequencyChanged": Scene(
         fault=one({**HEALTHY, "kvm_tsc_frequency_hertz": 3_100_000_000}),
@@ -348,16 +400,28 @@ SCENES = {
             (60, one(without({**HEALTHY, "kvm_tsc_frequency_hertz": 3_100_000_000}, "kvm_boot_tsc_frequency_hertz"))),
         ],
     ),
+    "KvmFeatureGainedRisky": Scene(
+        fault=several((2, {**HEALTHY, **drifted(ASYNC_PF_INT, 1)}), (2, HEALTHY)),
+        labels=ASYNC_PF_INT,
+        summary="Running machines of kvm gained async_pf_int, for which they are not prepared: 2",
+        description=(
+            "These machines are offered async_pf_int (eax bit 14) now, and were not offered it when their boot was "
+            "first sampled. A CPU that comes online, and all CPUs after a resume, enable it without a handler. Reboot "
+            "the machines. Until then, add no CPU, take none offline and online, and do not suspend them."
+        ),
+        near=[(60, several((2, {**HEALTHY, **drifted(YIELD, 1)}), (2, {**HEALTHY, **offered(ASYNC_PF_INT, 1)})))],
+        nearby=frozenset({"KvmFeatureGained"}),
+    ),
     "KvmFeatureGained": Scene(
         fault=several((2, {**HEALTHY, **drifted(YIELD, 1)}), (2, HEALTHY)),
         labels=YIELD,
         summary="Running machines of kvm gained pv_sched_yield: 2",
         description=(
             "These machines are offered pv_sched_yield (eax bit 13) now, and were not offered it when their boot was "
-            "first sampled. CPUs that come online later, and all CPUs after a resume, may use it before the next "
-            "reboot. Finish the roll-out, and reboot the machines."
+            "first sampled. Nothing follows before they reboot. Finish the roll-out."
         ),
-        near=[(60, several((2, {**HEALTHY, **offered(YIELD, 1)}), (2, HEALTHY)))],
+        near=[(60, several((2, {**HEALTHY, **offered(YIELD, 1)}), (2, {**HEALTHY, **drifted(ASYNC_PF_INT, 1)})))],
+        nearby=frozenset({"KvmFeatureGainedRisky"}),
     ),
     "KvmCpusDiffer": Scene(
         fault=one({**HEALTHY, "kvm_cpus_divergent": 2}),
@@ -476,8 +540,14 @@ ABSENCE_IS_A_NO = {
     ("KvmFeatureMissing", "kvm_feature_offered"),
     ("KvmClockUnstable", "kvm_feature_offered"),
     ("KvmFeatureUsedNotOffered", "kvm_boot_feature_changed"),
+    ("KvmFeatureLostDangerous", "kvm_feature_in_use"),
+    ("KvmFeatureLost", "kvm_feature_in_use"),
+    ("KvmFeatureLost", "kvm_feature_offered"),
+    ("KvmFeatureLostHarmless", "kvm_feature_in_use"),
+    ("KvmFeatureLostHarmless", "kvm_feature_offered"),
 }
-"""Where KVM is there, and this series is not: then the feature is not offered, or has not changed."""
+"""Where KVM is there, and this series is not: then the feature is not offered, or has not changed. A feature counts as
+used unless it is known not to be; another one that makes a loss worse counts as offered only where it was."""
 
 METRICS = {
     name: sorted(set(re.findall(r"\b(?:kvm_[a-z_]+|up)\b", rule["expr"])))
@@ -509,9 +579,12 @@ def test_there_are_alerts_on_drift() -> None:
     assert DRIFT == [
         "KvmVanished",
         "KvmSignatureChanged",
+        "KvmFeatureLostDangerous",
         "KvmFeatureLost",
+        "KvmFeatureLostHarmless",
         "KvmFeatureUsedNotOffered",
         "KvmTscFrequencyChanged",
+        "KvmFeatureGainedRisky",
         "KvmFeatureGained",
     ]
 
@@ -600,26 +673,81 @@ def test_where_no_cpu_can_be_read_two_alerts_say_so(tmp_path: Path) -> None:
 
 
 def test_a_restart_without_a_directory_ends_drift_but_not_use(tmp_path: Path) -> None:
-    """The new reference lacks the feature: KvmFeatureLost resolves, and the kernel's own evidence fires instead."""
+    """The new reference lacks the feature: its loss resolves, and the kernel's own evidence fires instead."""
     volatile = {**without(HEALTHY, "kvm_feature_expected"), "kvm_boot_reference_persistent": 0}
     before, after = {**volatile, **drifted(STEAL_TIME, -1)}, {**volatile, **offered(STEAL_TIME, 0)}
     phases = [(70, one(volatile)), (30, one(before)), (5, one(DOWN)), (50, one(after))]
     expected: dict[int, dict[str, bool]] = {
-        95: {"KvmBootReferenceVolatile": True, "KvmFeatureLost": True, "KvmFeatureUsedNotOffered": False},
-        150: {"KvmBootReferenceVolatile": False, "KvmFeatureLost": False, "KvmFeatureUsedNotOffered": True},
+        95: {"KvmBootReferenceVolatile": True, "KvmFeatureLostDangerous": True, "KvmFeatureUsedNotOffered": False},
+        150: {"KvmBootReferenceVolatile": False, "KvmFeatureLostDangerous": False, "KvmFeatureUsedNotOffered": True},
     }
-    lost = (
-        "The hypervisor offered guest-1:10401 steal_time (eax bit 5) when this boot was first sampled, and does not "
-        "offer it now. If the kernel uses the feature, it continues to. Migrate the machine back, or reboot it, not by "
-        "kexec."
-    )
-    texts = {name: SCENES[name].text for name in expected[95]} | {
-        "KvmFeatureLost": [Expected({**ITSELF, **STEAL_TIME}, "guest-1:10401 lost steal_time", lost)]
-    }
+    texts = {name: SCENES[name].text for name in expected[95]}
     checks = {
         minute: {name: texts[name] for name, fires in firing.items() if fires} for minute, firing in expected.items()
     }
     assert promtool_says(tmp_path, phases, checks, ignored=set()) == ""
+
+
+LEVELS = {
+    Level.CRITICAL: "KvmFeatureLostDangerous",
+    Level.WARNING: "KvmFeatureLost",
+    Level.NOTE: "KvmFeatureLostHarmless",
+}
+
+TOGETHER = (
+    *((one,) for one in FEATURES),
+    *(
+        tuple(map(feature_named, names))
+        for names in (
+            ("steal_time", "pv_tlb_flush"),
+            ("clocksource", "clocksource2"),
+            ("async_pf", "async_pf_int"),
+            ("pv_unhalt", "hints_realtime"),
+            ("steal_time", "eax_bit_18"),
+        )
+    ),
+)
+"""Features that are lost together."""
+
+
+def test_the_severities_are_those_of_the_table(tmp_path: Path) -> None:
+    """Of machines that booted with everything or with nothing else, and use it or not: the alert is the effect's."""
+    fleet: dict[str, Machine] = {}
+    expected = set()
+    for lost in TOGETHER:
+        for boot in {tuple(sorted({*FEATURES, *lost})), tuple(sorted(set(FEATURES) - {HINT} | {*lost})), lost}:
+            for unused in ((), lost[:1], (feature_named("pv_tlb_flush"),)):
+                instance = f"guest-{len(fleet)}"
+                fleet[instance] = {
+                    **{
+                        series("kvm_feature_offered", **labels(one)): one in boot and one not in lost
+                        for one in {*FEATURES, *lost}
+                    },
+                    **{series("kvm_boot_feature_changed", **labels(one)): -1 for one in lost},
+                    **{series("kvm_feature_in_use", **labels(one)): 0 for one in unused},
+                }
+                words = [sum(one.mask for one in boot if one.register == register) for register in ("eax", "edx")]
+                for effect in effects(Difference(lost), guest(*words), unused):
+                    expected.add((instance, effect.feature.name, LEVELS[effect.level]))
+    query = 'count by (instance, feature, alertname) (ALERTS{alertname=~"KvmFeatureLost.*", alertstate="firing"})'
+    samples = [
+        {"labels": f'{{instance="{instance}", feature="{name}", alertname="{alert}"}}', "value": 1}
+        for instance, name, alert in expected
+    ]
+    test = {
+        "interval": "1m",
+        "input_series": input_series([(40, fleet)]),
+        "promql_expr_test": [{"expr": query, "eval_time": "30m", "exp_samples": samples}],
+    }
+    assert promtool_tests(tmp_path, test) == ""
+
+
+HINT = feature_named("hints_realtime")
+
+
+def labels(feature: Feature) -> dict[str, str]:
+    """The labels of a feature's series."""
+    return {"feature": feature.name, "register": feature.register, "bit": str(feature.bit)}
 
 
 def test_a_new_machine_is_no_news(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_every_message_is_in_the_catalog(root: Path) -> None:
 
 
 GROUNDS = {"KVM_EVIDENCE", "KVM_SINCE"}
-CHANGED = {"KVM_BEFORE", "KVM_AFTER", "KVM_LOST", "KVM_GAINED"} | GROUNDS
+CHANGED = {"KVM_BEFORE", "KVM_AFTER", "KVM_LOST", "KVM_GAINED", "KVM_SEVERITY", "KVM_ACTION"} | GROUNDS
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ CHANGED = {"KVM_BEFORE", "KVM_AFTER", "KVM_LOST", "KVM_GAINED"} | GROUNDS
 def test_the_catalog_shows_only_fields_that_there_are(
     root: Path, caplog: pytest.LogCaptureFixture, message_id: str, expected: set[str]
 ) -> None:
-    """What changed, since when, and the evidence stand in the text; a name without a field would stand there bare."""
+    """What changed, how bad it is and the evidence are in the text; a name without a field would stand there bare."""
     change(sample_of({0: ALL}), sample_of({0: LESS}))
     start(ALL, sample_of({0: LESS}))
     announce(None, Observation(sample_of({0: LESS}), in_use={feature_named("steal_time"): True}))

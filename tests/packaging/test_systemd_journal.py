@@ -61,7 +61,7 @@ def test_what_changed_while_nobody_looked(service: Unit) -> None:
         service.stop()
         file.write_text(kept)
     assert (found["KVM_FEATURE"], found["KVM_LOST"], found["KVM_GAINED"]) == ("mmu_op", "mmu_op", "")
-    assert (found["PRIORITY"], found["SYSLOG_IDENTIFIER"]) == ("4", "kvm-exporter")
+    assert (found["PRIORITY"], found["SYSLOG_IDENTIFIER"]) == ("6", "kvm-exporter")
     assert found["_SYSTEMD_UNIT"] == service.name
     assert "Subject: The feature set is not that of this boot's first sample" in shown
     assert f"then:   {found['KVM_BEFORE']}" in shown
@@ -81,10 +81,11 @@ def test_a_change(service: Unit) -> None:
         assert scrape(system).value("kvm_cpus_divergent") == 1
         found, shown = entry(service, CHANGE_ID), explained(service, CHANGE_ID)
     assert (found["KVM_FEATURE"], found["KVM_LOST"], found["KVM_GAINED"]) == ("steal_time", "steal_time", "")
-    assert (found["KVM_CPU"], found["PRIORITY"], found["_SYSTEMD_UNIT"]) == ("1", "4", service.name)
+    assert (found["KVM_CPU"], found["PRIORITY"], found["_SYSTEMD_UNIT"]) == ("1", "3", service.name)
     assert str(found["MESSAGE"]).startswith("the feature set changed on CPU 1: lost steal_time")
     assert "Subject: The hypervisor offers this machine a different feature set" in shown
     assert "lost:   steal_time" in shown
+    assert "What is to be expected at worst: corrupts." in shown
     assert "Usual causes are a live migration to another host" in shown
     # By a feature's name, as an administrator would look for it.
     assert journal(system, "KVM_FEATURE=steal_time").startswith("the feature set changed")

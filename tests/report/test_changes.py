@@ -11,6 +11,7 @@ from kvm_exporter.app.log import JsonFormatter, LogfmtFormatter
 from kvm_exporter.app.systemd import journal_fields
 from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation
+from kvm_exporter.kvm.effects import NOTHING, Level, action
 from kvm_exporter.kvm.features import feature_named
 from kvm_exporter.kvm.leaves import Leaves, Timing
 from kvm_exporter.kvm.sample import Sample
@@ -31,6 +32,7 @@ CHANGED = "the feature set changed"
 SINCE_BOOT = "the feature set has changed since boot"
 
 STEAL = "steal_time (eax bit 5)"
+OUT_OF_SERVICE = action("lost", Level.CRITICAL)
 
 TAKEN = "2024-01-01T00:00:00Z"
 """The time of the samples."""
@@ -59,12 +61,15 @@ def start(reference: Leaves | None, now: Sample) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "level", "words"),
     [
-        (ALL, STOLEN, "WARNING", f"lost {STEAL}"),
+        (ALL, STOLEN, "ERROR", f"lost {STEAL}"),
+        (guest(0x20), guest(0), "WARNING", f"lost {STEAL}"),
+        (guest(1 << 24), guest(0), "INFO", "lost clocksource_stable_bit (eax bit 24)"),
+        (guest(0), guest(1 << 14), "WARNING", "gained async_pf_int (eax bit 14)"),
         (STOLEN, ALL, "INFO", f"gained {STEAL}"),
         (
             ALL,
             LESS,
-            "WARNING",
+            "ERROR",
             f"lost {STEAL}, clocksource_stable_bit (eax bit 24); gained eax_bit_30 (eax bit 30)",
         ),
         (ALL, MOVED, "WARNING", "KVMKVMKVM at 0x40000100 instead of KVMKVMKVM at 0x40000000"),
@@ -82,12 +87,15 @@ def start(reference: Leaves | None, now: Sample) -> None:
         ),
         (guest(0), guest(0, 1), "INFO", "gained hints_realtime (edx bit 0)"),
     ],
-    ids=["lost", "gained", "both", "moved", "vanished", "appeared", "hint"],
+    ids=[
+        *("memory is at stake", "lost", "lost, harmless", "gained, risky", "gained", "both", "moved", "vanished"),
+        *("appeared", "hint"),
+    ],
 )
 def test_a_change_is_told(
     caplog: pytest.LogCaptureFixture, before: Leaves, after: Leaves, level: str, words: str
 ) -> None:
-    """A change that a running kernel misses is a warning; the CPUs are named for changes between samples only."""
+    """The level is that of the worst effect; the CPUs are named for changes between samples only."""
     change(sample_of({0: before, 1: before}), sample_of({0: after, 1: after}))
     start(before, sample_of({0: after}))
     assert [(record.levelname, record.message) for record in caplog.records] == [
@@ -152,8 +160,8 @@ def test_each_way_of_changing_is_told_with_its_cpus(caplog: pytest.LogCaptureFix
     assert [
         (record.levelname, record.message.split(": ")[0], fields(record)["kvm_cpu"]) for record in caplog.records
     ] == [
-        ("WARNING", f"{CHANGED} on CPU 0-1,5", ("0", "1", "5")),
-        ("WARNING", f"{CHANGED} on CPU 2", ("2",)),
+        ("ERROR", f"{CHANGED} on CPU 0-1,5", ("0", "1", "5")),
+        ("ERROR", f"{CHANGED} on CPU 2", ("2",)),
         ("INFO", f"{CHANGED} on CPU 7", ("7",)),
     ]
 
@@ -162,7 +170,7 @@ def test_another_majority_is_a_change_on_no_cpu(caplog: pytest.LogCaptureFixture
     """A change of the common leaves without a changed CPU is logged without CPUs."""
     change(sample_of({0: STOLEN, 1: ALL, 2: ALL}), sample_of({0: STOLEN}))
     [record] = caplog.records
-    assert (record.levelname, record.message) == ("WARNING", f"{CHANGED}: lost {STEAL}")
+    assert (record.levelname, record.message) == ("ERROR", f"{CHANGED}: lost {STEAL}")
     assert fields(record)["kvm_cpu"] == ()
 
 
@@ -175,6 +183,8 @@ def test_the_fields_of_a_change(caplog: pytest.LogCaptureFixture) -> None:
         "kvm_feature": ("clocksource_stable_bit", "eax_bit_30"),
         "kvm_lost": "clocksource_stable_bit",
         "kvm_gained": "eax_bit_30",
+        "kvm_severity": "harmless",
+        "kvm_action": NOTHING,
         "kvm_before": summary(STOLEN),
         "kvm_after": summary(LESS),
         "kvm_evidence": f"{LEAVES}; compared with the sample of {TAKEN}",
@@ -194,6 +204,8 @@ def test_the_fields_of_drift_since_the_boot(caplog: pytest.LogCaptureFixture) ->
         "kvm_lost": "clocksource,nop_io_delay,clocksource2,async_pf,steal_time,pv_eoi,pv_unhalt,pv_tlb_flush,"
         "async_pf_vmexit,pv_send_ipi,poll_control,pv_sched_yield,async_pf_int,clocksource_stable_bit",
         "kvm_gained": "",
+        "kvm_severity": "corrupts",
+        "kvm_action": OUT_OF_SERVICE,
         "kvm_before": summary(ALL),
         "kvm_after": summary(NO_KVM),
         "kvm_evidence": f"{LEAVES}; compared with the boot reference of 2023-12-31T23:58:20Z, 20 seconds after boot",
@@ -242,7 +254,7 @@ def test_in_the_journal_fields_repeat(record: logging.LogRecord) -> None:
     lost, gained = f"{STEAL}, clocksource_stable_bit (eax bit 24)", "eax_bit_30 (eax bit 30)"
     assert list(journal_fields(record)) == [
         f"MESSAGE={CHANGED} on CPU 0-1: lost {lost}; gained {gained}",
-        "PRIORITY=4",
+        "PRIORITY=3",
         "SYSLOG_IDENTIFIER=kvm-exporter",
         "LOGGER=kvm_exporter.report.changes",
         f"MESSAGE_ID={CHANGE_ID}",
@@ -251,6 +263,8 @@ def test_in_the_journal_fields_repeat(record: logging.LogRecord) -> None:
         "KVM_FEATURE=eax_bit_30",
         "KVM_LOST=steal_time,clocksource_stable_bit",
         "KVM_GAINED=eax_bit_30",
+        "KVM_SEVERITY=corrupts",
+        f"KVM_ACTION={OUT_OF_SERVICE}",
         f"KVM_BEFORE={summary(ALL)}",
         f"KVM_AFTER={summary(LESS)}",
         f"KVM_EVIDENCE={LEAVES}; compared with the sample of {TAKEN}",
@@ -263,7 +277,7 @@ def test_in_the_journal_fields_repeat(record: logging.LogRecord) -> None:
 def test_as_json_they_are_joined(record: logging.LogRecord) -> None:
     """In JSON the values are joined by commas; each record is one line and each value a string."""
     found = json.loads(JsonFormatter().format(record))
-    assert found["level"] == "warn"
+    assert found["level"] == "error"
     assert (found["kvm_feature"], found["kvm_cpu"]) == ("steal_time,clocksource_stable_bit,eax_bit_30", "0,1")
     assert found["message_id"] == CHANGE_ID
 

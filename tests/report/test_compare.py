@@ -32,6 +32,7 @@ STEAL = 1 << 5
 MACHINES: dict[str, dict[int, Rows]] = {
     "all": {0: kvm(), 1: kvm()},
     "without-steal-time": {0: kvm(MAINLINE & ~STEAL), 1: kvm(MAINLINE & ~STEAL)},
+    "without-async-pf-int": {0: kvm(MAINLINE & ~(1 << 14))},
     "with-unassigned-bit": {0: kvm(MAINLINE | 1 << 30, 1 << 5)},
     "at-another-base": {0: kvm(base=0x4000_0100)},
     "beside-hyper-v": {0: {**kvm(base=0x4000_0100), **signature(0x4000_0000, 0x4000_0005, b"Microsoft Hv")}},
@@ -119,7 +120,12 @@ def test_machines_without_kvm_cannot_be_compared(
 
 @pytest.mark.parametrize(
     ("source", "target", "code", "warnings"),
-    [("all", "all", 0, 0), ("without-steal-time", "all", 1, 1), ("all", "without-steal-time", 1, 0)],
+    [
+        ("all", "all", 0, 0),
+        ("without-steal-time", "all", 0, 0),
+        ("without-async-pf-int", "all", 1, 1),
+        ("all", "without-steal-time", 1, 0),
+    ],
 )
 def test_strict_and_json(
     find: Callable[[str], str], capsys: pytest.CaptureFixture[str], source: str, target: str, code: int, warnings: int
@@ -129,7 +135,11 @@ def test_strict_and_json(
     value = json.loads(capsys.readouterr().out)
     assert (value["compatible"], value["warnings"]) == (target == "all", warnings)
     assert value["scope"] in value["verdict"]
-    assert [reason["feature"] for reason in value["reasons"]] == ([] if source == target else ["steal_time"])
+    features = [name.removeprefix("without-").replace("-", "_") for name in (source, target) if name != "all"]
+    assert [reason["feature"] for reason in value["reasons"]] == features
+    for reason in value["reasons"]:
+        assert reason["worst"] in {outcome["severity"] for outcome in reason["outcomes"]}
+        assert reason["action"].endswith(".")
     assert (value["not_compared"], value["host_dumps"]) == (["tsc frequency"], [])
 
 

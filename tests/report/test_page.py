@@ -17,6 +17,7 @@ from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.cpuid.registers import BASES
 from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.kvm.effects import Level, action
 from kvm_exporter.kvm.features import FEATURES, feature_at, feature_named
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing
 from kvm_exporter.kvm.sample import Sample
@@ -215,9 +216,21 @@ def test_leaves_that_cannot_show_drift_are_no_good_news() -> None:
         ),
         (
             replace(observed(sample_of({0: NOT_STEALING}), ALL), in_use={STEAL_TIME: True}),
-            "WARNING",
+            "CRITICAL",
             "1 feature lost since boot",
-            ["Lost since boot: steal_time (eax bit 5)"],
+            ["Lost since boot: steal_time (eax bit 5)", action("lost", Level.CRITICAL)],
+        ),
+        (
+            replace(observed(sample_of({0: NOT_STEALING}), ALL), in_use={STEAL_TIME: False}),
+            "NOTE",
+            "1 feature lost since boot; KVM, 1 CPU",
+            ["steal_time (harmless): The kernel does not use it."],
+        ),
+        (
+            observed(TWO, guest(0x01003EFB)),
+            "WARNING",
+            "1 feature gained since boot",
+            ["Gained since boot: async_pf_int (eax bit 14)", action("gained", Level.WARNING)],
         ),
         (
             replace(observed(TWO, ALL), collectors={"guest": Collected(success=False, duration=0.1)}),
@@ -316,14 +329,14 @@ def test_a_row_says_all_that_is_known_of_a_bit() -> None:
 
 
 def test_what_is_out_of_order_is_marked() -> None:
-    """Rows and cells of bits that were lost, were gained or differ between CPUs are marked."""
+    """Rows and cells of bits that were lost, were gained or differ between CPUs are marked, by how urgent it is."""
     page = page_of(observed(sample_of({0: DEFAULT, 1: OLD, 2: DEFAULT}), guest(0x010002FA)))
     assert {text.split("eax")[0] for text in page.texts("tr", "warning")} == {
-        *("async_pf", "steal_time", "pv_eoi", "pv_unhalt", "pv_tlb_flush")
+        *("async_pf", "steal_time", "pv_eoi", "pv_unhalt")
     }
-    assert [text.split("eax")[0] for text in page.texts("tr", "note")] == ["clocksource"]
-    assert page.texts("td", "warning") == ["2 of 3", "2 of 3", "2 of 3", "lost", "lost"]
-    assert page.texts("td", "note") == ["gained"]
+    assert [text.split("eax")[0] for text in page.texts("tr", "note")] == ["clocksource", "pv_tlb_flush"]
+    assert page.texts("td", "warning") == ["2 of 3", "2 of 3", "2 of 3", "lost"]
+    assert page.texts("td", "note") == ["gained", "lost"]
 
 
 def test_the_machine_is_described() -> None:

@@ -12,7 +12,6 @@ from kvm_exporter.kvm.drift import Difference, TscChange, difference
 from kvm_exporter.kvm.features import FEATURES, feature_named
 from kvm_exporter.kvm.leaves import Kvm, Leaves, SignatureLeaf
 from kvm_exporter.kvm.words import describe, divergence, summary
-from kvm_exporter.report.findings import FEATURE_GAINED
 from kvm_exporter.report.table import as_json, table
 from lab.readers import BASE, Machine, guest, kvm_rows, reader, sample_of
 
@@ -291,6 +290,7 @@ def test_json_without_kvm() -> None:
                 "evidence": "the signatures at all 256 bases",
                 "follows": "This is not an error: only KVM has these features.",
                 "action": "",
+                "effects": [],
             }
         ],
     }
@@ -312,9 +312,13 @@ def test_what_changed_since_the_boot_reference_is_shown() -> None:
         "steal_time": "lost",
         "msi_ext_dest_id": "gained",
     }
-    assert lines[-2:] == [
-        f"WARNING: Lost {SINCE}: steal_time (eax bit 5)",
-        f"NOTE: Gained {SINCE}: msi_ext_dest_id (eax bit 15); {FEATURE_GAINED.follows}",
+    lost, gained = now.effects
+    assert lines[-5:] == [
+        f"CRITICAL: Lost {SINCE}: steal_time (eax bit 5)",
+        f"  steal_time (corrupts): {lost.text}",
+        f"  do: {lost.action}",
+        f"NOTE: Gained {SINCE}: msi_ext_dest_id (eax bit 15)",
+        f"  msi_ext_dest_id (harmless): {gained.text}",
     ]
     value = json.loads(as_json(now))
     assert value["boot_reference"] == {
@@ -326,6 +330,8 @@ def test_what_changed_since_the_boot_reference_is_shown() -> None:
         "change": "lost x",
     }
     assert [(finding["kind"], finding["since"]) for finding in value["findings"]][:2] == [
-        ("feature_lost", 1704067150.0),
+        ("feature_lost_dangerous", 1704067150.0),
         ("feature_gained", 1704067150.0),
     ]
+    [effect] = value["findings"][0]["effects"]
+    assert (effect["feature"], effect["severity"], effect["action"]) == ("steal_time", "corrupts", lost.action)

@@ -12,6 +12,7 @@ import pytest
 
 from kvm_exporter.collector.boot import FILE_NAME, read_boot
 from kvm_exporter.cpuid.dump import Rows
+from kvm_exporter.kvm.effects import NOTHING, Level, action
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE
 from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID, USED_ID
 from lab.drifting import LAZY, DriftingHost, logged
@@ -95,12 +96,14 @@ def test_a_change_is_in_the_log(host: DriftingHost) -> None:
         assert datetime.fromisoformat(record.pop("kvm_since")).tzinfo is not None
     assert lost == {
         "ts": "",
-        "level": "warn",
+        "level": "error",
         "msg": f"the feature set changed on CPU 0-1: {LOST_STEAL}",
         "message_id": CHANGE_ID,
         "kvm_feature": "steal_time",
         "kvm_lost": "steal_time",
         "kvm_gained": "",
+        "kvm_severity": "corrupts",
+        "kvm_action": action("lost", Level.CRITICAL),
         "kvm_before": SUMMARY_ALL,
         "kvm_after": SUMMARY_STOLEN,
         "kvm_cpu": "0,1",
@@ -113,6 +116,8 @@ def test_a_change_is_in_the_log(host: DriftingHost) -> None:
         "kvm_feature": "steal_time",
         "kvm_lost": "",
         "kvm_gained": "steal_time",
+        "kvm_severity": "harmless",
+        "kvm_action": NOTHING,
         "kvm_before": SUMMARY_STOLEN,
         "kvm_after": SUMMARY_ALL,
         "kvm_cpu": "0,1",
@@ -162,7 +167,7 @@ def test_the_boot_outlives_the_daemon(host: DriftingHost, number: signal.Signals
         name = "kvm_boot_reference_timestamp_seconds"
         assert again.value(name) == first.value(name)
         [record] = logged(running, BOOT_DRIFT_ID)
-        assert (record["level"], record["kvm_lost"], record["kvm_gained"]) == ("warn", "steal_time", "")
+        assert (record["level"], record["kvm_lost"], record["kvm_gained"]) == ("error", "steal_time", "")
         assert (record["kvm_before"], record["kvm_after"]) == (SUMMARY_ALL, SUMMARY_STOLEN)
         assert " compared with the boot reference of 20" in record["kvm_evidence"]
         assert record["msg"].startswith("the feature set has changed since ")

@@ -94,6 +94,9 @@ def guest_image(folder: Path) -> Path:
         exporter = Archive()
         exporter.tree(package, f"{PACKAGES}/kvm_exporter")
         exporter.program("usr/bin/kvm-exporter", EXPORTER)
+        exporter.copy(Path(__file__).with_name("kvm_msrs.py"), "experiments/kvm_msrs.py")
+        [module] = ROOT.glob("lib/modules/*/kernel/arch/x86/kernel/msr.ko")
+        exporter.copy(module, "experiments/msr.ko")
         exporter.write(folder / "exporter.cpio")
     _join(image, _cached("guest", _guest), folder / "exporter.cpio")
     return image

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from lab.patience import GUEST_PATIENCE_SECONDS
@@ -36,6 +37,17 @@ def show(shell: Shell) -> dict[str, Any]:
 def read(shell: Shell, path: str) -> str:
     """A file of the guest, without white space around."""
     return shell.run(f"cat {path}").strip()
+
+
+Msrs = Mapping[int, Mapping[int, int]]
+"""The values of KVM's MSRs, by CPU and by the last byte of their numbers."""
+
+
+def msrs(shell: Shell) -> Msrs:
+    """Read KVM's MSRs of each online CPU."""
+    shell.run("grep -qw ^msr /proc/modules || insmod /experiments/msr.ko")
+    found = json.loads(shell.run("python3 /experiments/kvm_msrs.py"))
+    return {int(cpu): {int(msr): value for msr, value in values.items()} for cpu, values in found.items()}
 
 
 class ServingExporter:

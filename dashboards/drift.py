@@ -1,0 +1,102 @@
+"""Expressions for the features that running machines lost or gained, by level, from the exporter's table of outcomes.
+
+A lost bit is critical, a warning or harmless; what the kernel is known not to use is harmless. Conditions of the table,
+such as steal_time lost where pv_tlb_flush was offered at boot, are joins on the machine.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from textwrap import indent
+
+from settings import OF_BIT, OF_FEATURE, OF_MACHINE
+
+from kvm_exporter.kvm.effects import Level, level
+from kvm_exporter.kvm.features import Feature, feature_named
+from kvm_exporter.kvm.outcomes import GAINED, LOST, Circumstance, Outcome, Severity
+
+CHANGED = "kvm_boot_feature_changed"
+STAKES: Mapping[Severity, str] = {Severity.TIME_DRIFTS: "time", Severity.CORRUPTS: "memory"}
+
+
+def lost(found: Level) -> str:
+    """The features that were lost and are of a level, one series for each machine and feature."""
+    if found is Level.CRITICAL:
+        return _critical()
+    if found is Level.NOTE:
+        return _harmless()
+    return f"{_lost()}\nunless on ({OF_BIT}) {_block(_critical())}\nunless on ({OF_BIT}) {_block(_harmless())}"
+
+
+def gained(found: Level) -> str:
+    """The number of machines that gained a feature of a level, for each cohort and feature."""
+    risky = [name for name, outcomes in GAINED.items() if max(map(level, outcomes)) is Level.WARNING]
+    chosen = selector(map(feature_named, risky))
+    changed = f"{CHANGED}{chosen} == 1"
+    if found is Level.NOTE:
+        changed = f"{CHANGED} == 1 unless {CHANGED}{chosen}"
+    return f"count by ({OF_FEATURE}) ({changed})"
+
+
+def at_stake() -> str:
+    """What a critical loss puts at stake, with the features: ``memory (steal_time)``."""
+    names: dict[str, list[str]] = {}
+    for feature, outcome in _outcomes(Level.CRITICAL):
+        stake = names.setdefault(STAKES[outcome.severity], [])
+        if feature.name not in stake:
+            stake.append(feature.name)
+    return ", ".join(f"{stake} ({', '.join(features)})" for stake, features in names.items())
+
+
+def selector(features: Iterable[Feature]) -> str:
+    """The matchers of bits of one register."""
+    chosen = list(features)
+    [register] = {feature.register for feature in chosen}
+    bits = "|".join(str(feature.bit) for feature in chosen)
+    return f'{{register="{register}", bit{"=~" if len(chosen) > 1 else "="}"{bits}"}}'
+
+
+def _critical() -> str:
+    chosen = "\nor\n".join(_with_condition(feature, outcome) for feature, outcome in _outcomes(Level.CRITICAL))
+    return f"{_block(chosen)}\nunless on ({OF_BIT}) kvm_feature_in_use == 0"
+
+
+def _harmless() -> str:
+    """Bits of which every outcome is harmless, others under a condition, and what the kernel does not use."""
+    always = [
+        feature_named(name) for name, outcomes in LOST.items() if {level(one) for one in outcomes} == {Level.NOTE}
+    ]
+    sometimes = [
+        _with_condition(feature, outcome)
+        for feature, outcome in _outcomes(Level.NOTE)
+        if feature not in always and outcome.circumstance is not Circumstance.UNUSUAL
+    ]
+    unused = f"{_lost()}\nand on ({OF_BIT}) kvm_feature_in_use == 0"
+    return "\nor\n".join([_lost(selector(always)), *sometimes, unused])
+
+
+def _outcomes(found: Level) -> Iterator[tuple[Feature, Outcome]]:
+    for name, outcomes in LOST.items():
+        yield from ((feature_named(name), outcome) for outcome in outcomes if level(outcome) is found)
+
+
+def _with_condition(feature: Feature, outcome: Outcome) -> str:
+    changed = _lost(selector([feature]))
+    if outcome.offered:
+        return f"{changed}\nand on ({OF_MACHINE}) {_block(_usable_at_boot(feature_named(outcome.offered)))}"
+    if outcome.absent:
+        return f"{changed}\nunless on ({OF_MACHINE}) {_block(_usable_at_boot(feature_named(outcome.absent)))}"
+    return changed
+
+
+def _lost(chosen: str = "") -> str:
+    return f"max without (signature) ({CHANGED}{chosen} == -1)"
+
+
+def _usable_at_boot(feature: Feature) -> str:
+    """Offered now and not gained since boot, or lost since; and not known to be unused."""
+    bit = selector([feature])
+    offered = f"kvm_feature_offered{bit} == 1\nunless on ({OF_MACHINE}) {CHANGED}{bit} == 1\nor {CHANGED}{bit} == -1"
+    return f"{_block(offered)}\nunless on ({OF_MACHINE}) kvm_feature_in_use{bit} == 0"
+
+
+def _block(expression: str) -> str:
+    return f"(\n{indent(expression, '  ')}\n)"
