@@ -82,7 +82,7 @@ CASES = {
     ),
     # The time of the boot moves by a second without a reboot, here where /proc has processes only: drift goes on.
     "https://github.com/ceph/calamari/pull/94": Case(
-        ("feature_lost", "guest_unread"),
+        ("feature_lost_dangerous", "guest_unread"),
         "1 feature lost since boot; use by the guest kernel not known completely",
         cpus=on_two(rows(NO_STEAL_TIME)),
         taken_in=NO_BOOT_ID._replace(uptime=20.0),
