@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 ADDRESS ?= 127.0.0.1:10401
 FUZZ_SECONDS ?= 30
 LANES ?= 2
-BUILD_INPUTS := pyproject.toml setup.py constraints.txt kvm_exporter/cpuid.c kvm_exporter/cpuid_api.h kvm_exporter/_cpuid_build.py
+BUILD_INPUTS := pyproject.toml setup.py constraints.txt kvm_exporter/_cpuid_build.py \
+    $(foreach name,cpuid pvclock,kvm_exporter/$(name).c kvm_exporter/$(name)_api.h)
 
 # The tests that mirror the rooms: no root, no download, no system package that "make run" does without.
 ROOMS := app collector config cpuid kvm metrics report web

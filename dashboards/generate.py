@@ -19,6 +19,7 @@ from settings import (
     DOWN_SHARE,
     DRIFT_KEPT,
     EXPORTERS,
+    LATE_SECONDS,
     OF_BIT,
     OF_COHORT,
     OF_FEATURE,
@@ -311,7 +312,7 @@ unless on ({OF_BIT}) kvm_boot_feature_changed == -1
     Alert(
         name="KvmTscFrequencyChanged",
         expression=f"""
-abs(kvm_tsc_frequency_hertz - kvm_boot_tsc_frequency_hertz)
+abs((kvm_clock_tsc_frequency_hertz or kvm_tsc_frequency_hertz) - kvm_boot_tsc_frequency_hertz)
 > {TSC_PPM}e-6 * kvm_boot_tsc_frequency_hertz
 """,
         wait="2m",
@@ -422,6 +423,9 @@ HOST_ALERTS = (
 
 JUDGED = "instance:kvm_feature_offered:judged"
 
+STABLE_BIT = 'register="eax", bit="24"'
+"""clocksource_stable_bit: the guest reads it at boot alone, so what counts is whether the boot reference has it."""
+
 INTENT_ALERTS = (
     # Three alerts share this rule, because reading every bit of every machine is expensive on a large fleet.
     Recording(
@@ -480,14 +484,27 @@ and on ({OF_BIT}) {JUDGED} == 1
         expression=f"""
 kvm_clocksource_current_is_kvmclock == 1
 and on ({OF_MACHINE}) kvm_present == 1
-unless on ({OF_MACHINE}) kvm_feature_offered{{register="eax", bit="24"}} == 1
+and on ({OF_MACHINE})
+(
+  kvm_clock_stable == 0
+  or on ({OF_MACHINE})
+  (
+    (
+      kvm_boot_feature_changed{{{STABLE_BIT}}} == 1
+      or on ({OF_MACHINE})
+      (kvm_feature_offered{{{STABLE_BIT}}} == 0 unless on ({OF_MACHINE}) kvm_boot_feature_changed{{{STABLE_BIT}}} == -1)
+    )
+    and on ({OF_MACHINE}) kvm_boot_reference_uptime_seconds <= {LATE_SECONDS}
+  )
+)
 """,
         wait="5m",
         severity="warning",
-        summary=f"kvm-clock on {THIS} is not guaranteed stable",
+        summary=f"kvm-clock on {THIS} is not stable",
         description=(
-            f"{THIS} uses kvm-clock, and the hypervisor does not offer clocksource_stable_bit (eax bit 24). Time may "
-            "differ between the CPUs, and reading it is slow. Check the time stamp counter of the host."
+            f"{THIS} uses kvm-clock, and KVM says that it is not stable, or did not offer clocksource_stable_bit (eax "
+            "bit 24) at boot. Each reading of the time is a system call. Check that the clocksource of the host is "
+            "tsc; if the bit was missing at boot, enable it in the CPU definition, and reboot the machine."
         ),
     ),
 )

@@ -26,6 +26,9 @@ DRIFT_KEPT = "15m"
 TSC_PPM = 250
 """Two TSC frequencies are equal if they differ by no more than this many parts per million, as for the exporter."""
 
+LATE_SECONDS = 600
+"""A boot reference that was taken later after the boot does not tell what the kernel found, as for the exporter."""
+
 RUNBOOKS = "https://example.invalid/kvm-exporter/runbooks.md"
 """The URL of docs/runbooks.md."""
 

@@ -1,8 +1,9 @@
-# The types of the extension that cffi builds from cpuid.c. cpuid_api.h documents the functions.
+# The types of the extension that cffi builds from cpuid.c and pvclock.c. Their headers document the functions.
 
 from typing import Protocol
 
-class _Words(Protocol):  # rows of uint32_t[5]: EAX, EBX, ECX, EDX, then CPU number or index of the leaf; or a size_t[1]
+# Rows of uint32_t[5]: EAX, EBX, ECX, EDX, then CPU number or index of the leaf; or a size_t[1], or a uint8_t[32].
+class _Words(Protocol):
     def __getitem__(self, index: int, /) -> int: ...
 
 class _Library(Protocol):
@@ -10,6 +11,7 @@ class _Library(Protocol):
     def kvm_cpuid_execute(self, leaf: int, subleaf: int, out: _Words, /) -> int: ...
     def kvm_cpuid_execute_range(self, first: int, step: int, count: int, rows: _Words, read: _Words, /) -> int: ...
     def kvm_cpuid_pin(self, thread: int, mask: bytes, size: int, /) -> int: ...
+    def kvm_pvclock_copy(self, address: int, out: _Words, /) -> int: ...
 
 class _Interface(Protocol):
     def new(self, cdecl: str, init: int | None = None, /) -> _Words: ...

@@ -5,14 +5,18 @@ from pathlib import Path
 from cffi import FFI
 
 PACKAGE = Path("kvm_exporter")
+HEADERS = ("cpuid_api.h", "pvclock_api.h")
 
 ffibuilder = FFI()
-ffibuilder.cdef("typedef int... pid_t;\n" + Path(PACKAGE, "cpuid_api.h").read_text(encoding="utf-8"))
+ffibuilder.cdef("typedef int... pid_t;")
+for header in HEADERS:
+    ffibuilder.cdef(Path(PACKAGE, header).read_text(encoding="utf-8"))
 ffibuilder.set_source(
     "kvm_exporter._cpuid",
-    '#include <stddef.h>\n#include <stdint.h>\n#include <sys/types.h>\n#include "cpuid_api.h"\n',
-    sources=[str(PACKAGE / "cpuid.c")],
-    depends=[str(PACKAGE / "cpuid_api.h")],
+    "#include <stddef.h>\n#include <stdint.h>\n#include <sys/types.h>\n"
+    + "".join(f'#include "{header}"\n' for header in HEADERS),
+    sources=[str(PACKAGE / "cpuid.c"), str(PACKAGE / "pvclock.c")],
+    depends=[str(PACKAGE / header) for header in HEADERS],
     include_dirs=[str(PACKAGE)],
     extra_compile_args=["-std=gnu11", "-Wall", "-Wextra", "-Werror=implicit-function-declaration"],
     # The stable ABI of 3.10, a subset of 3.11's. With 3.11's, <Python.h> omits <string.h>, which cffi 1.15 relies on.

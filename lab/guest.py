@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kvm_exporter.cpuid.dump import Dump, Rows, format_dump
+from lab.machine import PVCLOCK
 from lab.process import Process
+from lab.pvclock import pvclock_page
 
 LEAVES, ROOT = "leaves.txt", "root"
 """Names in the folder: the dump of the CPUs, and the root of ``/proc`` and ``/sys``."""
@@ -42,7 +44,11 @@ class Guest:
         (self.folder / LEAVES).unlink()
 
     def boot(self, switches: str = "") -> None:
-        """Write the files of a kernel that uses kvm-clock and steal time and has these switches on its command line."""
+        """Write the files of a kernel that uses kvm-clock and steal time and has these switches on its command line.
+
+        KVM's pvclock page is there from then on, and says stable.
+        """
+        (self.folder / PVCLOCK).write_bytes(pvclock_page())
         files = {
             "proc/cmdline": f"root=/dev/vda1 {switches}\n",
             "proc/stat": "cpu  9000 0 4000 80000 500 0 100 42 0 0\n",

@@ -8,6 +8,9 @@ from kvm_exporter.cpuid.dump import Dump, parse_dump
 from kvm_exporter.cpuid.registers import Reader, Registers
 from kvm_exporter.errors import InputError, ReadError
 
+PVCLOCK = "pvclock"
+"""The name of the file beside the dump that has the machine's pvclock page."""
+
 
 class DumpedMachine:
     """The CPUs of a dump. Each scrape reads the CPU list from the file again, and each reading the leaves."""
@@ -47,6 +50,13 @@ class DumpedMachine:
     def on(self, cpu: int) -> Reader:
         """Return the Reader of a CPU."""
         return self._read.on(cpu)
+
+    def pvclock(self) -> bytes | None:
+        """Return the pvclock page beside the dump; None without that file."""
+        try:
+            return self._path.with_name(PVCLOCK).read_bytes()
+        except FileNotFoundError:
+            return None
 
     def unstick(self) -> None:
         """Do nothing: reading a file does not get stuck."""

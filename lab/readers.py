@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from kvm_exporter.cpuid.registers import BASES, HYPERVISOR_BIT, Reader, Registers
 from kvm_exporter.errors import ReadError
+from kvm_exporter.kvm.clock import PvClock
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, read_leaves
 from kvm_exporter.kvm.leaves import SignatureLeaf as Signature
 from kvm_exporter.kvm.sample import Sample
@@ -98,6 +99,8 @@ class Machine:
         self.cpus = dict(cpus)
         self.isolated_cpus = frozenset(isolated)
         self.home = home
+        #: The machine's pvclock page.
+        self.page: bytes | None = None
         self.visits: list[int] = []
         #: Called before each visit with the number of earlier visits.
         self.before_visit: Callable[[int], None] = lambda _: None
@@ -123,6 +126,10 @@ class Machine:
         home = self.home or self.cpus[min(self.cpus)]
         assert callable(home)
         return home(leaf, subleaf)
+
+    def pvclock(self) -> bytes | None:
+        """Return the pvclock page."""
+        return self.page
 
     def on(self, cpu: int) -> Reader:
         """Return the Reader of a CPU, and note the visit."""
@@ -153,6 +160,7 @@ def sample_of(
     retained: Mapping[int, Leaves] | None = None,
     skipped: Iterable[int] = (),
     failed: Mapping[int, str] | None = None,
+    clock: PvClock | None = None,
 ) -> Sample:
     """Return a sample of 1 January 2024 that took 0.25 s; the unpinned read is that of the lowest CPU by default."""
     return Sample(
@@ -164,4 +172,5 @@ def sample_of(
         timestamp=1704067200.0,
         boottime=1000.0,
         duration=0.25,
+        clock=clock,
     )

@@ -57,7 +57,9 @@ class BootReference:
     timestamp: float
     #: How long the boot had lasted then, in seconds; None if an older version took it.
     uptime: float | None = None
-    #: Whether ``leaves`` have the TSC frequency; an older version did not keep it.
+    #: The TSC frequency that the pvclock page stated, in kHz; None if there was no such page.
+    clock_khz: int | None = None
+    #: Whether the TSC frequency was looked for in leaf and page; an older version did not.
     has_timing: bool = True
     #: When the present difference was first seen: seconds since the epoch; None while nothing differs.
     changed: float | None = None
@@ -78,10 +80,14 @@ class BootReference:
             return "since first sampled"
         return f"since first sampled, {duration_words(self.uptime)} after boot"
 
-    def difference(self, now: Leaves) -> Difference:
+    @property
+    def tsc_khz(self) -> int | None:
+        """The TSC frequency in kHz, chosen as that of a Sample is; None if it is not known."""
+        return self.clock_khz or self.leaves.tsc_khz
+
+    def difference(self, now: Sample) -> Difference:
         """What has changed since; what the reference does not have is not compared."""
-        change = difference(self.leaves, now)
-        return change if self.has_timing else replace(change, tsc=None)
+        return difference(self.leaves, now.common, (self.tsc_khz, now.tsc_khz) if self.has_timing else (None, None))
 
 
 class BootReferenceKeeper:
@@ -108,8 +114,9 @@ class BootReferenceKeeper:
         if kept is None:
             if self._read_only:
                 return None
-            kept = BootReference(sample.common, sample.timestamp, sample.boottime)
-        change = kept.difference(sample.common)
+            clock_khz = sample.clock.tsc_khz if sample.clock is not None else None
+            kept = BootReference(sample.common, sample.timestamp, sample.boottime, clock_khz)
+        change = kept.difference(sample)
         words = describe(change, kept.leaves, sample.common)
         if words != kept.change:
             kept = replace(kept, change=words, changed=sample.timestamp if words else None)
@@ -162,7 +169,7 @@ def format_reference(reference: BootReference, boot: Boot) -> bytes:
         "change": reference.change,
     }
     if reference.has_timing:
-        value["tsc_khz"] = leaves.tsc_khz
+        value |= {"tsc_khz": leaves.tsc_khz, "clock_khz": reference.clock_khz}
     return json.dumps(value, indent=2).encode() + b"\n"
 
 
@@ -172,8 +179,9 @@ def parse_reference(text: bytes, boot: Boot) -> BootReference:
         value = json.loads(text)
         if not _same_boot(value, boot):
             raise InputError(f"it belongs to another boot, {value['boot_id']!r}")
-        kvm, tsc_khz = value["kvm"], value.get("tsc_khz")
-        timing = Timing(_word(tsc_khz), 0) if tsc_khz is not None else None
+        kvm = value["kvm"]
+        tsc_khz, clock_khz = (_optional_word(value.get(key)) for key in ("tsc_khz", "clock_khz"))
+        timing = Timing(tsc_khz, 0) if tsc_khz is not None else None
         leaves = Leaves(
             hypervisor_bit=_checked(value["hypervisor_bit"], bool),
             hypervisors=tuple(
@@ -186,7 +194,9 @@ def parse_reference(text: bytes, boot: Boot) -> BootReference:
             leaves,
             _time(value["timestamp"]),
             uptime=_optional_time(value.get("uptime")),
-            has_timing="tsc_khz" in value,
+            clock_khz=clock_khz,
+            # A version that did not know the page wrote the leaf's frequency alone, and null without such a leaf.
+            has_timing="clock_khz" in value or tsc_khz is not None,
             changed=_optional_time(value.get("changed")),
             change=_checked(value.get("change", ""), str),
         )
@@ -220,6 +230,10 @@ def _word(value: object) -> int:
     if not 0 <= word <= _WORD_MAX:
         raise ValueError(f"{word} is not a 32-bit word")
     return word
+
+
+def _optional_word(value: object) -> int | None:
+    return None if value is None else _word(value)
 
 
 def _time(value: object) -> float:

@@ -57,7 +57,7 @@ class Observation:
     @property
     def since_reference(self) -> Difference:
         """The difference from the boot reference; an empty one without a reference."""
-        return self.reference.difference(self.sample.common) if self.reference is not None else Difference()
+        return self.reference.difference(self.sample) if self.reference is not None else Difference()
 
     @property
     def effects(self) -> tuple[Effect, ...]:

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from kvm_exporter.cpuid.registers import Source
 from kvm_exporter.errors import ReadError
+from kvm_exporter.kvm.clock import decode_pvclock
 from kvm_exporter.kvm.drift import agree
 from kvm_exporter.kvm.leaves import Leaves, SignatureLeaf, find_hypervisors, read_cpu, read_leaves
 from kvm_exporter.kvm.sample import Sample
@@ -57,10 +58,13 @@ def sweep_once(source: Source, selection: CpuSelection, last: Sample | None) -> 
             found, unread = _visit(source, tuple(sorted(others)), bases)
             if found:
                 sampled, failed, replaced = found, unread, frozenset(failed)
+    # Without KVM's leaves, the page is Xen's, or what is left of KVM's.
+    page = source.pvclock() if anywhere.kvm is not None else None
+    clock = decode_pvclock(page) if page is not None else None
     duration = time.clock_gettime(time.CLOCK_BOOTTIME) - boottime
     failed |= plan.failed
     skipped = plan.skipped - sampled.keys() - failed.keys()
-    return Sample(anywhere, sampled, plan.retained, skipped, failed, timestamp, boottime, duration, replaced)
+    return Sample(anywhere, sampled, plan.retained, skipped, failed, timestamp, boottime, duration, replaced, clock)
 
 
 def _visit(

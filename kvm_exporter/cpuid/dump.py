@@ -55,6 +55,9 @@ class Dump:
         """Return the registers of the first CPU. Raises InputError if the dump has no row for the leaf."""
         return self.on(self.online()[0])(leaf, subleaf)
 
+    def pvclock(self) -> None:
+        """Return None: a dump has no pvclock page."""
+
     def on(self, cpu: int) -> Reader:
         """Return a Reader of one CPU's rows. The Reader raises InputError if the dump has no row for a leaf."""
         rows, line = self.cpus[cpu], self.lines.get(cpu, 1)

@@ -1,7 +1,7 @@
 """This machine as a Source: executes CPUID on whichever CPU the thread runs on, or pinned to a given CPU.
 
-Only this module imports the C extension (cpuid.c), and it returns Registers, never cffi's cdata. Source:
-sched_setaffinity(2), arch_prctl(2).
+Only this module imports the C extension (cpuid.c, pvclock.c), and it returns Registers and bytes, never cffi's cdata.
+Source: sched_setaffinity(2), arch_prctl(2).
 """
 
 import errno
@@ -15,10 +15,12 @@ from itertools import pairwise
 from kvm_exporter._cpuid import ffi, lib
 from kvm_exporter.cpuid.registers import BulkReader, Reader, Registers, Run, one_by_one
 from kvm_exporter.cpuid.topology import Topology
+from kvm_exporter.cpuid.vdso import pvclock_address
 from kvm_exporter.errors import ReadError, UnavailableError
 
 ATTEMPTS = 5
-"""How many times a read is attempted when the kernel moves the thread to another CPU during it."""
+"""How many times a read is attempted when the kernel moves the thread to another CPU during it, or when the hypervisor
+updates the pvclock page."""
 
 _PIN_REASONS = {
     errno.EINVAL: "it is outside this process's cpuset, or it went offline",
@@ -39,6 +41,7 @@ class Machine:
         self.visit: PinnedReader | None = None
         #: Executes CPUID on whichever CPU the thread runs on.
         self.anywhere = UnpinnedReader()
+        self._pvclock = pvclock_address()
         self._thread = 0
         self._home = b""
 
@@ -73,6 +76,10 @@ class Machine:
         self.visit = PinnedReader(cpu)
         self.visit.pin()
         return self.visit
+
+    def pvclock(self) -> bytes | None:
+        """Return KVM's pvclock page, as Source says; None also if each of 5 attempts finds it being updated."""
+        return read_pvclock(self._pvclock) if self._pvclock is not None else None
 
     def unstick(self) -> None:
         """Restore the reading thread's CPU mask, so that its read of the current CPU fails. Call from another thread.
@@ -154,6 +161,21 @@ class PinnedReader:
                 raise ReadError("a real-time task is monopolising this CPU")
             self.pin()
         raise ReadError(f"the kernel moved the thread to another CPU {ATTEMPTS} times")
+
+
+def read_pvclock(address: int) -> bytes | None:
+    """Return the 32 bytes of a pvclock page at an address of this process; None if they cannot be read.
+
+    Any address will do: memory that is not there is no fault. The page is the first CPU's, and is read on any CPU.
+    """
+    out = ffi.new("uint8_t[32]")
+    for _ in range(ATTEMPTS):
+        error = lib.kvm_pvclock_copy(address, out)
+        if error == 0:
+            return bytes(ffi.unpack(out, 32))
+        if error != errno.EAGAIN:
+            break
+    return None
 
 
 def _require(error: int) -> None:

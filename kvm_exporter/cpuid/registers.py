@@ -81,3 +81,7 @@ class Source(Protocol):
     def on(self, cpu: int) -> Reader:
         """Return a Reader of one CPU. Raises ReadError, as the Reader does, if the CPU cannot be read."""
         ...
+
+    def pvclock(self) -> bytes | None:
+        """Return the 32 bytes in which KVM states what kvm-clock is; None if there are none, or they cannot be read."""
+        ...

@@ -14,7 +14,7 @@ arch/x86/kvm/x86.c), which QEMU applies to a migration as well."""
 
 
 class TscChange(NamedTuple):
-    """The TSC frequency of leaf base + 0x10 before and after, in kHz; None where KVM does not report one."""
+    """The TSC frequency before and after, in kHz; None where KVM does not report one."""
 
     before: int | None
     after: int | None
@@ -28,7 +28,7 @@ class Difference:
     gained: tuple[Feature, ...] = ()
     #: The hypervisor bit, a signature or a base differs: KVM may be gone, new or at another base.
     identity: bool = False
-    #: The TSC frequency differs by more than TSC_TOLERANCE, or only one side reports it.
+    #: The TSC frequency differs by more than TSC_TOLERANCE, or is known of one side only.
     tsc: TscChange | None = None
 
     def __bool__(self) -> bool:
@@ -40,11 +40,12 @@ class Difference:
         return self.tsc is not None and None not in self.tsc
 
 
-def difference(before: Leaves, after: Leaves, *, timing: bool = True) -> Difference:
+def difference(before: Leaves, after: Leaves, tsc_khz: tuple[int | None, int | None] = (None, None)) -> Difference:
     """The difference between two feature sets; without KVM the feature set is empty.
 
     Not compared are the highest leaf, leaf 1 but for its hypervisor bit, and the frequency of the APIC bus: no guest
-    kernel depends on them once it runs. ``timing`` is false for CPUs of one sample: their frequencies are not compared.
+    kernel depends on them once it runs. ``tsc_khz`` has the TSC frequencies before and after: they belong to a machine,
+    not to a CPU, and are left out where CPUs of one sample are compared.
     """
     old, new = before.kvm or _NO_KVM, after.kvm or _NO_KVM
     both = before.kvm is not None and after.kvm is not None
@@ -52,12 +53,22 @@ def difference(before: Leaves, after: Leaves, *, timing: bool = True) -> Differe
         lost=tuple(features_set(old.eax & ~new.eax, old.edx & ~new.edx)),
         gained=tuple(features_set(new.eax & ~old.eax, new.edx & ~old.edx)),
         identity=(before.hypervisor_bit, before.hypervisors) != (after.hypervisor_bit, after.hypervisors),
-        tsc=_tsc_change(before.tsc_khz, after.tsc_khz) if timing and both else None,
+        tsc=_tsc_change(*tsc_khz) if both else None,
     )
 
 
+def difference_of_samples(earlier: Sample, later: Sample) -> Difference:
+    """The difference between two samples of a machine: of the common leaves, and of the TSC frequency."""
+    return difference(earlier.common, later.common, (earlier.tsc_khz, later.tsc_khz))
+
+
+def same_frequency(before: int, after: int) -> bool:
+    """Whether two frequencies of a TSC count as equal."""
+    return abs(after - before) <= before * TSC_TOLERANCE
+
+
 def _tsc_change(before: int | None, after: int | None) -> TscChange | None:
-    same = before == after or (before and after and abs(after - before) <= before * TSC_TOLERANCE)
+    same = before == after or (before and after and same_frequency(before, after))
     return None if same else TscChange(before, after)
 
 
@@ -71,10 +82,10 @@ def features_set(eax: int, edx: int) -> tuple[Feature, ...]:
 
 
 def agree(earlier: Sample, later: Sample) -> bool:
-    """Return whether the common leaves are equal, and those of each CPU that both samples have sampled."""
+    """Return whether common leaves and TSC frequency are equal, and the leaves of each CPU that both have sampled."""
     both = earlier.sampled.keys() & later.sampled.keys()
     same = all(earlier.sampled[cpu] == later.sampled[cpu] for cpu in both)
-    return same and not difference(earlier.common, later.common)
+    return same and not difference_of_samples(earlier, later)
 
 
 def changes(earlier: Sample, later: Sample) -> Mapping[Difference, tuple[int, ...]]:
@@ -86,9 +97,9 @@ def changes(earlier: Sample, later: Sample) -> Mapping[Difference, tuple[int, ..
     both = sorted(earlier.sampled.keys() & later.sampled.keys())
     found: dict[Difference, tuple[int, ...]] = {}
     for cpu in both:
-        if change := difference(earlier.sampled[cpu], later.sampled[cpu], timing=False):
+        if change := difference(earlier.sampled[cpu], later.sampled[cpu]):
             found[change] = (*found.get(change, ()), cpu)
-    common = difference(earlier.common, later.common)
+    common = difference_of_samples(earlier, later)
     if found and common.tsc is not None:
         found[Difference(tsc=common.tsc)] = ()
     elif not found and common:

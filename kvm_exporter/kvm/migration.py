@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from kvm_exporter.cpuid.cpulist import format_cpu_list
-from kvm_exporter.kvm.drift import Difference, difference
+from kvm_exporter.kvm.drift import Difference, difference, difference_of_samples
 from kvm_exporter.kvm.effects import Effect, Weight, effects
 from kvm_exporter.kvm.host import VMM_ONLY, at_most, in_form_of
 from kvm_exporter.kvm.leaves import Leaves
@@ -96,7 +96,7 @@ def compare(source: Side, target: Side) -> Comparison:
     unknown = []
     if None in {source.processor.vendor, target.processor.vendor}:
         unknown.append("cpu vendor")
-    if None in {source.sample.common.tsc_khz, target.sample.common.tsc_khz}:
+    if None in {source.sample.tsc_khz, target.sample.tsc_khz}:
         unknown.append("tsc frequency")
     if source.of_host or target.of_host:
         unknown += _UNKNOWN_OF_HOST
@@ -132,12 +132,12 @@ def _of_leaves(source: Sample, target: Sample) -> Iterator[Reason]:
     before = source.common
     found: dict[Difference, list[int]] = {}
     for cpu, leaves in (target.known or {0: target.common}).items():
-        found.setdefault(difference(before, leaves, timing=False), []).append(cpu)
+        found.setdefault(difference(before, leaves), []).append(cpu)
     for change, cpus in found.items():
         where = f" on CPU {format_cpu_list(cpus)}" if len(found) > 1 else ""
         after = target.known[cpus[0]] if target.known else target.common
         yield from _of_change(change, before, after, where)
-    yield from _of_tsc(difference(before, target.common))
+    yield from _of_tsc(difference_of_samples(source, target))
 
 
 def _of_change(change: Difference, before: Leaves, after: Leaves, where: str) -> Iterator[Reason]:

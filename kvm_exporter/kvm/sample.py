@@ -1,4 +1,4 @@
-"""A Sample: the leaves of every CPU at one time, which CPUs could not be read, and the leaves common to most CPUs."""
+"""A Sample: the leaves of every CPU and the pvclock page at one time, and the leaves common to most CPUs."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import or_
 
+from kvm_exporter.kvm.clock import PvClock
 from kvm_exporter.kvm.features import Feature, features_of
 from kvm_exporter.kvm.leaves import Leaves
 
@@ -32,6 +33,17 @@ class Sample:
     duration: float
     #: Online CPUs that could not be reached, in place of which the CPUs that the process may run on were sampled.
     replaced: frozenset[int] = frozenset()
+    #: What KVM's pvclock page states; None if there is no such page, or it could not be read.
+    clock: PvClock | None = None
+
+    @property
+    def tsc_khz(self) -> int | None:
+        """The TSC frequency in kHz; None if KVM does not report one.
+
+        It is that of the pvclock page, which Linux itself uses (kvm_get_tsc_khz() of arch/x86/kernel/kvmclock.c), or
+        else of the timing leaf.
+        """
+        return self.clock.tsc_khz if self.clock is not None else self.common.tsc_khz
 
     @cached_property
     def known(self) -> dict[int, Leaves]:

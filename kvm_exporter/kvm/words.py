@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from kvm_exporter.cpuid.cpulist import format_cpu_list
+from kvm_exporter.kvm.clock import PvClock
 from kvm_exporter.kvm.drift import Difference, TscChange, difference
 from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.host import stated
@@ -86,6 +87,11 @@ def mhz(khz: int | None) -> str:
     return f"{khz / 1000:.3f} MHz" if khz else "unknown"
 
 
+def clock_words(clock: PvClock) -> str:
+    """What the pvclock page states, in words."""
+    return f"kvm-clock {'stable' if clock.stable else 'not stable'}, TSC {mhz(clock.tsc_khz)}"
+
+
 def cpu_counts(sample: Sample) -> str:
     """Return the number of online CPUs and of those in each state: ``4 online, 3 sampled, 1 failed``."""
     counts = (f"{len(cpus)} {state}" for state, cpus in sample.states.items() if cpus)
@@ -103,7 +109,7 @@ def unread(sample: Sample) -> str:
 def divergence(sample: Sample, cpu: int) -> str:
     """Return as text how a sampled CPU differs from the common leaves: which features it lacks or has in addition."""
     common, other = sample.common, sample.sampled[cpu]
-    return describe(difference(common, other, timing=False), common, other, "lacks", "has")
+    return describe(difference(common, other), common, other, "lacks", "has")
 
 
 def identity(leaves: Leaves) -> str:

@@ -10,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation, shown_features
 from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.kvm.clock import PvClock
 from kvm_exporter.kvm.features import Feature, features_of
 from kvm_exporter.kvm.host import host_features, stated
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, fingerprint, printable
@@ -34,6 +35,8 @@ def machine_families(
     if kvm is not None:
         yield _fingerprint(kvm)
         yield from _timing(kvm)
+    if sample.clock is not None:
+        yield from _clock(sample.clock)
     yield _registers(sample)
     if per_cpu_features:
         yield _cpu_features(sample)
@@ -108,23 +111,43 @@ def _fingerprint(kvm: Kvm) -> Metric:
 
 
 def _timing(kvm: Kvm) -> Iterator[Metric]:
-    if kvm.timing is None or not kvm.timing.tsc_khz:
-        return  # the hypervisor may leave the leaf empty: no frequency is not 0 Hz
+    # A hypervisor may have the leaf and leave a register 0: that the frequency is not known is not 0 Hz.
+    if kvm.timing is not None and kvm.timing.tsc_khz:
+        yield _single(
+            _gauge(
+                "kvm_tsc_frequency_hertz",
+                "Frequency of the time stamp counter: EAX of CPUID leaf base + 0x10.",
+                unit="hertz",
+            ),
+            kvm.timing.tsc_khz * 1000,
+        )
+    if kvm.timing is not None and kvm.timing.bus_khz:
+        yield _single(
+            _gauge(
+                "kvm_bus_frequency_hertz",
+                "Frequency of the local APIC's bus: EBX of CPUID leaf base + 0x10; not compared with anything.",
+                unit="hertz",
+            ),
+            kvm.timing.bus_khz * 1000,
+        )
+
+
+def _clock(clock: PvClock) -> Iterator[Metric]:
     yield _single(
         _gauge(
-            "kvm_tsc_frequency_hertz",
-            "Frequency of the time stamp counter: EAX of CPUID leaf base + 0x10.",
-            unit="hertz",
+            "kvm_clock_stable",
+            "1 if KVM's pvclock page says that kvm-clock is the same on all CPUs, 0 if not: bit 0 of its flags, which "
+            "the host sets while its own clocksource is the TSC.",
         ),
-        kvm.timing.tsc_khz * 1000,
+        clock.stable,
     )
     yield _single(
         _gauge(
-            "kvm_bus_frequency_hertz",
-            "Frequency of the local APIC's bus: EBX of CPUID leaf base + 0x10; not compared with anything.",
+            "kvm_clock_tsc_frequency_hertz",
+            "Frequency of the time stamp counter, from tsc_to_system_mul and tsc_shift of KVM's pvclock page.",
             unit="hertz",
         ),
-        kvm.timing.bus_khz * 1000,
+        clock.tsc_khz * 1000,
     )
 
 
@@ -242,10 +265,10 @@ def _boot(observation: Observation, reference: BootReference) -> Iterator[Metric
         "1 if the boot reference outlives a restart of the exporter, 0 if it is in memory only.",
         observation.persistent,
     )
-    if (khz := reference.leaves.tsc_khz) is not None:
+    if (khz := reference.tsc_khz) is not None:
         yield GaugeMetricFamily(
             "kvm_boot_tsc_frequency_hertz",
-            "TSC frequency of the boot reference: EAX of CPUID leaf base + 0x10.",
+            "TSC frequency of the boot reference, from KVM's pvclock page, or else EAX of CPUID leaf base + 0x10.",
             khz * 1000,
             unit="hertz",
         )

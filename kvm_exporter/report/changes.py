@@ -19,7 +19,7 @@ from kvm_exporter.kvm.outcomes import Severity
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.kvm.words import describe, duration_words, feature_list, moment, summary
 from kvm_exporter.report.effects import severity_words
-from kvm_exporter.report.findings import LEAVES, TIMING_LEAF, USED_NOT_OFFERED
+from kvm_exporter.report.findings import FREQUENCY, LEAVES, USED_NOT_OFFERED
 
 CHANGE_ID = "c3300e3bfd0e45029fe115d215cafd78"
 BOOT_DRIFT_ID = "bcaf12e8d79348e79dfdfb18e8f073cb"
@@ -140,7 +140,7 @@ def _grounds(evidence: str, since: float | None) -> dict[str, object]:
 def _evidence(change: Difference, than: str) -> str:
     """Return what a change was read from, and what it is compared with."""
     leaves = [LEAVES] if change.lost or change.gained or change.identity else []
-    timing = [f"{TIMING_LEAF}, to 250 ppm"] if change.tsc is not None else []
+    timing = [f"{FREQUENCY}, to 250 ppm"] if change.tsc is not None else []
     return f"{' and '.join(leaves + timing)}; compared with {than}"
 
 

@@ -10,18 +10,21 @@ from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.cpuid.cpulist import format_cpu_list
 from kvm_exporter.kvm.baseline import Baseline, violations
-from kvm_exporter.kvm.drift import Difference
+from kvm_exporter.kvm.drift import Difference, same_frequency
 from kvm_exporter.kvm.effects import Effect, Level, action
+from kvm_exporter.kvm.features import feature_named
 from kvm_exporter.kvm.leaves import Leaves
 from kvm_exporter.kvm.outcomes import IDENTITY, Change
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.kvm.words import describe, divergence, feature_list, summary, tsc_words
+from kvm_exporter.kvm.words import describe, divergence, feature_list, mhz, summary, tsc_words
 from kvm_exporter.report.effects import effect_lines
 
 FEW = 4
 """If more CPUs could not be read, they are listed at the end of the page, not at its head."""
 
 REBOOT = action("lost", Level.WARNING)
+
+STABLE_BIT = feature_named("clocksource_stable_bit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Kind:
 
 
 LEAVES = "KVM's CPUID leaves of each CPU"
-TIMING_LEAF = "the timing leaf (base + 0x10)"
+FREQUENCY = "the TSC frequency of the pvclock page, or else of the timing leaf (base + 0x10)"
 _REFERENCE = f"{LEAVES}, and the boot reference"
 
 OK = Kind("ok", Level.OK, LEAVES, "Other leaves, devices and memory are not covered.")
@@ -121,15 +124,37 @@ FEATURE_GAINED = Kind(
 TSC_CHANGED = Kind(
     "tsc_changed",
     Level.WARNING,
-    f"{TIMING_LEAF} and the boot reference, to 250 ppm",
+    f"{FREQUENCY}, and the boot reference, to 250 ppm",
     "A guest whose clock is the TSC counts time with the frequency that it found at boot.",
     "Compare the machine's clock with another. " + REBOOT,
 )
 TSC_UNREPORTED = Kind(
     "tsc_unreported",
     Level.UNKNOWN,
-    f"{TIMING_LEAF} of now or of the boot reference is missing",
+    f"{FREQUENCY}, or the boot reference's, is missing",
     "Whether the TSC frequency is the same is unknown.",
+)
+TSC_CONTRADICTORY = Kind(
+    "tsc_contradictory",
+    Level.NOTE,
+    "the pvclock page and the timing leaf (base + 0x10), to 250 ppm",
+    "Linux uses the page's frequency; another kernel may use the leaf's.",
+    "Correct the TSC frequency in the CPU definition on the host.",
+)
+CLOCK_UNSTABLE = Kind(
+    "clock_unstable",
+    Level.WARNING,
+    "the current clocksource, the pvclock page, and the boot reference",
+    "Each reading of the time is a system call, and CPUs take turns to keep it from going back.",
+    "On the host, see that /sys/devices/system/clocksource/clocksource0/current_clocksource is tsc. "
+    "If the bit was missing at boot, enable it in the CPU definition, and reboot the machine.",
+)
+CLOCK_UNKNOWN = Kind(
+    "clock_unknown",
+    Level.UNKNOWN,
+    "the pvclock page could not be read",
+    "Whether kvm-clock is stable is unknown.",
+    "See whether the kernel was booted with vdso=0, which takes the page away.",
 )
 USED_NOT_OFFERED = Kind(
     "used_not_offered",
@@ -198,6 +223,9 @@ KINDS = (
     FEATURE_GAINED,
     TSC_CHANGED,
     TSC_UNREPORTED,
+    TSC_CONTRADICTORY,
+    CLOCK_UNSTABLE,
+    CLOCK_UNKNOWN,
     USED_NOT_OFFERED,
     BASELINE_VIOLATED,
     BASELINE_UNUSABLE,
@@ -270,6 +298,7 @@ def _machine(observation: Observation, baseline: Baseline | None) -> Iterator[Fi
     if observation.fixed_at_launch is not None:
         clause = f"leaves fixed at launch ({observation.fixed_at_launch}), changes cannot be seen"
         yield Finding(FIXED_AT_LAUNCH, clause, (FIXED_AT_LAUNCH.follows,))
+    yield from _clock(observation)
     if features := observation.used_not_offered:
         details = f"Used, not offered: {feature_list(features)}"
         yield Finding(USED_NOT_OFFERED, f"{_count(features, 'feature')} used, not offered", (details,))
@@ -320,6 +349,27 @@ def _changed(change: Change, details: str, observation: Observation, reference: 
     kind = _OF_CHANGES[change, max(effect.level for effect in found)]
     clause = f"{_count(found, 'feature')} {change} {reference.since}"
     return Finding(kind, clause, (details, *effect_lines(found)), reference.changed, found)
+
+
+def _clock(observation: Observation) -> Iterator[Finding]:
+    sample, reference = observation.sample, observation.reference
+    clock, leaf_khz = sample.clock, sample.common.tsc_khz
+    if sample.common.kvm is None:
+        return
+    if clock is not None and leaf_khz is not None and not same_frequency(clock.tsc_khz, leaf_khz):
+        details = f"TSC {mhz(clock.tsc_khz)} in the pvclock page, {mhz(leaf_khz)} in the timing leaf"
+        yield Finding(TSC_CONTRADICTORY, "two TSC frequencies reported by KVM", (details,))
+    if not observation.kvmclock_is_current:
+        return
+    if clock is not None and not clock.stable:
+        yield Finding(CLOCK_UNSTABLE, "kvm-clock not stable", ("The pvclock page says that kvm-clock is not stable.",))
+    elif reference is not None and not reference.late and not reference.leaves.offers(STABLE_BIT):
+        details = (
+            f"{STABLE_BIT.name} (eax bit {STABLE_BIT.bit}) was missing at boot, so the kernel takes it for unstable."
+        )
+        yield Finding(CLOCK_UNSTABLE, "kvm-clock used as if not stable", (details,))
+    elif clock is None:
+        yield Finding(CLOCK_UNKNOWN, "stability of kvm-clock unknown")
 
 
 def _divergent(sample: Sample) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.effects import Level
 from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.leaves import fingerprint, printable
-from kvm_exporter.kvm.words import cpu_counts, duration_words, mhz, moment
+from kvm_exporter.kvm.words import clock_words, cpu_counts, duration_words, mhz, moment
 from kvm_exporter.report.columns import observed_columns, yes_no
 from kvm_exporter.report.findings import FEW, Finding, findings, headline
 
@@ -111,6 +111,8 @@ def _facts(observation: Observation) -> Iterator[tuple[str, str]]:
     yield "CPUs", cpu_counts(sample)
     if kvm is not None and kvm.timing is not None:
         yield "Frequencies", f"TSC {mhz(kvm.timing.tsc_khz)}, APIC bus {mhz(kvm.timing.bus_khz)}"
+    if sample.clock is not None:
+        yield "KVM's clock", clock_words(sample.clock)
     if observation.kvmclock_is_current is not None:
         yield "Current clocksource", "kvm-clock" if observation.kvmclock_is_current else "not kvm-clock"
     if observation.reference is not None:

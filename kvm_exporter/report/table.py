@@ -5,11 +5,12 @@ from collections.abc import Iterator
 
 from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation, supported
+from kvm_exporter.kvm.clock import PvClock
 from kvm_exporter.kvm.drift import difference
 from kvm_exporter.kvm.effects import Level
 from kvm_exporter.kvm.leaves import fingerprint, printable
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.kvm.words import cpu_counts, divergence, mhz, moment, summary
+from kvm_exporter.kvm.words import clock_words, cpu_counts, divergence, mhz, moment, summary
 from kvm_exporter.report.columns import observed_columns, yes_no
 from kvm_exporter.report.effects import effect_json
 from kvm_exporter.report.findings import (
@@ -43,8 +44,9 @@ def as_json(observation: Observation) -> str:
         "eax": _hex(kvm.eax) if kvm else None,
         "edx": _hex(kvm.edx) if kvm else None,
         "fingerprint": fingerprint(kvm) if kvm else None,
-        "tsc_khz": kvm.timing.tsc_khz if kvm and kvm.timing else None,
-        "bus_khz": kvm.timing.bus_khz if kvm and kvm.timing else None,
+        "tsc_khz": common.tsc_khz,
+        "bus_khz": (kvm.timing.bus_khz or None) if kvm and kvm.timing else None,
+        "clock": _clock(sample.clock),
         "features": [
             {
                 "name": feature.name,
@@ -71,6 +73,10 @@ def as_json(observation: Observation) -> str:
     return json.dumps(value, indent=2) + "\n"
 
 
+def _clock(clock: PvClock | None) -> dict[str, object] | None:
+    return {"stable": clock.stable, "tsc_khz": clock.tsc_khz} if clock is not None else None
+
+
 def _reference(reference: BootReference | None) -> dict[str, object] | None:
     if reference is None:
         return None
@@ -78,7 +84,7 @@ def _reference(reference: BootReference | None) -> dict[str, object] | None:
         "timestamp": reference.timestamp,
         "uptime": reference.uptime,
         "late": reference.late,
-        "tsc_khz": reference.leaves.tsc_khz,
+        "tsc_khz": reference.tsc_khz,
         "changed": reference.changed,
         "change": reference.change,
     }
@@ -99,7 +105,7 @@ def _finding(finding: Finding) -> dict[str, object]:
 
 
 def _divergent(sample: Sample, cpu: int) -> dict[str, object]:
-    change = difference(sample.common, sample.sampled[cpu], timing=False)
+    change = difference(sample.common, sample.sampled[cpu])
     return {
         "cpu": cpu,
         "summary": summary(sample.sampled[cpu]),
@@ -117,6 +123,8 @@ def _head(observation: Observation) -> Iterator[str]:
     kvm = sample.common.kvm
     if kvm is not None and kvm.timing is not None:
         yield f"  TSC {mhz(kvm.timing.tsc_khz)}, APIC bus {mhz(kvm.timing.bus_khz)}"
+    if sample.clock is not None:
+        yield f"  {clock_words(sample.clock)}"
     if (reference := observation.reference) is not None:
         taken = moment(reference.timestamp)
         yield f"  boot reference: the first sample of this boot, {taken}; changes {reference.since}"

@@ -209,12 +209,13 @@ def test_every_file_is_validated(tmp_path: Path) -> None:
 
 
 def test_a_dump_decodes_to_what_is_shown() -> None:
-    """For this machine ``dump | decode -`` and ``show`` print the same metrics."""
+    """For this machine ``dump | decode -`` and ``show`` print the same metrics, but for the pvclock page's."""
     dumped = run("dump")
     assert (dumped.returncode, dumped.stderr) == (0, "")
     decoded = run("decode", "-", "--format=prometheus", input=dumped.stdout)
     assert (decoded.returncode, decoded.stderr) == (0, "")
-    assert decoded.stdout == run("show", "--format=prometheus").stdout
+    shown = run("show", "--format=prometheus").stdout.splitlines()
+    assert decoded.stdout.splitlines() == [line for line in shown if "kvm_clock_" not in line]
 
 
 def test_without_kvm_there_is_no_dump_of_a_host(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from kvm_exporter.collector.boot import (
 )
 from kvm_exporter.cpuid.registers import BASES
 from kvm_exporter.errors import InputError
+from kvm_exporter.kvm.clock import PvClock
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing
 from kvm_exporter.kvm.sample import Sample
 from lab.readers import guest, sample_of
@@ -46,7 +47,10 @@ LEAVES = st.builds(
     st.none() | st.builds(Kvm, WORDS, WORDS, WORDS),
 )
 TIMES = st.floats(allow_nan=False, allow_infinity=False)
-REFERENCES = st.builds(BootReference, LEAVES, TIMES, st.none() | TIMES, st.booleans(), st.none() | TIMES, st.text())
+REFERENCES = st.one_of(
+    st.builds(BootReference, LEAVES, TIMES, st.none() | TIMES, st.none() | WORDS, changed=TIMES, change=st.text()),
+    LEAVES.map(lambda leaves: BootReference(leaves, 0.0, has_timing=False)),
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -158,6 +162,7 @@ NOW = {
     "changed": 1704067300.0,
     "change": "gained x",
     "tsc_khz": None,
+    "clock_khz": None,
 }
 """GOOD is a file of version 0.1.0, NOW one of this version."""
 
@@ -502,19 +507,31 @@ def test_the_uptime_is_that_of_the_sample(tmp_path: Path) -> None:
     assert parse_reference(kept(tmp_path), BOOT).uptime == AT_BOOT.boottime
 
 
-def with_tsc(khz: int | None) -> Sample:
-    """Return a sample whose timing leaf has a frequency; None: there is no such leaf."""
+def with_tsc(khz: int | None, page_khz: int | None = None) -> Sample:
+    """Return a sample whose timing leaf and pvclock page have a frequency; None: there is no such leaf or page."""
     leaves = guest(0x01007EFB)
     assert leaves.kvm is not None
     timing = Timing(khz, 1_000_000) if khz is not None else None
-    return sample_of({0: replace(leaves, kvm=replace(leaves.kvm, timing=timing))})
+    clock = PvClock(stable=True, tsc_khz=page_khz) if page_khz is not None else None
+    return sample_of({0: replace(leaves, kvm=replace(leaves.kvm, timing=timing))}, clock=clock)
 
 
-def test_the_tsc_frequency_is_kept_and_compared(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("boot", "jitter", "other"),
+    [
+        (with_tsc(2_600_000), with_tsc(2_599_997), with_tsc(3_100_000)),
+        (with_tsc(None, 2_600_000), with_tsc(None, 2_599_997), with_tsc(None, 3_100_000)),
+        (with_tsc(2_600_000), with_tsc(None, 2_599_997), with_tsc(None, 3_100_000)),
+        (with_tsc(None, 2_600_000), with_tsc(2_599_997), with_tsc(3_100_000)),
+        (with_tsc(2_000_000, 2_600_000), with_tsc(2_000_000, 2_599_997), with_tsc(2_000_000, 3_100_000)),
+    ],
+    ids=["leaf", "page", "leaf, then page", "page, then leaf", "a page that the leaf contradicts"],
+)
+def test_the_tsc_frequency_is_kept_and_compared(tmp_path: Path, boot: Sample, jitter: Sample, other: Sample) -> None:
     """A frequency that moves by more than 250 ppm is a difference, after a restart too; jitter is not."""
-    BootReferenceKeeper(tmp_path, BOOT).reference(with_tsc(2_600_000))
+    BootReferenceKeeper(tmp_path, BOOT).reference(boot)
     again = BootReferenceKeeper(tmp_path, BOOT)
-    same, moved = again.reference(with_tsc(2_599_997)), again.reference(with_tsc(3_100_000))
+    same, moved = again.reference(jitter), again.reference(other)
     assert same is not None
     assert moved is not None
     assert (same.change, same.changed) == ("", None)
@@ -530,7 +547,7 @@ def test_a_reference_of_an_older_version_is_read(tmp_path: Path, log: pytest.Log
     found = keeper.reference(with_tsc(2_600_000))
     assert found is not None
     assert (found.uptime, found.late, found.has_timing) == (None, True, False)
-    assert not found.difference(with_tsc(3_100_000).common)
+    assert not found.difference(with_tsc(3_100_000))
     less = keeper.reference(LATER)
     assert less is not None
     assert less.change.startswith("lost ")
@@ -563,3 +580,17 @@ def test_where_no_cpu_could_be_read_there_is_no_reference(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
     kept_one = keeper.reference(AT_BOOT)
     assert keeper.reference(nowhere) is kept_one
+
+
+@pytest.mark.parametrize(
+    ("leaf", "then", "changed"),
+    [(None, 3_100_000, False), (2_600_000, 2_600_000, False), (2_600_000, 3_100_000, True)],
+)
+def test_a_reference_that_does_not_know_the_page_is_read(
+    tmp_path: Path, leaf: int | None, then: int, *, changed: bool
+) -> None:
+    """A version that read the leaf alone wrote null without one: that a page now states a frequency is no news."""
+    (tmp_path / FILE_NAME).write_text(json.dumps({**GOOD, "uptime": 20.0, "tsc_khz": leaf}))
+    found = BootReferenceKeeper(tmp_path, BOOT).reference(with_tsc(None, then))
+    assert found is not None
+    assert bool(found.difference(with_tsc(None, then)).tsc) == changed

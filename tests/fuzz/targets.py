@@ -5,6 +5,7 @@ A parser may raise the errors that it documents; any other exception is a findin
 
 import json
 import re
+import struct
 import tempfile
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -24,6 +25,7 @@ from kvm_exporter.cpuid.cpulist import format_cpu_list, parse_cpu_list
 from kvm_exporter.cpuid.dump import format_dump, parse_dump
 from kvm_exporter.errors import InputError
 from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.kvm.clock import SIZE, decode_pvclock
 from kvm_exporter.kvm.leaves import Kvm, Leaves
 from kvm_exporter.metrics.exposition import render
 from kvm_exporter.metrics.machine import machine_families
@@ -168,6 +170,19 @@ def reference(data: bytes) -> None:
     assert parse_reference(format_reference(parsed, BOOT), BOOT) == parsed
 
 
+def pvclock(data: bytes) -> None:
+    """What is believed has a plausible frequency, which moves with the factor by no more than rounding allows."""
+    found = decode_pvclock(data)
+    if found is None:
+        return
+    assert len(data) >= SIZE
+    assert data[0] % 2 == 0
+    assert 100_000 <= found.tsc_khz <= 10_000_000
+    mul, shift = struct.unpack_from("<Ib", data, 24)
+    assert abs(mul * found.tsc_khz * 2.0**shift - 1e6 * 2**32) <= mul * 2.0**shift
+    assert decode_pvclock(data[:SIZE]) == found
+
+
 def cpu_list(data: bytes) -> None:
     """The CPUs are ascending and unique, and the same after writing and parsing; an error names the invalid part."""
     try:
@@ -267,6 +282,7 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
         web_config,
         baseline,
         reference,
+        pvclock,
         cpu_list,
         accept,
         authorization,

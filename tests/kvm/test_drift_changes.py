@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvm_exporter.cpuid.registers import BASES
-from kvm_exporter.kvm.drift import Difference, TscChange, changes, difference
+from kvm_exporter.kvm.clock import PvClock
+from kvm_exporter.kvm.drift import Difference, TscChange, agree, changes, difference, difference_of_samples
 from kvm_exporter.kvm.features import Feature, feature_at, feature_named
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing
 from kvm_exporter.kvm.sample import Sample
@@ -132,10 +133,38 @@ def test_another_tsc_frequency_is_a_difference(
     before: Timing | None, after: Timing | None, tsc: TscChange | None, *, changed: bool
 ) -> None:
     """More than 250 ppm is a change; a frequency that one side does not report is a difference."""
-    found = difference(with_timing(before), with_timing(after))
+    found = difference_of_samples(sample_of({0: with_timing(before)}), sample_of({0: with_timing(after)}))
     assert found == Difference(tsc=tsc)
     assert (bool(found), found.tsc_changed) == (tsc is not None, changed)
-    assert not difference(with_timing(before), with_timing(after), timing=False)
+    assert not difference(with_timing(before), with_timing(after))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "tsc"),
+    [
+        (PvClock(stable=True, tsc_khz=2_600_000), PvClock(stable=False, tsc_khz=2_599_350), None),
+        (PvClock(stable=True, tsc_khz=2_600_000), PvClock(stable=True, tsc_khz=2_599_349), (2_600_000, 2_599_349)),
+        (PvClock(stable=True, tsc_khz=3_100_000), PvClock(stable=True, tsc_khz=2_600_000), (3_100_000, 2_600_000)),
+        (PvClock(stable=True, tsc_khz=3_100_000), None, (3_100_000, 2_000_000)),
+        (None, PvClock(stable=True, tsc_khz=2_000_000), None),
+    ],
+)
+def test_the_clock_page_has_the_frequency(
+    before: PvClock | None, after: PvClock | None, tsc: tuple[int, int] | None
+) -> None:
+    """The page's frequency goes before the leaf's, to the same tolerance; a change is no CPU's, but the machine's."""
+    leaves = with_timing(Timing(2_000_000, 1_000_000))
+    earlier, later = (sample_of({0: leaves, 1: leaves}, clock=clock) for clock in (before, after))
+    expected = {Difference(tsc=TscChange(*tsc)): ()} if tsc is not None else {}
+    assert changes(earlier, later) == expected
+    assert agree(earlier, later) == (tsc is None)
+
+
+def test_without_kvm_there_is_no_frequency_to_compare() -> None:
+    """Where KVM's leaves have vanished, that is the difference, and no frequency is compared."""
+    clock = PvClock(stable=True, tsc_khz=2_600_000)
+    found = difference_of_samples(sample_of({0: ALL}, clock=clock), sample_of({0: NO_SIGNATURE}))
+    assert (found.identity, found.tsc) == (True, None)
 
 
 def test_the_highest_leaf_is_no_change() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from kvm_exporter.cpuid.dump import Dump
 from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.kvm.clock import PvClock
 from kvm_exporter.kvm.drift import Difference
 from kvm_exporter.kvm.leaves import Kvm, Leaves, SignatureLeaf, Timing
 from kvm_exporter.kvm.processor import Processor
@@ -16,6 +17,7 @@ VALUES = (
     Timing(1, 2),
     Kvm(0x4000_0000, 1, 2),
     Leaves(hypervisor_bit=False),
+    PvClock(stable=True, tsc_khz=1),
     Difference(),
     Baseline(),
     Dump({}),

@@ -15,11 +15,13 @@ from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.metrics.exposition import render
 from kvm_exporter.metrics.machine import machine_families
 from kvm_exporter.metrics.negotiation import Format
-from lab.readers import Machine, guest, kvm_rows, reader, sample_of
+from lab.pvclock import pvclock_page
+from lab.readers import BASE, Machine, Rows, guest, kvm_rows, leaf_1, reader, sample_of, signature_leaf
 from lab.scrape import Scrape
 
 DEFAULT, ALL = guest(0x0100007B), guest(0x01007EFB)
 NO_KVM = Leaves(hypervisor_bit=True)
+XEN = {1: leaf_1(), BASE: signature_leaf(b"XenVMMXenVMM", BASE + 5)}
 WORDS = st.integers(0, 2**32 - 1)
 
 BIT_LABELS = ("register", "bit", "feature")
@@ -31,6 +33,8 @@ CATALOGUE = {
     "kvm_fingerprint": ("info", {"fingerprint"}),
     "kvm_tsc_frequency_hertz": ("gauge", set()),
     "kvm_bus_frequency_hertz": ("gauge", set()),
+    "kvm_clock_stable": ("gauge", set()),
+    "kvm_clock_tsc_frequency_hertz": ("gauge", set()),
     "kvm_cpu_register": ("gauge", {"cpu", "leaf", "register"}),
     "kvm_cpu_feature_offered": ("gauge", {"cpu", "feature", "register", "bit"}),
     "kvm_cpus_online": ("gauge", set()),
@@ -39,7 +43,7 @@ CATALOGUE = {
 }
 """The type and the labels of each family of a machine that has every one."""
 
-FROM_LEAVES = CATALOGUE.keys() - {"kvm_cpus_online", "kvm_cpus"}
+FROM_LEAVES = {name for name in CATALOGUE if name not in {"kvm_cpus_online", "kvm_cpus"} and "_clock_" not in name}
 
 
 def scrape(sample: Sample, reference: Leaves | None = None, *, per_cpu_features: bool = False) -> Scrape:
@@ -59,9 +63,11 @@ def offered(found: Scrape) -> dict[tuple[str, ...], float]:
 
 
 def complete() -> Sample:
-    """Return a sample of a machine with a timing leaf and an unassigned bit."""
+    """Return a sample of a machine with a timing leaf, an unassigned bit, and a pvclock page."""
     rows = kvm_rows(0x81007EFB, 1, timing=Registers(2_599_997, 1_000_000, 0, 0))
-    return sweep(Machine({0: reader(rows), 1: reader(rows)}), CpuSelection(), None)
+    machine = Machine({0: reader(rows), 1: reader(rows)})
+    machine.page = pvclock_page()
+    return sweep(machine, CpuSelection(), None)
 
 
 COMPLETE = tuple(machine_families(complete(), per_cpu_features=True))
@@ -83,7 +89,8 @@ def test_help_says_where_the_value_comes_from(family: Metric) -> None:
         assert "CPUID leaf" in family.documentation or "CPUID leaves" in family.documentation
         assert any(register in family.documentation for register in ("EAX", "EBX", "EDX"))
     else:
-        assert "sys/devices/system/cpu/online" in family.documentation or "sample" in family.documentation
+        places = ("sys/devices/system/cpu/online", "sample", "pvclock page")
+        assert any(place in family.documentation for place in places)
 
 
 def test_help_of_the_features_says_how_late_a_change_may_show() -> None:
@@ -255,15 +262,36 @@ def test_the_fingerprint_is_that_of_the_common_leaves() -> None:
             Registers(2_599_997, 1_000_000, 0, 0),
             {"kvm_tsc_frequency_hertz": 2_599_997_000, "kvm_bus_frequency_hertz": 10**9},
         ),
+        (Registers(2_599_997, 0, 0, 0), {"kvm_tsc_frequency_hertz": 2_599_997_000}),
+        (Registers(0, 1_000_000, 0, 0), {"kvm_bus_frequency_hertz": 10**9}),
         (Registers(0, 0, 0, 0), {}),
         (None, {}),
     ],
-    ids=["QEMU", "zeros", "no leaf"],
+    ids=["QEMU", "no bus", "no TSC", "zeros", "no leaf"],
 )
 def test_frequencies_are_in_hertz(timing: Registers | None, expected: Mapping[str, int]) -> None:
-    """The frequencies are converted from kHz, and absent without the leaf."""
+    """The frequencies are converted from kHz, and absent without the leaf, or where it leaves one 0."""
     found = scrape(sweep(Machine({0: reader(kvm_rows(1, timing=timing))}), CpuSelection(), None))
     assert {name: found.value(name) for name in found.names if name.endswith("_hertz")} == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "page", "expected"),
+    [
+        (kvm_rows(1), pvclock_page(), {"kvm_clock_stable": 1, "kvm_clock_tsc_frequency_hertz": 2_600_000_000}),
+        (kvm_rows(1), pvclock_page(flags=0), {"kvm_clock_stable": 0, "kvm_clock_tsc_frequency_hertz": 2_600_000_000}),
+        (kvm_rows(1), pvclock_page(version=1), {}),
+        (kvm_rows(1), None, {}),
+        (XEN, pvclock_page(), {}),
+    ],
+    ids=["stable", "unstable", "not to be believed", "no page", "Xen's"],
+)
+def test_the_pvclock_page_is_served(rows: Rows, page: bytes | None, expected: Mapping[str, int]) -> None:
+    """Flag and frequency are those of the page, and absent without a page of KVM's that can be believed."""
+    machine = Machine({0: reader(rows)})
+    machine.page = page
+    found = scrape(sweep(machine, CpuSelection(), None))
+    assert {name: found.value(name) for name in found.names if name.startswith("kvm_clock_")} == expected
 
 
 @pytest.mark.parametrize(

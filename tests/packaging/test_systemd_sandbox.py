@@ -6,12 +6,15 @@ import shutil
 
 import pytest
 
+from kvm_exporter.cpuid.machine import Machine
+from kvm_exporter.cpuid.topology import Topology
+from kvm_exporter.kvm.clock import decode_pvclock
 from lab.tree import UNITS
 from tests.support.packaging import probe
 from tests.support.packaging.container import Container
 from tests.support.packaging.debian import NAME
 from tests.support.packaging.probe import WORKED
-from tests.support.packaging.unit import Unit, journal
+from tests.support.packaging.unit import Unit, journal, scrape
 
 SERVICE, SOCKET, SOCKET_SERVICE = f"{NAME}.service", f"{NAME}.socket", f"{NAME}-socket.service"
 
@@ -84,6 +87,20 @@ def test_what_a_program_in_there_may_do(system: Container, unit: str) -> None:
     pressure = f"/sys/fs/cgroup/system.slice/{unit}/memory.pressure"
     assert set(found.pop("files")) <= {f"{RUNTIME_DIRECTORY}/boot-reference.json", pressure}
     assert found == REFUSED | SOCKETS[unit]
+
+
+@pytest.mark.parametrize("unit", [SERVICE, SOCKET])
+def test_the_pvclock_page_is_read_in_there(system: Container, unit: str) -> None:
+    """In a container and in either sandbox, without root, what KVM states is what it states outside."""
+    page = Machine(Topology()).pvclock()
+    clock = decode_pvclock(page) if page is not None else None
+    expected = {}
+    if clock is not None:
+        expected = {"kvm_clock_stable": clock.stable, "kvm_clock_tsc_frequency_hertz": clock.tsc_khz * 1000}
+    Unit(system, unit).start()
+    found = scrape(system)
+    Unit(system, unit).stop()
+    assert {name: found.value(name) for name in found.names if name.startswith("kvm_clock_")} == expected
 
 
 def test_the_probe_finds_what_is_allowed(system: Container) -> None:

@@ -17,7 +17,7 @@ from kvm_exporter.kvm.leaves import Leaves, Timing
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.kvm.words import summary
 from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID, USED_ID, announce
-from kvm_exporter.report.findings import LEAVES, USED_NOT_OFFERED
+from kvm_exporter.report.findings import FREQUENCY, LEAVES, USED_NOT_OFFERED
 from lab.readers import guest, kvm_of, sample_of
 
 ALL = guest(0x01007EFB)
@@ -219,7 +219,7 @@ def test_a_change_of_the_tsc_rests_on_the_timing_leaf(caplog: pytest.LogCaptureF
     announce(None, Observation(sample_of({0: fast}), BootReference(slow, 1704067100.0)))
     [record] = caplog.records
     than = "compared with the boot reference of 2023-12-31T23:58:20Z"
-    assert fields(record)["kvm_evidence"] == f"the timing leaf (base + 0x10), to 250 ppm; {than}"
+    assert fields(record)["kvm_evidence"] == f"{FREQUENCY}, to 250 ppm; {than}"
 
 
 def test_use_without_an_offer_is_told_once(caplog: pytest.LogCaptureFixture) -> None:

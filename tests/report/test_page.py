@@ -17,11 +17,12 @@ from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.cpuid.registers import BASES
 from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.kvm.clock import PvClock
 from kvm_exporter.kvm.effects import Level, action
 from kvm_exporter.kvm.features import FEATURES, feature_at, feature_named
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.report.findings import REFERENCE_VOLATILE
+from kvm_exporter.report.findings import REFERENCE_VOLATILE, findings
 from kvm_exporter.report.page import HEADERS, STYLE, landing_page
 from kvm_exporter.report.table import as_json, table
 from lab.exporter import exporter
@@ -88,6 +89,7 @@ def rows_of(page: Outline) -> dict[str, dict[str, str]]:
 TWO = sample_of({0: ALL, 1: ALL})
 LOST = observed(sample_of({0: DEFAULT, 1: DEFAULT}), guest(0x010002FB))
 HELD = "another task holds it"
+TWO_FREQUENCIES = "TSC 2600.000 MHz in the pvclock page, 2601.000 MHz in the timing leaf"
 
 
 FIXED = replace(observed(TWO, ALL), fixed_at_launch="sev-snp")
@@ -281,6 +283,57 @@ def test_a_failed_attempt_comes_first() -> None:
     assert "This page shows the last good sample; see the log of the exporter for the error." in page.texts("li")
 
 
+STABLE, UNSTABLE = (PvClock(stable=stable, tsc_khz=2_600_000) for stable in (True, False))
+WITHOUT_BIT = guest(0x00007EFB)
+SAYS_NOT = "The pvclock page says that kvm-clock is not stable."
+MISSING = "clocksource_stable_bit (eax bit 24) was missing at boot, so the kernel takes it for unstable."
+
+
+@pytest.mark.parametrize(
+    ("clock", "now", "boot", "current", "expected"),
+    [
+        (STABLE, ALL, ALL, True, []),
+        (UNSTABLE, ALL, ALL, True, [("clock_unstable", SAYS_NOT)]),
+        (UNSTABLE, ALL, ALL, False, []),
+        (UNSTABLE, ALL, ALL, None, []),
+        (UNSTABLE, ALL, None, True, [("clock_unstable", SAYS_NOT)]),
+        (UNSTABLE, BARE, ALL, True, []),
+        (STABLE, WITHOUT_BIT, ALL, True, []),
+        (STABLE, ALL, WITHOUT_BIT, True, [("clock_unstable", MISSING)]),
+        (STABLE, WITHOUT_BIT, WITHOUT_BIT, True, [("clock_unstable", MISSING)]),
+        (STABLE, WITHOUT_BIT, WITHOUT_BIT, False, []),
+        (STABLE, WITHOUT_BIT, None, True, []),
+        (UNSTABLE, WITHOUT_BIT, WITHOUT_BIT, True, [("clock_unstable", SAYS_NOT)]),
+        (None, ALL, ALL, True, [("clock_unknown", "")]),
+        (None, ALL, WITHOUT_BIT, True, [("clock_unstable", MISSING)]),
+        (None, ALL, ALL, False, []),
+        (None, BARE, None, None, []),
+    ],
+)
+def test_a_clock_that_is_not_stable(
+    clock: PvClock | None, now: Leaves, boot: Leaves | None, *, current: bool | None, expected: list[tuple[str, str]]
+) -> None:
+    """It counts where kvm-clock is current: by the page's flag, or by bit 24 at boot; without a page it is unknown."""
+    observation = replace(observed(sample_of({0: now}, clock=clock), boot), kvmclock_is_current=current)
+    found = findings(observation, None, success=True)
+    assert [(one.kind.name, *one.details) for one in found if "clock" in one.kind.name] == [
+        tuple(filter(None, one)) for one in expected
+    ]
+    if boot is WITHOUT_BIT and clock is STABLE and current:
+        unclear = findings(late(observation, 700.0), None, success=True)
+        assert not [one for one in unclear if "clock" in one.kind.name]
+
+
+@pytest.mark.parametrize(
+    ("leaf", "expected"), [(2_600_000, []), (2_600_650, []), (2_601_000, [TWO_FREQUENCIES]), (0, []), (None, [])]
+)
+def test_a_leaf_that_contradicts_the_page(leaf: int | None, expected: list[str]) -> None:
+    """The finding has both frequencies; within 250 ppm they are the same, and an unknown one contradicts nothing."""
+    found = findings(observed(sample_of({0: clocked(leaf)}, clock=STABLE)), None, success=True)
+    details = [line for one in found if one.kind.name == "tsc_contradictory" for line in one.details]
+    assert details == expected
+
+
 def test_a_baseline_is_compared() -> None:
     """Each feature that violates the baseline is listed; a baseline that is met is not mentioned."""
     baseline = Baseline(required=(feature_named("pv_unhalt"), FEATURES[0]), forbidden=(feature_named("steal_time"),))
@@ -345,7 +398,7 @@ def test_the_machine_is_described() -> None:
     hyper_v = SignatureLeaf(0x40000000, b"Microsoft Hv", 0x40000005)
     found = (hyper_v, SignatureLeaf(0x40000100, KVM_SIGNATURE, 0x40000110))
     leaves = Leaves(hypervisor_bit=True, hypervisors=found, kvm=kvm)
-    sample = sample_of({0: leaves}, retained={1: leaves}, skipped=[2])
+    sample = sample_of({0: leaves}, retained={1: leaves}, skipped=[2], clock=STABLE)
     page = page_of(Observation(sample, BootReference(leaves, 1704060000.9, 20.0), kvmclock_is_current=True))
     terms = [(text, "") if tag == "dt" else ("", text) for tag, _, text in page.elements if tag in {"dt", "dd"}]
     assert [term or value for term, value in terms] == [
@@ -353,7 +406,8 @@ def test_the_machine_is_described() -> None:
         *("Signature", "KVMKVMKVM at 0x40000100", "highest leaf 0x40000110"),
         *("Fingerprint", "671fa1834330d3c4", "Feature leaf", "EAX 0x0100007b, EDX 0x00000001"),
         *("CPUs", "3 online, 1 sampled, 1 retained, 1 skipped"),
-        *("Frequencies", "TSC 2599.997 MHz, APIC bus 1000.000 MHz", "Current clocksource", "kvm-clock"),
+        *("Frequencies", "TSC 2599.997 MHz, APIC bus 1000.000 MHz"),
+        *("KVM's clock", "kvm-clock stable, TSC 2600.000 MHz", "Current clocksource", "kvm-clock"),
         *("Boot reference", "first sample of this boot, 2023-12-31 22:00:00 UTC"),
         *("20 seconds after boot", "in memory only"),
     ]

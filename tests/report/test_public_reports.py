@@ -19,6 +19,7 @@ from kvm_exporter.kvm.leaves import KVM_SIGNATURE, read_leaves
 from kvm_exporter.kvm.leaves import SignatureLeaf as Signature
 from kvm_exporter.kvm.migration import Side, compare
 from kvm_exporter.report.findings import findings, headline
+from lab.pvclock import pvclock_page
 from lab.readers import BASE, Machine, Rows, kvm_rows, reader, signature_leaf
 from tests.support.rooms.kernel import COMMAND_LINE, CPU_INFO, CURRENT, STAT, Content, kernel
 
@@ -121,23 +122,30 @@ CASES = {
     ),
     # A snapshot is restored on a CPU with another TSC frequency.
     "https://github.com/firecracker-microvm/firecracker/issues/2985": Case(
-        ("tsc_changed",),
-        "TSC frequency changed since boot",
+        ("tsc_changed", "clock_unknown"),
+        "TSC frequency changed since boot; stability of kvm-clock unknown",
         cpus=on_two(rows(tsc_khz=2_900_000)),
         reference=rows(tsc_khz=2_500_000),
     ),
     # Some nodes do not expose the TSC frequency.
     "https://github.com/kubevirt/kubevirt/pull/8359": Case(
-        ("tsc_unreported", "ok"), f"TSC frequency not comparable since boot; {WELL}", reference=rows(tsc_khz=2_500_000)
+        ("tsc_unreported", "clock_unknown", "ok"),
+        f"TSC frequency not comparable since boot; stability of kvm-clock unknown; {WELL}",
+        reference=rows(tsc_khz=2_500_000),
     ),
 }
+
+
+def page_khz(case: Case) -> int | None:
+    """Return the frequency in the pvclock page; reports on the timing leaf's frequency have no page."""
+    return None if any(kind.startswith("tsc_") for kind in case.expected) else 2_600_000
 
 
 def known(case: Case, directory: Path) -> BootReferenceKeeper:
     """Return the keeper of an exporter that starts in a case."""
     if case.reference is not None:
         leaves = read_leaves(reader(case.reference), [Signature(BASE, KVM_SIGNATURE, 0)])
-        reference = BootReference(leaves, STARTED + 20.0, uptime=20.0)
+        reference = BootReference(leaves, STARTED + 20.0, uptime=20.0, clock_khz=page_khz(case))
         (directory / FILE_NAME).write_bytes(format_reference(reference, case.taken_in))
     return BootReferenceKeeper(directory, case.boot)
 
@@ -148,6 +156,7 @@ def observe(case: Case, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Obs
     root = kernel(directory / "root", case.files)
     home = next((cpu for cpu in case.cpus.values() if callable(cpu)), reader(rows()))
     machine = Machine(case.cpus, home=home)
+    machine.page = pvclock_page() if page_khz(case) is not None else None
     return Observer(machine, CpuSelection(), known(case, directory), host=False, root=root).observe(None)
 
 

@@ -8,6 +8,7 @@ from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.clock import PvClock
 from kvm_exporter.kvm.drift import Difference, TscChange, difference
 from kvm_exporter.kvm.features import FEATURES, feature_named
 from kvm_exporter.kvm.leaves import Kvm, Leaves, SignatureLeaf
@@ -54,6 +55,7 @@ LIVE = Observation(
         retained={4: ALL},
         skipped=[5, 6],
         failed={8: "held", 7: "gone"},
+        clock=PvClock(stable=True, tsc_khz=2_600_000),
     ),
     in_use={feature_named("steal_time"): True, feature_named("pv_unhalt"): False},
     host=Kvm(BASE, 0x01007AFB, 0),
@@ -78,16 +80,17 @@ OF_INTEREST = {
 def test_the_table_of_a_machine() -> None:
     """The table has each bit with its value, CPUs, use and host; divergent and failed CPUs follow."""
     lines = table(LIVE).splitlines()
-    assert lines[:5] == [
+    assert lines[:6] == [
         "KVM at 0x40000000, features EAX 0x01007efb, EDX 0x00000000, fingerprint a56f971aee6ec7ef",
         "  signature KVMKVMKVM at 0x40000000, highest leaf 0x40000001",
+        "  kvm-clock stable, TSC 2600.000 MHz",
         "",
         "BIT     FEATURE                 OFFERED   CPUS  USED OWN KVM MEANING",
         "eax 0   clocksource             yes          5  ?    yes     kvmclock at the old MSRs 0x11 and 0x12",
     ]
-    end = lines.index("", 4)
-    assert end - 4 == len(FEATURES) + 1
-    shown = [" ".join(line.split()[:7]) for line in lines[4:end]]
+    end = lines.index("", 5)
+    assert end - 5 == len(FEATURES) + 1
+    shown = [" ".join(line.split()[:7]) for line in lines[5:end]]
     assert [line for line in shown if line.split()[2] in OF_INTEREST] == [
         "eax 5 steal_time yes 5 yes yes",
         "eax 6 pv_eoi yes 5 ? yes",
@@ -208,6 +211,7 @@ def test_json_has_what_the_table_has() -> None:
         "fingerprint": "a56f971aee6ec7ef",
         "tsc_khz": None,
         "bus_khz": None,
+        "clock": {"stable": True, "tsc_khz": 2_600_000},
         "cpus": {
             "online": 9,
             "sampled": [0, 1, 2, 3],
@@ -273,6 +277,7 @@ def test_json_without_kvm() -> None:
         "fingerprint": None,
         "tsc_khz": None,
         "bus_khz": None,
+        "clock": None,
         "features": [],
         "cpus": {"online": 1, "sampled": [0], "retained": [], "skipped": [], "failed": {}},
         "divergent": [],

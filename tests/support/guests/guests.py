@@ -44,6 +44,9 @@ class Guest:
         """None."""
         return frozenset()
 
+    def pvclock(self) -> None:
+        """Return None: it has no pvclock page."""
+
     def allowed(self) -> frozenset[int]:
         """Return the CPUs that the process may run on: those that are online."""
         return frozenset(self.online())

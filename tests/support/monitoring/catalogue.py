@@ -9,6 +9,7 @@ from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.collector.sampler import Tally
 from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.baseline import Baseline
+from kvm_exporter.kvm.clock import PvClock
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, SignatureLeaf, read_leaves
 from kvm_exporter.metrics.exporter import (
     Reload,
@@ -31,7 +32,7 @@ def rendered() -> frozenset[str]:
         read_leaves(reader(kvm_rows(eax, timing=timing)), [SignatureLeaf(BASE, KVM_SIGNATURE, 0)])
         for eax in (0x0100007B, 0x01007EFB)
     )
-    sample = sample_of({0: now})
+    sample = sample_of({0: now}, clock=PvClock(stable=True, tsc_khz=2_600_000))
     keeper = BootReferenceKeeper(None, Boot("", 0.0, 0.0))
     keeper.reference(sample_of({0: before}))
     reference = keeper.reference(sample)

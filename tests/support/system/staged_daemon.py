@@ -14,9 +14,11 @@ from kvm_exporter.collector.sampler import Limits
 from kvm_exporter.collector.sweep import CpuSelection
 from kvm_exporter.cpuid.registers import Reader
 from kvm_exporter.errors import ReadError
+from kvm_exporter.kvm.clock import decode_pvclock
 from kvm_exporter.kvm.leaves import Leaves, find_hypervisors, read_leaves
 from kvm_exporter.web.addresses import TcpAddress
 from lab.live import LiveMachine
+from lab.pvclock import pvclock_page
 from lab.readers import BARE_METAL, kvm_rows, reader, sample_of, signature_leaf
 
 MARKUP = b"<img src=x>\0"
@@ -72,6 +74,7 @@ class StagedMachine(LiveMachine):
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(*scene.cpus)
+        self.page = pvclock_page()
         self._last = scene.readings
 
     @contextmanager
@@ -96,8 +99,9 @@ def main() -> None:
     directory = Path(root, "run", name)
     directory.mkdir(parents=True, exist_ok=True)
     keeper = BootReferenceKeeper(directory, Boot("staged", 0.0, 0.0))
-    keeper.reference(replace(sample_of({0: leaves(scene.boot)}), boottime=20.0))
     machine = StagedMachine(scene)
+    clock = decode_pvclock(pvclock_page())
+    keeper.reference(replace(sample_of({0: leaves(scene.boot)}, clock=clock), boottime=20.0))
     observer = Observer(machine, CpuSelection(), keeper, host=False, root=Path(root))
     options = daemon.Options(addresses=[TcpAddress("127.0.0.1", 0)], limits=Limits(max_age=0.001))
     asyncio.run(daemon.serve(options, machine, observer.observe))
