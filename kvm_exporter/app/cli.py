@@ -69,8 +69,13 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--format", choices=OUTPUTS, default="table", help="output format (default: %(default)s)")
     add_reference_flag(show)
     add("baseline", commands.baseline, "print a baseline file for this machine, to edit and deploy")
-    check = add("check", commands.check, "compare this machine, or a dump, with a baseline; exit 1 if they differ")
-    check.add_argument("--baseline", metavar="FILE", type=Path, required=True, help="baseline file")
+    check = add(
+        "check",
+        commands.check,
+        "look for features of this machine, or a dump, that contradict each other or differ from a baseline; "
+        "exit 1 if there are any",
+    )
+    check.add_argument("--baseline", metavar="FILE", type=Path, help="baseline file (default: none)")
     check.add_argument("--dump", metavar="FILE", help="check this dump instead of this machine; - for standard input")
     compare = add(
         "compare",

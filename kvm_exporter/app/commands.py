@@ -26,15 +26,18 @@ from kvm_exporter.cpuid.topology import Topology
 from kvm_exporter.errors import InputError, OutputError, ReadError, UsageError
 from kvm_exporter.kvm import migration
 from kvm_exporter.kvm.baseline import violations
+from kvm_exporter.kvm.effects import Level
 from kvm_exporter.kvm.leaves import Kvm
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.kvm.words import unread
+from kvm_exporter.kvm.words import summary, unread
 from kvm_exporter.metrics.exporter import textfile_body
 from kvm_exporter.metrics.exposition import render
 from kvm_exporter.metrics.machine import host_families, machine_families
 from kvm_exporter.metrics.negotiation import Format
 from kvm_exporter.report import table as report
+from kvm_exporter.report.check import check_text
 from kvm_exporter.report.comparison import comparison_json, comparison_text
+from kvm_exporter.report.findings import divergent, inconsistent
 from kvm_exporter.report.host import host_json, host_table
 
 EXIT_DRIFT = 1
@@ -141,17 +144,24 @@ def baseline(_: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Compare this machine, or a dump, with a baseline and print the differences. Returns EXIT_DRIFT if there are any.
+    """Print how this machine, or a dump, violates a baseline, and how its features contradict each other.
 
-    Raises InputError for an invalid file and ReadError.
+    Returns EXIT_DRIFT for a violation or a contradiction. Raises ReadError, and InputError for an invalid file or where
+    neither a baseline nor KVM is found.
     """
-    from kvm_exporter.config.baseline import load_baseline  # noqa: PLC0415 - imports yaml only if needed
+    baseline = None
+    if options.baseline is not None:
+        from kvm_exporter.config.baseline import load_baseline  # noqa: PLC0415 - imports yaml only if needed
 
-    expected = load_baseline(options.baseline)
+        baseline = load_baseline(options.baseline)
     sample = sample_of_dump(options.dump) if options.dump is not None else _sample_here()
-    differences = violations(expected, sample)
-    write("".join(f"{line}\n" for line in differences or ["matches the baseline"]))
-    return EXIT_DRIFT if differences else 0
+    if baseline is None and sample.common.kvm is None:
+        where = options.dump or "this machine"
+        raise InputError(f"{where}: {summary(sample.common)}; without KVM's leaves, check needs --baseline")
+    broken = violations(baseline, sample) if baseline is not None else None
+    found = (*divergent(sample), *inconsistent(sample.common))
+    write(check_text(sample, broken, found))
+    return EXIT_DRIFT if broken or any(finding.level >= Level.WARNING for finding in found) else 0
 
 
 def compare(options: argparse.Namespace) -> int:

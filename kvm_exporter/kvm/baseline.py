@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from kvm_exporter.cpuid.cpulist import format_cpu_list
 from kvm_exporter.kvm.features import Feature
+from kvm_exporter.kvm.host_settings import HostSetting, host_setting
 from kvm_exporter.kvm.sample import Sample
 
 
@@ -19,23 +20,40 @@ class Baseline:
     forbidden: tuple[Feature, ...] = ()
 
 
-def violations(baseline: Baseline, sample: Sample) -> list[str]:
-    """Return a line for each feature that violates the baseline on at least one sampled or retained CPU.
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A feature that is required and not offered, or forbidden and offered."""
 
-    The list is empty if the sample matches the baseline.
-    """
-    return [
-        *_lines(sample, baseline.required, required=True),
-        *_lines(sample, baseline.forbidden, required=False),
-    ]
+    feature: Feature
+    required: bool
+    #: Ascending; empty for every CPU that is known.
+    cpus: tuple[int, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """One line, such as ``steal_time (eax bit 5): required, but not offered on every CPU``."""
+        problem = "required, but not offered" if self.required else "forbidden, but offered"
+        where = f"CPU {format_cpu_list(self.cpus)}" if self.cpus else "every CPU"
+        return f"{self.feature.name} ({self.feature.register} bit {self.feature.bit}): {problem} on {where}"
+
+    @property
+    def setting(self) -> HostSetting | None:
+        """The setting of the host that ends it; None if only some CPUs violate it: a setting is for all of them."""
+        return None if self.cpus else host_setting(self.feature, offered=self.required)
 
 
-def _lines(sample: Sample, features: tuple[Feature, ...], *, required: bool) -> Iterator[str]:
+def violations(baseline: Baseline, sample: Sample) -> tuple[Violation, ...]:
+    """Return each feature that violates the baseline on at least one sampled or retained CPU, required ones first."""
+    return (
+        *_violations(sample, baseline.required, required=True),
+        *_violations(sample, baseline.forbidden, required=False),
+    )
+
+
+def _violations(sample: Sample, features: tuple[Feature, ...], *, required: bool) -> Iterator[Violation]:
     # If no CPU could be read, the common leaves are checked instead, as those of a single CPU.
     known = sample.known or {0: sample.common}
     for feature in features:
-        cpus = [cpu for cpu, leaves in known.items() if leaves.offers(feature) != required]
+        cpus = tuple(cpu for cpu, leaves in known.items() if leaves.offers(feature) != required)
         if cpus:
-            where = "on every CPU" if len(cpus) == len(known) else f"on CPU {format_cpu_list(cpus)}"
-            problem = "required, but not offered" if required else "forbidden, but offered"
-            yield f"{feature.name} ({feature.register} bit {feature.bit}): {problem} {where}"
+            yield Violation(feature, required, () if len(cpus) == len(known) else cpus)

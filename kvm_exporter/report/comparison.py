@@ -1,8 +1,10 @@
 """The answer of ``compare``: as text for people, as JSON for their scripts."""
 
 import json
+from dataclasses import asdict
 
 from kvm_exporter.kvm.effects import NOTHING, Weight
+from kvm_exporter.kvm.host_settings import HIDDEN, HostSetting, host_setting
 from kvm_exporter.kvm.migration import Comparison, Reason, Side
 from kvm_exporter.kvm.outcomes import Severity
 from kvm_exporter.kvm.words import host_summary, summary
@@ -16,6 +18,10 @@ def comparison_text(comparison: Comparison) -> str:
         lines += [reason.what, f"  {_heading(reason)}: {reason.why}"]
         if (action := _after_the_move(reason)) != NOTHING:
             lines.append(f"  after the move: {action}")
+        if (setting := _setting(comparison, reason)) is not None:
+            lines += (f"  {line}" for line in setting.lines())
+    if comparison.source.sample.common.kvm is not None and comparison.target.sample.common.kvm is None:
+        lines.append(HIDDEN)
     if comparison.unknown:
         lines.append(f"not compared: {', '.join(comparison.unknown)}")
     return "\n".join([*lines, comparison.verdict, ""])
@@ -37,6 +43,7 @@ def comparison_json(comparison: Comparison) -> str:
                 "what": reason.what,
                 "why": reason.why,
                 **(effect_json(reason.effect) if reason.effect is not None else {"feature": None}),
+                "host_setting": asdict(setting) if (setting := _setting(comparison, reason)) is not None else None,
             }
             for reason in comparison.reasons
         ],
@@ -64,3 +71,16 @@ def _after_the_move(reason: Reason) -> str:
     if reason.effect is None or reason.weight is Weight.INCOMPATIBLE:
         return NOTHING
     return reason.effect.action
+
+
+def _setting(comparison: Comparison, reason: Reason) -> HostSetting | None:
+    """What to set on the target for a feature that none of its CPUs offers; None for other reasons.
+
+    No setting makes a host's own KVM offer more.
+    """
+    side = comparison.target
+    leaves = side.sample.common
+    if reason.effect is None or side.of_host or leaves.kvm is None:
+        return None
+    feature = reason.effect.feature
+    return None if leaves.offers(feature) or side.sample.offering(feature) else host_setting(feature, offered=True)

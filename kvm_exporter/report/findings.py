@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.cpuid.cpulist import format_cpu_list
-from kvm_exporter.kvm.baseline import Baseline, violations
+from kvm_exporter.kvm.baseline import Baseline, Violation, violations
+from kvm_exporter.kvm.consistency import RULES, inconsistencies
 from kvm_exporter.kvm.drift import Difference, same_frequency
 from kvm_exporter.kvm.effects import Effect, Level, action
 from kvm_exporter.kvm.features import feature_named
@@ -206,6 +207,12 @@ REFERENCE_VOLATILE = Kind(
     "Give a directory with RuntimeDirectory= and RuntimeDirectoryPreserve=yes, or with --reference.directory.",
 )
 
+INCONSISTENT = {
+    rule: Kind(rule.name, Level.WARNING if rule.contradiction else Level.NOTE, LEAVES, rule.follows, rule.action)
+    for rule in RULES
+}
+"""The kind of each rule of kvm/consistency.py."""
+
 KINDS = (
     OK,
     OK_SINCE_BOOT,
@@ -233,6 +240,7 @@ KINDS = (
     CPUS_UNREAD,
     GUEST_UNREAD,
     REFERENCE_VOLATILE,
+    *INCONSISTENT.values(),
 )
 
 
@@ -302,11 +310,14 @@ def _machine(observation: Observation, baseline: Baseline | None) -> Iterator[Fi
     if features := observation.used_not_offered:
         details = f"Used, not offered: {feature_list(features)}"
         yield Finding(USED_NOT_OFFERED, f"{_count(features, 'feature')} used, not offered", (details,))
-    if baseline is not None and (lines := violations(baseline, sample)):
-        clause = _count(lines, "baseline violation")
-        yield Finding(BASELINE_VIOLATED, clause, tuple(f"Baseline: {line}" for line in lines))
-    yield from _divergent(sample)
+    if baseline is not None and (found := violations(baseline, sample)):
+        clause = _count(found, "baseline violation")
+        yield Finding(BASELINE_VIOLATED, clause, tuple(_violated(violation, sample) for violation in found))
+    yield from divergent(sample)
     yield from _failed(sample)
+    change = observation.since_reference
+    if not (change.lost or change.gained or change.identity or observation.used_not_offered):
+        yield from inconsistent(sample.common)
     if (guest := observation.collectors.get("guest")) is not None and not guest.success:
         yield Finding(GUEST_UNREAD, "use by the guest kernel not known completely")
     if observation.reference is not None and not observation.persistent:
@@ -372,7 +383,14 @@ def _clock(observation: Observation) -> Iterator[Finding]:
         yield Finding(CLOCK_UNKNOWN, "stability of kvm-clock unknown")
 
 
-def _divergent(sample: Sample) -> Iterator[Finding]:
+def _violated(violation: Violation, sample: Sample) -> str:
+    setting = violation.setting if sample.common.kvm is not None else None
+    settings = setting.lines() if setting is not None else ()
+    return "; ".join((f"Baseline: {violation.words}", *settings))
+
+
+def divergent(sample: Sample) -> Iterator[Finding]:
+    """Yield a finding if CPUs differ from the common leaves."""
     groups: dict[str, list[int]] = {}
     for cpu in sample.divergent:
         groups.setdefault(divergence(sample, cpu), []).append(cpu)
@@ -381,6 +399,14 @@ def _divergent(sample: Sample) -> Iterator[Finding]:
         clause = f"{number} CPUs differ" if number > 1 else f"CPU {sample.divergent[0]} differs"
         details = tuple(f"CPU {format_cpu_list(cpus)}: {words}" for words, cpus in groups.items())
         yield Finding(CPUS_DIFFER, clause, details)
+
+
+def inconsistent(leaves: Leaves) -> Iterator[Finding]:
+    """Yield a finding for each rule of kvm/consistency.py that the leaves break."""
+    for one in inconsistencies(leaves):
+        names = ", ".join(feature.name for feature in one.features)
+        clause = f"{'contradictory' if one.rule.contradiction else 'unused'}: {names}"
+        yield Finding(INCONSISTENT[one.rule], clause, (one.words, one.rule.follows))
 
 
 def _failed(sample: Sample) -> Iterator[Finding]:

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation, supported
 from kvm_exporter.kvm.clock import PvClock
 from kvm_exporter.kvm.drift import difference
 from kvm_exporter.kvm.effects import Level
+from kvm_exporter.kvm.host_settings import host_setting
 from kvm_exporter.kvm.leaves import fingerprint, printable
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.kvm.words import clock_words, cpu_counts, divergence, mhz, moment, summary
@@ -56,6 +58,8 @@ def as_json(observation: Observation) -> str:
                 "cpus": sample.offering(feature),
                 "in_use": observation.in_use.get(feature),
                 "host": supported(observation, feature),
+                # What would change the answer.
+                "host_setting": asdict(host_setting(feature, offered=not common.offers(feature))),
             }
             for feature in sample.features
         ],

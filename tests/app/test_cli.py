@@ -64,7 +64,7 @@ COMMANDS = "'serve', 'show', 'decode', 'baseline', 'check', 'compare', 'dump', '
         ),
         (["decode"], "the following arguments are required: FILE; see kvm-exporter decode --help"),
         (["compare", "a"], "the following arguments are required: B; see kvm-exporter compare --help"),
-        (["check"], "the following arguments are required: --baseline; see kvm-exporter check --help"),
+        (["check", "all"], "unrecognized arguments: all; see kvm-exporter --help"),
         (["textfile"], "the following arguments are required: PATH; see kvm-exporter textfile --help"),
         (
             ["textfile", "kvm.txt"],

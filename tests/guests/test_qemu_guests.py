@@ -28,6 +28,15 @@ OFFERS: dict[str, tuple[list[tuple[str, str]], tuple[str, str]]] = {
 }
 """For QEMU's masks, the signatures with their bases, and EAX and EDX of the feature leaf."""
 
+INCONSISTENT = {
+    "host,-kvmclock,-kvm-asyncpf": {"async_pf_int_without_async_pf", "stable_bit_without_clock"},
+    "host,-kvm-steal-time,-kvm-pv-unhalt,+kvm-hint-dedicated": {
+        "preemption_without_steal_time",
+        "preemption_beside_hint",
+    },
+}
+"""The rules of kvm/consistency.py that a mask breaks; other masks break none."""
+
 USUAL = "host,-kvm-steal-time,-kvm-pv-unhalt,+kvm-hint-dedicated"
 """The mask that make test tries: bits of both registers, some on and some off."""
 
@@ -80,6 +89,18 @@ def observe(shell: Shell) -> Observation:
     )
 
 
+def undone(observation: Observation) -> set[str]:
+    """Return the parts of QEMU's mask that the settings undo, of the features that ``-cpu host`` has otherwise."""
+    host = [int(word, 16) for word in OFFERS["host"][1]]
+    words = dict(zip(("eax", "edx"), host, strict=True))
+    parts = set()
+    for feature in observation.shown["features"]:
+        if feature["offered"] != bool(words[feature["register"]] >> feature["bit"] & 1):
+            name, _, state = feature["host_setting"]["qemu"].partition("=")
+            parts.add(f"{'-' if state == 'on' else '+'}{name}")
+    return parts
+
+
 def observe_under_kvm(laboratory: Laboratory, cpu: str, switches: str = "") -> Observation:
     """The observation of a guest with QEMU's ``-cpu`` and boot switches."""
 
@@ -99,6 +120,8 @@ def test_guest_is_offered_what_the_mask_leaves(laboratory: Laboratory, cpu: str)
     assert observation.signatures == signatures
     assert observation.shown["base"] == signatures[-1][1]
     assert observation.words == words
+    assert {finding["kind"] for finding in observation.shown["findings"]} - {"ok"} == INCONSISTENT.get(cpu, set())
+    assert undone(observation) == {part for part in cpu.split(",")[1:] if part[0] in "+-"}
     assert_sampled_on_both_cpus(observation)
     assert_in_use_is_what_the_kernel_says(observation)
 

@@ -28,12 +28,14 @@ UPDATE = os.environ.get("UPDATE_GOLDEN") == "1"
 
 MAINLINE = 0x0100_7EFB
 STEAL = 1 << 5
+ASYNC_PF = 1 << 4
 
 MACHINES: dict[str, dict[int, Rows]] = {
     "all": {0: kvm(), 1: kvm()},
     "without-steal-time": {0: kvm(MAINLINE & ~STEAL), 1: kvm(MAINLINE & ~STEAL)},
     "without-async-pf-int": {0: kvm(MAINLINE & ~(1 << 14))},
     "with-unassigned-bit": {0: kvm(MAINLINE | 1 << 30, 1 << 5)},
+    "without-async-pf": {0: kvm(MAINLINE & ~ASYNC_PF)},
     "at-another-base": {0: kvm(base=0x4000_0100)},
     "beside-hyper-v": {0: {**kvm(base=0x4000_0100), **signature(0x4000_0000, 0x4000_0005, b"Microsoft Hv")}},
     "kvm-gone": {0: AMD},
@@ -130,7 +132,7 @@ def test_machines_without_kvm_cannot_be_compared(
 def test_strict_and_json(
     find: Callable[[str], str], capsys: pytest.CaptureFixture[str], source: str, target: str, code: int, warnings: int
 ) -> None:
-    """--strict exits with 1 on a warning; JSON has the verdict, its scope, the reasons, and what was not compared."""
+    """--strict exits with 1 on a warning; JSON has the verdict, its scope, reasons, settings, what was not compared."""
     assert main(["compare", "--strict", "--format=json", find(source), find(target)]) == code
     value = json.loads(capsys.readouterr().out)
     assert (value["compatible"], value["warnings"]) == (target == "all", warnings)
@@ -140,6 +142,9 @@ def test_strict_and_json(
     for reason in value["reasons"]:
         assert reason["worst"] in {outcome["severity"] for outcome in reason["outcomes"]}
         assert reason["action"].endswith(".")
+    settings = [reason["host_setting"] and reason["host_setting"]["qemu"] for reason in value["reasons"]]
+    lost = (source, target) == ("all", "without-steal-time")
+    assert settings == (["kvm-steal-time=on"] if lost else [None] * len(value["reasons"]))
     assert (value["not_compared"], value["host_dumps"]) == (["tsc frequency"], [])
 
 
@@ -171,6 +176,8 @@ BASELINES = {
 
 CHECKS = {
     ("nothing", "kvm-gone"): 0,
+    ("nothing", "without-async-pf"): 1,
+    ("nothing", "qemu-default-invtsc"): 0,
     ("steal-time", "all"): 0,
     ("steal-time", "without-steal-time"): 1,
     ("steal-time", "with-unassigned-bit"): 1,
@@ -182,27 +189,51 @@ CHECKS = {
     ("steal-time", "firecracker-amd-milan-2cpu"): 0,
     ("no-features", "no-hypervisor"): 0,
     ("no-features", "most-cpus-less"): 1,
+    (None, "all"): 0,
+    (None, "without-async-pf"): 1,
+    (None, "one-cpu-less"): 1,
+    (None, "qemu-default-invtsc"): 0,
+    (None, "kvm-no-feature-leaf"): 0,
 }
-"""The exit code for each pair of baseline and machine."""
+"""The exit code for each pair of baseline, or none, and machine."""
 
 
 @pytest.mark.parametrize(("baseline", "machine"), CHECKS)
 def test_check(
-    find: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str], baseline: str, machine: str
+    find: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str], baseline: str | None, machine: str
 ) -> None:
-    """The output has one line per violation, or one line that says that the machine matches."""
-    path = tmp_path / "baseline.yml"
-    path.write_text(BASELINES[baseline])
-    code = main(["check", "--baseline", str(path), "--dump", find(machine)])
+    """The output has violations with the settings that end them, contradictions and unused features, and a verdict.
+
+    A feature that is merely unused does not change the exit code.
+    """
+    words = ["check", "--dump", find(machine)]
+    if baseline is not None:
+        path = tmp_path / "baseline.yml"
+        path.write_text(BASELINES[baseline])
+        words += ["--baseline", str(path)]
+    code = main(words)
     output = capsys.readouterr()
     assert (code, output.err) == (CHECKS[baseline, machine], "")
-    hold_against(GOLDEN / f"check-{baseline}-on-{machine}.txt", output.out)
+    hold_against(GOLDEN / golden_check(baseline, machine), output.out)
+
+
+def golden_check(baseline: str | None, machine: str) -> str:
+    """Return the name of a golden text of ``check``."""
+    return f"check-{baseline or 'alone'}-on-{machine}.txt"
+
+
+def test_without_kvm_there_is_nothing_to_check(find: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a baseline, a machine without KVM's leaves is bad input: neither good nor bad is known of it."""
+    name = find("no-hypervisor")
+    assert main(["check", "--dump", name]) == 2
+    why = "no KVM: no hypervisor bit in leaf 1 (bare metal, or hidden); without KVM's leaves, check needs --baseline"
+    assert capsys.readouterr() == ("", f"kvm-exporter: {name}: {why}\n")
 
 
 def test_every_golden_text_has_its_test() -> None:
     """There is no golden text without a test."""
     expected = {f"{source}-to-{target}.txt" for source, target in PAIRS}
-    expected |= {f"check-{baseline}-on-{machine}.txt" for baseline, machine in CHECKS}
+    expected |= {golden_check(*pair) for pair in CHECKS}
     assert {path.name for path in GOLDEN.iterdir()} == expected
 
 
@@ -301,8 +332,7 @@ def test_a_dump_that_may_not_be_read_is_bad_input(tmp_path: Path, capsys: pytest
         (["compare"], "the following arguments are required: A, B; see kvm-exporter compare --help"),
         (["compare", "one"], "the following arguments are required: B; see kvm-exporter compare --help"),
         (["compare", "a", "b", "c"], "unrecognized arguments: c; see kvm-exporter --help"),
-        (["check"], "the following arguments are required: --baseline; see kvm-exporter check --help"),
-        (["check", "--base", "x"], "the following arguments are required: --baseline; see kvm-exporter check --help"),
+        (["check", "--base", "x"], "unrecognized arguments: --base x; see kvm-exporter --help"),
     ],
 )
 def test_missing_words_are_bad_input(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:

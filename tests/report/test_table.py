@@ -247,13 +247,24 @@ def test_json_has_what_the_table_has() -> None:
     }
     assert len(features) == len(FEATURES) + 1
     assert features["steal_time"] == {
-        "register": "eax", "bit": 5, "offered": True, "cpus": 5, "in_use": True, "host": True
+        "register": "eax", "bit": 5, "offered": True, "cpus": 5, "in_use": True, "host": True,
+        "host_setting": {"qemu": "kvm-steal-time=off", "libvirt": None, "causes": []},
     }  # fmt: skip
     assert features["pv_unhalt"] == {
-        "register": "eax", "bit": 7, "offered": True, "cpus": 4, "in_use": False, "host": True
+        "register": "eax", "bit": 7, "offered": True, "cpus": 4, "in_use": False, "host": True,
+        "host_setting": {
+            "qemu": "kvm-pv-unhalt=off",
+            "libvirt": "<features><pvspinlock state='off'/></features>",
+            "causes": [],
+        },
     }  # fmt: skip
     assert features["hints_realtime"] == {
-        "register": "edx", "bit": 0, "offered": False, "cpus": 0, "in_use": None, "host": None
+        "register": "edx", "bit": 0, "offered": False, "cpus": 0, "in_use": None, "host": None,
+        "host_setting": {
+            "qemu": "kvm-hint-dedicated=on",
+            "libvirt": "<features><kvm><hint-dedicated state='on'/></kvm></features>",
+            "causes": [],
+        },
     }  # fmt: skip
 
 
