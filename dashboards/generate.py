@@ -433,7 +433,7 @@ INTENT_ALERTS = (
         expression=f"""
 kvm_feature_offered
 and on ({OF_BIT})
-(kvm_feature_expected or kvm_feature_in_use == 0)
+(kvm_feature_expected or kvm_feature_switched_off)
 """,
     ),
     Alert(
@@ -468,15 +468,15 @@ and on ({OF_BIT}) {JUDGED} == 1
     Alert(
         name="KvmFeatureSwitchedOff",
         expression=f"""
-kvm_feature_in_use == 0
+kvm_feature_switched_off == 1
 and on ({OF_BIT}) {JUDGED} == 1
 """,
         wait="15m",
         severity="info",
         summary=f"A boot switch disables {NAME} on {THIS}",
         description=(
-            f"The hypervisor offers {THIS} {FEATURE}, and a switch on the kernel's command line disables it. Remove "
-            "the switch and reboot, or silence this alert."
+            f"The hypervisor offers {THIS} {FEATURE}, and {{{{ $labels.switch }}}} on the kernel's command line "
+            "disables it. Remove the switch and reboot, or silence this alert."
         ),
     ),
     Alert(

@@ -51,7 +51,10 @@ class Guest:
         (self.folder / PVCLOCK).write_bytes(pvclock_page())
         files = {
             "proc/cmdline": f"root=/dev/vda1 {switches}\n",
+            "proc/cpuinfo": "processor\t: 0\nflags\t\t: fpu hypervisor\n",
             "proc/stat": "cpu  9000 0 4000 80000 500 0 100 42 0 0\n",
+            "proc/sys/kernel/osrelease": "6.1.0-50-cloud-amd64\n",
+            "sys/devices/system/cpu/possible": "0-1\n",
             f"{_CLOCKSOURCE}/available_clocksource": "tsc kvm-clock acpi_pm\n",
             f"{_CLOCKSOURCE}/current_clocksource": "kvm-clock\n",
         }

@@ -25,7 +25,16 @@ ALLOWED = {
 EVERYBODY = {"kvm_exporter", "errors", "_revision"}
 """What every room may import: the package's version, its errors, the revision that was built."""
 
-PURE = {"kvm", "cpuid.registers", "cpuid.cpulist", "cpuid.rows", "cpuid.formats", "cpuid.dump", "collector.in_use"}
+PURE = {
+    "kvm",
+    "cpuid.registers",
+    "cpuid.cpulist",
+    "cpuid.rows",
+    "cpuid.formats",
+    "cpuid.dump",
+    "collector.conditions",
+    "collector.in_use",
+}
 """Rooms and modules without I/O, including everything that they import."""
 
 EFFECTS = {"asyncio", "os", "prometheus_client", "socket", "ssl", "subprocess", "systemd", "threading", "yaml"}

@@ -59,8 +59,8 @@ BITS = Row(
             title="Bits",
             description=(
                 "Every bit that is assigned or set: whether it is offered, the number of CPUs, whether the guest "
-                "kernel uses it, the baseline's expectation, whether this machine's own KVM can offer it, and changes "
-                "since the boot reference, the first sample of this boot."
+                "kernel has enabled it, the baseline's expectation, whether this machine's own KVM can offer it, and "
+                "changes since the boot reference, the first sample of this boot."
             ),
             queries={
                 "offered": with_meaning(of_bits("kvm_feature_offered")),
@@ -123,7 +123,7 @@ OVER_TIME = Row(
     panels=(
         Timeline(
             title="Used over time",
-            description="Features that the guest kernel showed to be enabled, and those that a boot switch disabled.",
+            description="Features that the guest kernel was offered: which of them it has enabled.",
             queries={"used": of_bits("kvm_feature_in_use")},
             names=NAME,
             values=USED,

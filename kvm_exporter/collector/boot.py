@@ -74,11 +74,19 @@ class BootReference:
     @property
     def since(self) -> str:
         """What a comparison with it covers: ``since boot``, or since when if it was taken late."""
+        return f"since {self._moment}"
+
+    @property
+    def when(self) -> str:
+        """What its leaves tell of: ``at boot``, or when it was taken if that was late."""
+        return f"when {self._moment}" if self.late else "at boot"
+
+    @property
+    def _moment(self) -> str:
         if not self.late:
-            return "since boot"
-        if self.uptime is None:
-            return "since first sampled"
-        return f"since first sampled, {duration_words(self.uptime)} after boot"
+            return "boot"
+        after = f", {duration_words(self.uptime)} after boot" if self.uptime is not None else ""
+        return f"first sampled{after}"
 
     @property
     def tsc_khz(self) -> int | None:

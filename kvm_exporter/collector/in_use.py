@@ -1,76 +1,33 @@
-"""Decides from evidence which features the guest kernel uses: enabled, forbidden by a boot parameter, or unknown.
+"""Decides which features the guest kernel has enabled, and says why.
 
-Enabled and forbidden both need positive evidence. The comment at each rule names the kernel's function.
-Source: the kernel's arch/x86/kernel/kvm.c, arch/x86/kernel/kvmclock.c,
-drivers/cpuidle/cpuidle-haltpoll.c, Documentation/admin-guide/kernel-parameters.txt.
+Pure. An answer rests on what the kernel shows once it has enabled a feature, on a boot parameter, or on the conditions
+of conditions.py. Source: as there, and the kernel's Documentation/admin-guide/kernel-parameters.txt.
 """
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
 
-from kvm_exporter.collector.guest import Evidence
-from kvm_exporter.kvm.features import Feature, feature_named
+from kvm_exporter.collector.conditions import (
+    CONDITIONS,
+    KVM_CLOCK,
+    NOT_DECIDED,
+    OF_EVERY_VERSION,
+    Answer,
+    Condition,
+    Found,
+    Kernel,
+    Use,
+    has_kvmclock,
+    is_recent,
+    no,
+    unreadable,
+)
+from kvm_exporter.collector.guest import COMMAND_LINE, Evidence
+from kvm_exporter.kvm.features import FEATURES, Feature, feature_named
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Leaves
 
-KVM_CLOCK = "kvm-clock"
-
-
-class EnablementRule(NamedTuple):
-    """A feature, and the evidence that the guest kernel has enabled it."""
-
-    feature: str
-    #: Takes the evidence and the leaves at boot; True if the kernel has enabled the feature, else unknown.
-    is_enabled: Callable[[Evidence, Leaves], bool]
-
-
-def _offered(boot: Leaves, name: str) -> bool:
-    return boot.kvm is not None and boot.kvm.offers(feature_named(name))
-
-
-def _has_kvmclock(evidence: Evidence) -> bool:
-    return KVM_CLOCK in (evidence.available_clocksources or ())
-
-
-def _has_page_ready_interrupts(evidence: Evidence, boot: Leaves) -> bool:
-    # The line counts Hyper-V's callbacks as well, so it is evidence only if KVM is the only hypervisor.
-    only_kvm = all(found.signature == KVM_SIGNATURE for found in boot.hypervisors)
-    return only_kvm and bool(evidence.hypervisor_interrupts)
-
-
-ENABLEMENT_RULES = (
-    # kvmclock_init(): the new MSRs where they are offered, else the old ones.
-    # One of them was offered at boot where kvm-clock is registered: if neither is in the reference, it was taken late.
-    EnablementRule(
-        "clocksource2",
-        lambda evidence, boot: (
-            _has_kvmclock(evidence) and (_offered(boot, "clocksource2") or not _offered(boot, "clocksource"))
-        ),
-    ),
-    EnablementRule(
-        "clocksource",
-        lambda evidence, boot: (
-            _has_kvmclock(evidence) and _offered(boot, "clocksource") and not _offered(boot, "clocksource2")
-        ),
-    ),
-    # kvm_register_steal_time(): without it the column stays 0. It may also be 0 on a host without contention.
-    EnablementRule("steal_time", lambda evidence, _: bool(evidence.steal_ticks)),
-    # sysvec_kvm_asyncpf_interrupt() counts in HYP; kvm_guest_cpu_init() enables both together.
-    EnablementRule("async_pf_int", _has_page_ready_interrupts),
-    EnablementRule(
-        "async_pf", lambda evidence, boot: _has_page_ready_interrupts(evidence, boot) and _offered(boot, "async_pf")
-    ),
-    # paravirt_set_cap() shows the flag once kvm_spinlock_init() has replaced the native unlock.
-    EnablementRule("pv_unhalt", lambda evidence, _: "pvunlock" in (evidence.cpu_flags or ())),
-    # arch_haltpoll_enable() writes MSR 0x4b564d05 if the bit is there; the driver can be forced without it.
-    EnablementRule(
-        "poll_control",
-        lambda evidence, boot: evidence.cpuidle_driver == "haltpoll" and _offered(boot, "poll_control"),
-    ),
-)
-
-FORBIDDING_PARAMETERS: Mapping[str, tuple[str, ...]] = {
-    # kvmclock_init() returns before it checks either bit.
-    "no-kvmclock": ("clocksource", "clocksource2"),
+SWITCHES: Mapping[str, tuple[str, ...]] = {
+    # kvmclock_init() returns before it checks any of them.
+    "no-kvmclock": ("clocksource", "clocksource2", "clocksource_stable_bit"),
     # parse_no_kvmapf() clears kvmapf, which kvm_guest_cpu_init() checks before it enables any of them.
     "no-kvmapf": ("async_pf", "async_pf_vmexit", "async_pf_int"),
     # kvm_spinlock_init() returns before it replaces the native spinlocks.
@@ -89,6 +46,8 @@ FORBIDDING_PARAMETERS: Mapping[str, tuple[str, ...]] = {
         "pv_send_ipi",
         "pv_sched_yield",
         "async_pf_int",
+        "msi_ext_dest_id",
+        "clocksource_stable_bit",
     ),
 }
 """Boot parameters, and the features that each forbids.
@@ -96,25 +55,107 @@ FORBIDDING_PARAMETERS: Mapping[str, tuple[str, ...]] = {
 ``no-steal-acc`` is not among them: the kernel counts steal time in spite of it.
 """
 
+_WITHOUT_KVM_CLOCK = {"no-kvmclock", "nopv"}
+"""Switches that are not set where kvm-clock is registered."""
 
-def features_in_use(evidence: Evidence, boot: Leaves) -> dict[Feature, bool]:
-    """Return the features known to be enabled (True) or forbidden (False), given the leaves at boot.
+WORKS_WITH: Mapping[str, tuple[str, ...]] = {
+    # Page-ready interrupts need both MSRs.
+    "async_pf": ("async_pf_int",),
+    "async_pf_vmexit": ("async_pf", "async_pf_int"),
+    "async_pf_int": ("async_pf",),
+    # kvm_flush_tlb_multi() and kvm_smp_send_call_func_ipi() read which vCPUs are preempted from the steal time area.
+    "pv_tlb_flush": ("steal_time",),
+    "pv_sched_yield": ("steal_time",),
+}
+"""Other features without which an enabled one stops working."""
+
+RESTORED_IF_OFFERED = {"async_pf", "async_pf_int", "steal_time", "pv_eoi", "poll_control"}
+"""Features that end with a migration to a host that does not offer them: QEMU restores their MSRs only with the bit.
+
+Source: kvm_put_msrs() in QEMU's target/i386/kvm/kvm.c.
+"""
+
+
+def features_in_use(evidence: Evidence, found: Found, now: Leaves) -> dict[Feature, Use]:
+    """Return for each assigned feature whether the kernel has enabled it, given the leaves at boot and ``now``.
 
     Without KVM the result is empty: other hypervisors have steal time, spinlocks and callback interrupts too.
     """
-    if boot.kvm is None:
+    if found.leaves.kvm is None:
         return {}
-    # The kernel treats ``_`` and ``-`` in the name of a parameter as equal.
-    parameters = {word.replace("_", "-") for word in evidence.command_line or ()}
-    known = {
-        feature_named(name): False
-        for word in FORBIDDING_PARAMETERS.keys() & parameters
-        for name in FORBIDDING_PARAMETERS[word]
-    }
-    known.update({feature_named(rule.feature): True for rule in ENABLEMENT_RULES if rule.is_enabled(evidence, boot)})
-    return dict(sorted(known.items()))
+    kernel = Kernel(evidence, found)
+    return {feature: _at_present(feature, _decide(feature, kernel), kernel, now) for feature in FEATURES}
+
+
+def switched_off(evidence: Evidence, found: Found) -> tuple[tuple[Feature, str], ...]:
+    """Return each feature that a boot parameter forbids, with the parameter; nothing without KVM."""
+    kernel = Kernel(evidence, found)
+    if found.leaves.kvm is None or is_recent(kernel) is not None:
+        return ()
+    words = sorted(SWITCHES.keys() & (evidence.parameters or ()))
+    return tuple(sorted((feature_named(name), word) for word in words for name in SWITCHES[word]))
 
 
 def kvmclock_is_current(evidence: Evidence) -> bool | None:
     """Return whether the current clocksource is kvm-clock; None if it could not be read."""
     return None if evidence.current_clocksource is None else evidence.current_clocksource == KVM_CLOCK
+
+
+def _decide(feature: Feature, kernel: Kernel) -> Use:
+    """Return the answer without regard to what is offered now."""
+    name, found = feature.name, kernel.found
+    if (seen := _direct_evidence(name, kernel)) is not None:
+        return Use(Answer.YES, seen)
+    if words := [word for off, word in switched_off(*kernel) if off == feature]:
+        return no(f"boot parameter {' and '.join(words)}")
+    if not kernel.was_offered(name):
+        return Use(Answer.NOTHING if found.early else Answer.UNKNOWN, f"not offered {found.when}")
+    if name in NOT_DECIDED:
+        return NOT_DECIDED[name]
+    if name not in OF_EVERY_VERSION and (old := is_recent(kernel)) is not None:
+        return old
+    objections = [use for condition in (*CONDITIONS[name], _parameters(name)) if (use := condition(kernel)) is not None]
+    objections.sort(key=lambda use: use.answer is Answer.UNKNOWN)
+    return objections[0] if objections else Use(Answer.YES, f"offered {found.when}")
+
+
+def _direct_evidence(name: str, kernel: Kernel) -> str | None:
+    """Return what the kernel shows once it has enabled a feature, whatever is known of its boot."""
+    evidence = kernel.evidence
+    # kvm_register_steal_time(): without it the column stays 0. It may also be 0 on a host without contention.
+    if name == "steal_time" and evidence.steal_ticks:
+        return "steal time above 0"
+    # sysvec_kvm_asyncpf_interrupt() counts in HYP, as Hyper-V's callbacks do.
+    only_kvm = all(signature.signature == KVM_SIGNATURE for signature in kernel.found.leaves.hypervisors)
+    if name == "async_pf_int" and only_kvm and evidence.hypervisor_interrupts:
+        return "page-ready interrupts arrived"
+    # One of the clocks was offered at boot where kvm-clock is registered.
+    neither = not kernel.was_offered("clocksource") and not kernel.was_offered("clocksource2")
+    if name == "clocksource2" and neither and has_kvmclock(evidence):
+        return "kvm-clock is registered"
+    return None
+
+
+def _parameters(name: str) -> Condition:
+    """Return the condition that the command line was read, where it matters for a feature."""
+
+    def were_read(kernel: Kernel) -> Use | None:
+        matters = any(name in names for word, names in SWITCHES.items() if word not in _WITHOUT_KVM_CLOCK)
+        return unreadable(COMMAND_LINE) if matters and kernel.evidence.parameters is None else None
+
+    return were_read
+
+
+def _at_present(feature: Feature, use: Use, kernel: Kernel, now: Leaves) -> Use:
+    """Return the answer for an enabled feature that may not work any more; other answers stay."""
+    if not use.enabled:
+        return use
+    others = [name for name in WORKS_WITH.get(feature.name, ()) if kernel.was_offered(name)]
+    for name in (feature.name, *others):
+        if name in RESTORED_IF_OFFERED and not now.offers(feature_named(name)):
+            return Use(Answer.BROKEN, f"{'' if name == feature.name else f'{name} '}not offered now")
+    if not now.offers(feature):
+        return Use(Answer.WITHDRAWN, use.reason)
+    if feature.name == "async_pf_int" and not now.offers(feature_named("async_pf")):
+        return Use(use.answer, f"{use.reason}; a migration ends it, as async_pf is not offered")
+    return use

@@ -2,15 +2,16 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from kvm_exporter.collector.boot import BootReference, BootReferenceKeeper
-from kvm_exporter.collector.guest import read_evidence
+from kvm_exporter.collector.conditions import Found, Use
+from kvm_exporter.collector.guest import Evidence, read_evidence
 from kvm_exporter.collector.host import own_kvm
-from kvm_exporter.collector.in_use import features_in_use, kvmclock_is_current
+from kvm_exporter.collector.in_use import features_in_use, kvmclock_is_current, switched_off
 from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.registers import Source
 from kvm_exporter.errors import ReadError
@@ -40,8 +41,10 @@ class Observation:
 
     sample: Sample
     reference: BootReference | None = None
-    #: True for a feature that the guest kernel has enabled, False if a boot parameter forbids it; see in_use.py.
-    in_use: Mapping[Feature, bool] = field(default_factory=dict)
+    #: Whether the guest kernel has enabled each assigned feature, and how that is known; see in_use.py.
+    in_use: Mapping[Feature, Use] = field(default_factory=dict)
+    #: Features that a boot parameter forbids, each with the parameter.
+    switched_off: tuple[tuple[Feature, str], ...] = ()
     kvmclock_is_current: bool | None = None
     #: The technology that fixes the leaves at launch, so that they cannot show drift: ``sev-snp``; else None.
     fixed_at_launch: str | None = None
@@ -66,14 +69,14 @@ class Observation:
 
     def effects_of(self, change: Difference, before: Leaves) -> tuple[Effect, ...]:
         """What a change does to this guest; without a boot reference, ``before`` stands for what it booted with."""
-        unused = [feature for feature, used in self.in_use.items() if not used]
+        unused = [feature for feature, use in self.in_use.items() if use.enabled is False]
         return effects(change, self.boot or before, unused)
 
     @property
     def used_not_offered(self) -> tuple[Feature, ...]:
         """Features that the guest kernel shows to use, that are not offered, and that no reference has as lost."""
         lost = self.since_reference.lost
-        features = (feature for feature, used in self.in_use.items() if used)
+        features = (feature for feature, use in self.in_use.items() if use.enabled)
         return tuple(one for one in features if not self.sample.common.offers(one) and one not in lost)
 
     @property
@@ -103,7 +106,7 @@ class Observer:
         self._host = host
         self._root = root
         self._host_error = ""
-        self._unread: frozenset[str] = frozenset()
+        self._evidence: Evidence | None = None
 
     def observe(self, last: Sample | None) -> Observation:
         """Take an Observation, given the last sample. Raises ReadError if CPUID cannot be read on any CPU.
@@ -112,9 +115,10 @@ class Observer:
         """
         sample = sweep(self._source, self._selection, last)
         reference = self._keeper.reference(sample) if self._keeper is not None else None
-        evidence, guest = _timed(lambda: read_evidence(self._root))
-        boot = reference.leaves if reference is not None else sample.common
-        self._complain_of(evidence.unread)
+        evidence, guest = _timed(lambda: read_evidence(self._root, self._evidence))
+        self._complain_of(evidence.unread, self._evidence.unread if self._evidence is not None else ())
+        self._evidence = evidence
+        found = _found(reference, sample)
         collectors = {"guest": Collected(not evidence.unread, guest.duration)}
         host = None
         if self._host:
@@ -124,7 +128,8 @@ class Observer:
         return Observation(
             sample=sample,
             reference=reference,
-            in_use=features_in_use(evidence, boot),
+            in_use=features_in_use(evidence, found, sample.common),
+            switched_off=switched_off(evidence, found),
             kvmclock_is_current=kvmclock_is_current(evidence),
             fixed_at_launch="sev-snp" if evidence.sev_snp else None,
             host=host,
@@ -137,13 +142,13 @@ class Observer:
             persistent=self._keeper is not None and self._keeper.persistent,
         )
 
-    def _complain_of(self, unread: tuple[str, ...]) -> None:
+    @staticmethod
+    def _complain_of(unread: Collection[str], before: Collection[str]) -> None:
         """Log each file that could not be read once, and that it can be read again."""
-        for name in sorted(set(unread) - self._unread):
+        for name in sorted(set(unread) - set(before)):
             logger.warning("/%s cannot be read, so what the guest kernel uses is not known completely", name)
-        for name in sorted(self._unread - set(unread)):
+        for name in sorted(set(before) - set(unread)):
             logger.info("/%s can be read again", name)
-        self._unread = frozenset(unread)
 
     def _own_kvm(self) -> Kvm | None:
         """Return what this machine's own KVM can offer, or None. An error that repeats is logged once."""
@@ -157,6 +162,13 @@ class Observer:
             return None
         finally:
             self._host_error = message
+
+
+def _found(reference: BootReference | None, sample: Sample) -> Found:
+    """Return what stands for the leaves at boot: the reference or, without one, what is offered now."""
+    if reference is None:
+        return Found(sample.common, "now; no boot reference", early=False)
+    return Found(reference.leaves, reference.when, early=not reference.late)
 
 
 def _timed(collect: Callable[[], T]) -> tuple[T, Collected]:

@@ -308,13 +308,23 @@ def _boot(observation: Observation, reference: BootReference) -> Iterator[Metric
 def _in_use(observation: Observation) -> Iterator[Metric]:
     family = GaugeMetricFamily(
         "kvm_feature_in_use",
-        "1 if the guest kernel has enabled the feature, 0 if a boot parameter forbids it, absent if neither is known. "
-        "From /proc and /sys, not from CPUID.",
+        "1 if the guest kernel has enabled the feature, 0 if it has not, absent if that is unknown or the feature was "
+        "not offered at boot. By the kernel's own conditions, from the boot reference, /proc, /sys and /boot; 1 does "
+        "not say that the feature still works.",
         labels=_BIT_LABELS,
     )
-    for feature, used in observation.in_use.items():
-        family.add_metric(_bit_values(feature), used)
+    for feature, use in observation.in_use.items():
+        if use.enabled is not None:
+            family.add_metric(_bit_values(feature), use.enabled)
     yield family
+    switches = GaugeMetricFamily(
+        "kvm_feature_switched_off",
+        "1 for each switch on the kernel's command line that disables the feature, offered or not.",
+        labels=(*_BIT_LABELS, "switch"),
+    )
+    for feature, switch in observation.switched_off:
+        switches.add_metric((*_bit_values(feature), switch), 1)
+    yield switches
     if observation.kvmclock_is_current is not None:
         yield GaugeMetricFamily(
             "kvm_clocksource_current_is_kvmclock",

@@ -15,7 +15,7 @@ from kvm_exporter.kvm.effects import Level
 from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.leaves import fingerprint, printable
 from kvm_exporter.kvm.words import clock_words, cpu_counts, duration_words, mhz, moment
-from kvm_exporter.report.columns import observed_columns, yes_no
+from kvm_exporter.report.columns import ObservedColumn, observed_columns, yes_no
 from kvm_exporter.report.findings import FEW, Finding, findings, headline
 
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
@@ -134,10 +134,11 @@ _UNKNOWN = " <strong>?</strong>: unknown, which does not mean no."
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell of the table: its text and its CSS class."""
+    """A cell of the table: its text, its CSS class, and what explains the text."""
 
     text: str
     state: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,8 @@ def _row(feature: Feature, columns: tuple[Column, ...]) -> str:
 
 def _data(column: Column, cell: Cell) -> str:
     style = f"{column.name} {cell.state}".rstrip()
-    return f'<td class="{style}" data-title="{column.title}">{escape(cell.text)}</td>'
+    reason = f" <small>{escape(cell.reason)}</small>" if cell.reason else ""
+    return f'<td class="{style}" data-title="{column.title}">{escape(cell.text)}{reason}</td>'
 
 
 def _columns(observation: Observation) -> Iterator[Column]:
@@ -193,18 +195,24 @@ def _columns(observation: Observation) -> Iterator[Column]:
 
     yield Column("Bit", "bit", lambda feature: Cell(f"{feature.register} {feature.bit}"))
     leaf = f"<strong>Offered</strong>: the bit is set in leaf <code>{base + 1:#010x}</code> on most CPUs."
-    yield Column("Offered", "offered", partial(_cell_of, offered, {}), leaf)
+    yield Column("Offered", "offered", partial(_cell_of, offered), leaf)
     yield Column("CPUs", "cpus", cpus)
     levels = {effect.feature: effect.level for effect in observation.effects}
-    for title, name, text, says in observed_columns(observation):
-        yield Column(title, name, partial(_cell_of, text, levels), f"<strong>{title}</strong>: {escape(says)}")
+    for column in observed_columns(observation):
+        meaning = f"<strong>{column.title}</strong>: {escape(column.meaning)}"
+        yield Column(column.title, column.name, partial(_observed_cell, column, levels), meaning)
     yield Column("Meaning", "meaning", lambda feature: Cell(feature.meaning))
 
 
-_STATES = {"yes": "yes", "no": "no", "?": "unknown", "same": "same"}
+_STATES = {"yes": "yes", "no": "no", "-": "no", "?": "unknown", "same": "same"}
 
 
-def _cell_of(text: Callable[[Feature], str], levels: Mapping[Feature, Level], feature: Feature) -> Cell:
+def _cell_of(text: Callable[[Feature], str], feature: Feature) -> Cell:
+    return Cell(text(feature), _STATES[text(feature)])
+
+
+def _observed_cell(column: ObservedColumn, levels: Mapping[Feature, Level], feature: Feature) -> Cell:
     """Return a cell; ``levels`` has those of the features that are ``lost`` or ``gained``."""
-    word = text(feature)
-    return Cell(word, _STATES.get(word) or ("note" if levels.get(feature) is Level.NOTE else "warning"))
+    word = column.cell(feature)
+    state = _STATES.get(word) or ("note" if levels.get(feature) is Level.NOTE else "warning")
+    return Cell(word, state, column.reason(feature))

@@ -1,10 +1,12 @@
 """Formats an observation as a table for the terminal or as JSON."""
 
 import json
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
 
 from kvm_exporter.collector.boot import BootReference
+from kvm_exporter.collector.conditions import Answer, Use
 from kvm_exporter.collector.observer import Observation, supported
 from kvm_exporter.kvm.clock import PvClock
 from kvm_exporter.kvm.drift import difference
@@ -24,11 +26,15 @@ from kvm_exporter.report.findings import (
     findings,
 )
 
+WIDTH = 80
+"""Characters of a line that a person reads in a terminal."""
+
 
 def table(observation: Observation) -> str:
     """Return the table: signatures, every feature bit, and the CPUs that differ or could not be read."""
-    sample = observation.sample
-    return "\n".join([*_head(observation), *_features(observation), *_cpus(sample), *_findings(observation)]) + "\n"
+    features = [*_features(observation), *_reasons(observation)]
+    lines = [*_head(observation), *features, *_cpus(observation.sample), *_findings(observation)]
+    return "\n".join(lines) + "\n"
 
 
 def as_json(observation: Observation) -> str:
@@ -56,7 +62,7 @@ def as_json(observation: Observation) -> str:
                 "bit": feature.bit,
                 "offered": common.offers(feature),
                 "cpus": sample.offering(feature),
-                "in_use": observation.in_use.get(feature),
+                **_in_use(observation.in_use.get(feature)),
                 "host": supported(observation, feature),
                 # What would change the answer.
                 "host_setting": asdict(host_setting(feature, offered=not common.offers(feature))),
@@ -79,6 +85,11 @@ def as_json(observation: Observation) -> str:
 
 def _clock(clock: PvClock | None) -> dict[str, object] | None:
     return {"stable": clock.stable, "tsc_khz": clock.tsc_khz} if clock is not None else None
+
+
+def _in_use(use: Use | None) -> dict[str, object]:
+    enabled, reason = (use.enabled, use.explanation) if use is not None else (None, None)
+    return {"in_use": enabled, "in_use_reason": reason}
 
 
 def _reference(reference: BootReference | None) -> dict[str, object] | None:
@@ -138,15 +149,32 @@ def _features(observation: Observation) -> Iterator[str]:
     sample = observation.sample
     if not sample.features:
         return
-    columns = tuple(observed_columns(observation))
-    more = "".join(f"{column.title.upper()} " for column in columns)
+    features, columns = sample.features, []
+    for column in observed_columns(observation):
+        cells = [column.cell(feature) for feature in features]
+        columns.append((column.title.upper(), max(len(column.title), *map(len, cells)), cells))
+    more = "".join(f"{title:<{width}} " for title, width, _ in columns)
     yield ""
     yield f"{'BIT':<7} {'FEATURE':<23} {'OFFERED':<8} {'CPUS':>5}  {more}MEANING"
-    for feature in sample.features:
+    for row, feature in enumerate(sample.features):
         position = f"{feature.register} {feature.bit}"
         offered = yes_no(sample.common.offers(feature))
-        more = "".join(f"{column.cell(feature):<{len(column.title)}} " for column in columns)
+        more = "".join(f"{cells[row]:<{width}} " for _, width, cells in columns)
         yield f"{position:<7} {feature.name:<23} {offered:<8} {sample.offering(feature):>5}  {more}{feature.meaning}"
+
+
+def _reasons(observation: Observation) -> Iterator[str]:
+    """The reasons for the column USED, each with the features that it is for, in lines of WIDTH."""
+    features: dict[Use, list[str]] = {}
+    for feature in observation.sample.features:
+        use = observation.in_use.get(feature)
+        if use is not None and use.answer is not Answer.NOTHING:
+            features.setdefault(use, []).append(feature.name)
+    if features:
+        yield from ("", "USED, and why:")
+    for use in sorted(features, key=lambda use: list(Answer).index(use.answer)):
+        line = f"{use.answer} ({use.reason}): {', '.join(features[use])}"
+        yield from textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
 
 
 def _findings(observation: Observation) -> Iterator[str]:

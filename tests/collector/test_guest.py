@@ -1,5 +1,6 @@
 """kvm_exporter.collector.guest: evidence from the guest kernel's files, which never raises an error."""
 
+import gzip
 import os
 import tracemalloc
 from collections.abc import Callable
@@ -11,17 +12,21 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from kvm_exporter.collector.conditions import Found
 from kvm_exporter.collector.guest import ALWAYS_THERE, Evidence, read_evidence
 from kvm_exporter.collector.in_use import features_in_use, kvmclock_is_current
 from lab.readers import guest
 from tests.support.rooms.kernel import (
     AVAILABLE,
     COMMAND_LINE,
+    CONFIGURATION,
     CPU_INFO,
     CURRENT,
     IDLE_DRIVER,
     INTERRUPTS,
     KVM_GUEST,
+    POSSIBLE,
+    RELEASE,
     SEV_SNP,
     STAT,
     Content,
@@ -32,23 +37,27 @@ from tests.support.rooms.unprivileged import unprivileged
 WHOLE = Evidence(
     available_clocksources=frozenset({"kvm-clock", "tsc", "hpet", "acpi_pm"}),
     current_clocksource="kvm-clock",
-    command_line=frozenset(
-        {"BOOT_IMAGE=/boot/vmlinuz-6.1.0-28-amd64", "root=UUID=3f2c", "ro", "quiet", "console=ttyS0,115200"}
-    ),
+    parameters=frozenset({"BOOT-IMAGE", "root", "ro", "quiet", "console"}),
     steal_ticks=94 - 48,
     hypervisor_interrupts=37 + 77,
     cpuidle_driver="haltpoll",
-    cpu_flags=frozenset({"fpu", "vme", "de", "pse", "tsc", "msr", "hypervisor", "pvunlock", "cpuid_fault"}),
+    cpu_flags=frozenset({"fpu", "vme", "de", "pse", "tsc", "msr", "hypervisor", "cpuid_fault"}),
+    possible_cpus=2,
+    release="6.1.0-28-amd64",
+    has_pv_spinlocks=True,
 )
 
 FIELDS = {
     AVAILABLE: "available_clocksources",
     CURRENT: "current_clocksource",
-    COMMAND_LINE: "command_line",
+    COMMAND_LINE: "parameters",
     STAT: "steal_ticks",
     INTERRUPTS: "hypervisor_interrupts",
     IDLE_DRIVER: "cpuidle_driver",
     CPU_INFO: "cpu_flags",
+    POSSIBLE: "possible_cpus",
+    RELEASE: "release",
+    CONFIGURATION: "has_pv_spinlocks",
 }
 """The field of Evidence that each file determines."""
 
@@ -74,7 +83,7 @@ def test_this_machine_shows_itself() -> None:
     found = read_evidence()
     assert found.current_clocksource in (found.available_clocksources or ())
     assert "tsc" in (found.cpu_flags or ())
-    assert None not in {found.command_line, found.steal_ticks}
+    assert None not in {found.parameters, found.steal_ticks, found.possible_cpus, found.version}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +96,7 @@ def test_this_machine_shows_itself() -> None:
         (CURRENT, "", None),
         (COMMAND_LINE, "", frozenset()),
         (COMMAND_LINE, "ro no-kvmclock quiet\n", frozenset({"ro", "no-kvmclock", "quiet"})),
+        (COMMAND_LINE, "nopv=1 no_kvmapf=x=y\n", frozenset({"nopv", "no-kvmapf"})),
         (COMMAND_LINE, "-- no-kvmclock\n", frozenset()),
         (COMMAND_LINE, "ro -- no-kvmclock -- nopvspin\n", frozenset({"ro"})),
         (COMMAND_LINE, "ro --no-kvmclock\n", frozenset({"ro", "--no-kvmclock"})),
@@ -115,6 +125,22 @@ def test_this_machine_shows_itself() -> None:
         (CPU_INFO, "flags\n", frozenset()),
         (CPU_INFO, "processor\t: 0\nFeatures\t: fp asimd\n", None),
         (CPU_INFO, "", None),
+        (POSSIBLE, "0\n", 1),
+        (POSSIBLE, "0-3,8\n", 5),
+        (POSSIBLE, "\n", None),
+        (POSSIBLE, "", None),
+        (POSSIBLE, "0-\n", None),
+        (POSSIBLE, "many\n", None),
+        (RELEASE, "7.2.13\n", "7.2.13"),
+        (RELEASE, "6.18.44-fc-v782\n", "6.18.44-fc-v782"),
+        (RELEASE, "5.10\n", "5.10"),
+        (RELEASE, "6\n", None),
+        (RELEASE, "", None),
+        (RELEASE, "6.1/../../etc\n", None),
+        (RELEASE, "6.1\0\n", None),
+        (RELEASE, f"{'6' * 5000}.1\n", None),
+        (CONFIGURATION, "CONFIG_PARAVIRT_SPINLOCKS=y\n", None),
+        (CONFIGURATION, "", None),
     ],
 )
 def test_a_file(tmp_path: Path, name: str, content: str, expected: object) -> None:
@@ -122,6 +148,41 @@ def test_a_file(tmp_path: Path, name: str, content: str, expected: object) -> No
     found = read_evidence(kernel(tmp_path, {name: content}))
     unread = (name,) if name in ALWAYS_THERE and not content else ()
     assert asdict(found) == {**asdict(WHOLE), FIELDS[name]: expected, "unread": unread}
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("CONFIG_PARAVIRT_SPINLOCKS=y", True),
+        ("# CONFIG_PARAVIRT_SPINLOCKS is not set", False),
+        ("CONFIG_SMP=y", None),
+        ("# CONFIG_PARAVIRT_SPINLOCKS=y", None),
+    ],
+)
+def test_the_kernels_configuration(tmp_path: Path, line: str, expected: bool | None) -> None:  # noqa: FBT001 - a table
+    """It is in /proc, compressed, or in /boot; what it does not mention is unknown."""
+    text = f"#\n# Linux/x86 6.1.0 Kernel Configuration\n#\nCONFIG_X86=y\n{line}\n".encode()
+    packed = gzip.compress(text)
+    in_proc = kernel(tmp_path / "proc", {CONFIGURATION: packed})
+    assert read_evidence(in_proc).has_pv_spinlocks is expected
+    in_boot = kernel(tmp_path / "boot", {CONFIGURATION: None, "boot/config-6.1.0-28-amd64": text})
+    assert read_evidence(in_boot).has_pv_spinlocks is expected
+    of_another = kernel(tmp_path / "another", {CONFIGURATION: None, "boot/config-6.1.0-27-amd64": text})
+    assert read_evidence(of_another).has_pv_spinlocks is None
+    damaged = kernel(tmp_path / "damaged", {CONFIGURATION: packed[:-40]})
+    assert read_evidence(damaged).has_pv_spinlocks is None
+
+
+def test_the_configuration_is_read_once(tmp_path: Path) -> None:
+    """It cannot change while the kernel runs; one that could not be read is tried again."""
+    kernel(tmp_path, {CONFIGURATION: None})
+    before = read_evidence(tmp_path)
+    assert before.has_pv_spinlocks is None
+    kernel(tmp_path)
+    known = read_evidence(tmp_path, before)
+    assert known.has_pv_spinlocks
+    (tmp_path / CONFIGURATION).unlink()
+    assert read_evidence(tmp_path, known) == known
 
 
 def _missing(path: Path) -> None:
@@ -182,7 +243,7 @@ def test_huge_files(tmp_path: Path) -> None:
     )
     assert found.hypervisor_interrupts == 1 << 16
     assert found.steal_ticks == 1
-    assert (found.available_clocksources, found.cpu_flags, found.command_line) == (frozenset({"1"}),) * 3
+    assert (found.available_clocksources, found.cpu_flags, found.parameters) == (frozenset({"1"}),) * 3
     assert kvmclock_is_current(found) is False
 
 
@@ -221,7 +282,7 @@ CONTENTS = (
 def test_no_content_stops_the_exporter(tmp_path: Path, contents: dict[str, bytes]) -> None:
     """Whatever the files contain, reading and evaluating them raises no error."""
     found = read_evidence(kernel(tmp_path, dict[str, Content](contents)))
-    features_in_use(found, guest(0x01007EFB))
+    features_in_use(found, Found(guest(0x01007EFB)), guest(0x01007EFB))
     assert kvmclock_is_current(found) in {True, False, None}
     for field in ("steal_ticks", "hypervisor_interrupts"):
         assert asdict(found)[field] is None or asdict(found)[field] >= 0

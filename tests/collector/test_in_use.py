@@ -1,213 +1,424 @@
-"""kvm_exporter.collector.in_use: which features the kernel is known to use or not to use, and when that is unknown."""
+"""kvm_exporter.collector.in_use: which features the kernel has enabled by its own conditions, and what is unknown."""
 
 import logging
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm_exporter.collector.boot import Boot, BootReferenceKeeper
+from kvm_exporter.collector.boot import (
+    FILE_NAME,
+    Boot,
+    BootReference,
+    BootReferenceKeeper,
+    format_reference,
+    read_boot,
+)
+from kvm_exporter.collector.conditions import CONDITIONS, NOT_DECIDED, Answer, Found, Use
 from kvm_exporter.collector.guest import ALWAYS_THERE, Evidence, read_evidence
-from kvm_exporter.collector.in_use import ENABLEMENT_RULES, FORBIDDING_PARAMETERS, features_in_use, kvmclock_is_current
-from kvm_exporter.collector.observer import Observer
+from kvm_exporter.collector.in_use import SWITCHES, features_in_use, kvmclock_is_current, switched_off
+from kvm_exporter.collector.observer import Observation, Observer
 from kvm_exporter.collector.sweep import CpuSelection
 from kvm_exporter.kvm.features import FEATURES, feature_named
 from kvm_exporter.kvm.leaves import Kvm, Leaves, SignatureLeaf
 from lab.live import live_machine
-from lab.readers import BARE_METAL, Machine, guest, kvm_rows, reader, sample_of
-from tests.support.rooms.kernel import (
-    AVAILABLE,
-    COMMAND_LINE,
-    CPU_INFO,
-    CURRENT,
-    IDLE_DRIVER,
-    INTERRUPTS,
-    STAT,
-    Content,
-    kernel,
-)
+from lab.readers import BARE_METAL, Machine, guest, kvm_rows, reader
+from tests.support.rooms.kernel import CURRENT, STAT, Content, kernel
 
-ALL = guest(0x01007EFB)
-NOTHING = guest(0)
+HOST = guest(0x01007AFB)
+"""What QEMU's -cpu host offers on Linux 6.1: 13 features."""
+
+EVERY_BIT = guest(0x0103FEFF, 1)
 ONLY_OLD_CLOCK = guest(0x0100_0001)
-ONLY_NEW_CLOCK = guest(0x0100_0008)
-NO_ASYNC_PF = guest(0x01007EEB)
 
 BESIDE_HYPER_V = Leaves(
     hypervisor_bit=True,
     hypervisors=(SignatureLeaf(0x4000_0000, b"Microsoft Hv", 0x4000_0005), *guest(0, base=0x4000_0100).hypervisors),
-    kvm=Kvm(0x4000_0100, 0x01007EFB, 0),
+    kvm=Kvm(0x4000_0100, 0x01007AFB, 0),
 )
 VMWARE = Leaves(hypervisor_bit=True, hypervisors=(SignatureLeaf(0x4000_0000, b"VMwareVMware", 0x4000_0010),))
 NO_HYPERVISOR = Leaves(hypervisor_bit=False)
 
-SILENT: Mapping[str, Content] = {
-    AVAILABLE: "tsc hpet acpi_pm \n",
-    CURRENT: "tsc\n",
-    COMMAND_LINE: "ro quiet\n",
-    STAT: "cpu  60061 0 21786 491484 1013 0 194 0 0 0\n",
-    INTERRUPTS: "           CPU0\nHYP:          0   Hypervisor callback interrupts\n",
-    IDLE_DRIVER: "none\n",
-    CPU_INFO: "processor : 0\nflags : fpu hypervisor\n",
+STOCK = Evidence(
+    available_clocksources=frozenset({"kvm-clock", "tsc", "acpi_pm"}),
+    current_clocksource="kvm-clock",
+    parameters=frozenset({"ro", "quiet"}),
+    steal_ticks=0,
+    hypervisor_interrupts=0,
+    cpuidle_driver="none",
+    cpu_flags=frozenset({"fpu", "hypervisor"}),
+    possible_cpus=2,
+    release="6.1.0-50-cloud-amd64",
+    has_pv_spinlocks=True,
+)
+"""A stock Debian guest with two CPUs, on a host without contention."""
+
+YES = Use(Answer.YES, "offered at boot")
+NOT_OFFERED = Use(Answer.NOTHING, "not offered at boot")
+
+ON_HOST = {
+    "clocksource": Use(Answer.NO, "clocksource2 is used instead"),
+    "nop_io_delay": YES,
+    "mmu_op": NOT_OFFERED,
+    "clocksource2": YES,
+    "async_pf": YES,
+    "steal_time": YES,
+    "pv_eoi": YES,
+    "pv_unhalt": YES,
+    "pv_tlb_flush": YES,
+    "async_pf_vmexit": NOT_OFFERED,
+    "pv_send_ipi": YES,
+    "poll_control": Use(Answer.NO, "haltpoll not loaded"),
+    "pv_sched_yield": YES,
+    "async_pf_int": YES,
+    "msi_ext_dest_id": NOT_OFFERED,
+    "hc_map_gpa_range": NOT_OFFERED,
+    "migration_control": NOT_OFFERED,
+    "clocksource_stable_bit": YES,
+    "hints_realtime": NOT_OFFERED,
 }
-"""A kernel without evidence for any feature of KVM."""
+"""The answers for the stock guest on HOST, as judged by KVM's MSRs and the kernel's log in tests/guests."""
 
-KVM_CLOCK = {AVAILABLE: "kvm-clock tsc \n"}
-STOLEN = {STAT: "cpu  60061 0 21786 491484 1013 0 194 1 0 0\n"}
-CALLED_BACK = {INTERRUPTS: "     CPU0 CPU1\nHYP:     0     1   Hypervisor callback interrupts\n"}
-SPINLOCKS = {CPU_INFO: "processor : 0\nflags : fpu hypervisor pvunlock\n"}
-HALTPOLL = {IDLE_DRIVER: "haltpoll\n"}
-
-
-def booted_with(*words: str) -> dict[str, Content]:
-    """Return the file of a kernel's command line with these words."""
-    return {COMMAND_LINE: " ".join(("ro", *words, "quiet\n"))}
+WITHOUT_MSRS = ("pv_unhalt", "pv_tlb_flush", "pv_send_ipi", "pv_sched_yield")
+CLOCKS = ("clocksource", "clocksource2", "clocksource_stable_bit")
+ASYNC_PF = ("async_pf", "async_pf_int")
+BY_CODE = ("nop_io_delay", *ASYNC_PF, "steal_time", "pv_eoi", *WITHOUT_MSRS)
+"""What the stock guest enables beside the clock."""
 
 
-def used(root: Path, changes: Mapping[str, Content], boot: Leaves) -> dict[str, bool]:
-    """Return what is known for a kernel with such files, by feature name."""
-    evidence = read_evidence(kernel(root, {**SILENT, **changes}))
-    return {feature.name: known for feature, known in features_in_use(evidence, boot).items()}
+def answers(evidence: Evidence, found: Found, now: Leaves | None = None) -> dict[str, Use]:
+    """Return the answers by feature name; what is offered now is what was found, unless it is given."""
+    uses = features_in_use(evidence, found, now if now is not None else found.leaves)
+    return {feature.name: use for feature, use in uses.items()}
 
 
-NO_ASYNC_PAGE_FAULTS = {"async_pf": False, "async_pf_vmexit": False, "async_pf_int": False}
+def without(evidence: Evidence, field: str) -> Evidence:
+    """Return evidence as if a file could not be read."""
+    unread: Any = {field: None}
+    return replace(evidence, **unread)
+
+
+def changed(evidence: Evidence, found: Found, now: Leaves | None = None) -> dict[str, Use]:
+    """Return the answers that differ from those for the stock guest on HOST."""
+    return {name: use for name, use in answers(evidence, found, now).items() if use != ON_HOST[name]}
+
+
+def no(reason: str, *names: str) -> dict[str, Use]:
+    """The answer "no" for features."""
+    return dict.fromkeys(names, Use(Answer.NO, reason))
+
+
+def unknown(reason: str, *names: str) -> dict[str, Use]:
+    """The answer "unknown" for features."""
+    return dict.fromkeys(names, Use(Answer.UNKNOWN, reason))
+
+
+def not_offered(*names: str) -> dict[str, Use]:
+    """The answer for features that were not offered at boot."""
+    return dict.fromkeys(names, NOT_OFFERED)
+
+
+def test_a_stock_guest_is_decided_whole() -> None:
+    """All 13 features that it is offered have an answer with its reason."""
+    found = answers(STOCK, Found(HOST))
+    assert found == ON_HOST
+    assert [use.enabled for name, use in found.items() if HOST.offers(feature_named(name))].count(None) == 0
+    assert list(found) == [feature.name for feature in FEATURES]
+
+
+FLAGS = frozenset({"fpu", "monitor"})
+ONE_CPU = "one possible CPU"
+DEDICATED = "hints_realtime set at boot"
 
 
 @pytest.mark.parametrize(
-    ("changes", "boot", "expected"),
+    ("evidence", "leaves", "expected"),
     [
-        ({}, ALL, {}),
-        (KVM_CLOCK, ALL, {"clocksource2": True}),
-        (KVM_CLOCK, ONLY_NEW_CLOCK, {"clocksource2": True}),
-        (KVM_CLOCK, ONLY_OLD_CLOCK, {"clocksource": True}),
-        (KVM_CLOCK, NOTHING, {"clocksource2": True}),
-        ({AVAILABLE: "kvm-clock-2 tsc-kvm-clock \n"}, ALL, {}),
-        ({AVAILABLE: None}, ALL, {}),
-        (STOLEN, ALL, {"steal_time": True}),
-        (STOLEN, NOTHING, {"steal_time": True}),
-        ({STAT: None}, ALL, {}),
-        (CALLED_BACK, ALL, {"async_pf": True, "async_pf_int": True}),
-        (CALLED_BACK, NO_ASYNC_PF, {"async_pf_int": True}),
-        (CALLED_BACK, BESIDE_HYPER_V, {}),
-        ({INTERRUPTS: None}, ALL, {}),
-        (SPINLOCKS, ALL, {"pv_unhalt": True}),
-        ({CPU_INFO: None}, ALL, {}),
-        (HALTPOLL, ALL, {"poll_control": True}),
-        (HALTPOLL, guest(0x01006EFB), {}),
-        ({IDLE_DRIVER: "intel_idle\n"}, ALL, {}),
-        ({IDLE_DRIVER: None}, ALL, {}),
-        (booted_with("no-kvmclock"), ALL, {"clocksource": False, "clocksource2": False}),
-        (booted_with("no-kvmapf"), ALL, NO_ASYNC_PAGE_FAULTS),
-        (booted_with("nopvspin"), ALL, {"pv_unhalt": False}),
-        (booted_with("nopvspin"), NOTHING, {"pv_unhalt": False}),
-        (booted_with("no_kvmclock"), ALL, {"clocksource": False, "clocksource2": False}),
-        (booted_with("nopv"), ALL, dict.fromkeys(FORBIDDING_PARAMETERS["nopv"], False)),
+        ({"possible_cpus": 1}, HOST, no(ONE_CPU, *WITHOUT_MSRS)),
+        ({"possible_cpus": 1, "release": "7.2.13"}, HOST, no(ONE_CPU, *WITHOUT_MSRS)),
         (
-            {**HALTPOLL, **booted_with("nopv")},
-            ALL,
-            {**dict.fromkeys(FORBIDDING_PARAMETERS["nopv"], False), "poll_control": True},
+            {"possible_cpus": 1, "release": "5.15.0-91-generic"},
+            HOST,
+            {
+                **unknown(f"{ONE_CPU}: only known from Linux 6.1 on", *WITHOUT_MSRS),
+                **no(ONE_CPU, "pv_unhalt"),
+            },
         ),
-        (booted_with("no-steal-acc", "no-kvmclock-vsyscall", "clocksource=tsc"), ALL, {}),
-        (booted_with("--", "no-kvmclock", "no-kvmapf", "nopvspin"), ALL, {}),
-        (booted_with("xno-kvmclock", "nopvspinx"), ALL, {}),
-        ({COMMAND_LINE: None}, ALL, {}),
-        ({COMMAND_LINE: b"\xff\xfe\0 nopvspin\n"}, ALL, {"pv_unhalt": False}),
-        ({**SPINLOCKS, **booted_with("nopvspin")}, ALL, {"pv_unhalt": True}),
+        ({"cpu_flags": FLAGS}, HOST, no("CPU flag monitor", "pv_tlb_flush", "pv_sched_yield")),
         (
-            {**CALLED_BACK, **booted_with("no-kvmapf")},
-            ALL,
-            {"async_pf": True, "async_pf_vmexit": False, "async_pf_int": True},
+            {"cpu_flags": FLAGS, "release": "5.10.0-32-amd64"},
+            HOST,
+            unknown("CPU flag monitor: only known from Linux 6.1 on", "pv_tlb_flush", "pv_sched_yield"),
         ),
-        ({**CALLED_BACK, **STOLEN, **HALTPOLL}, BESIDE_HYPER_V, {"steal_time": True, "poll_control": True}),
-    ],
-    ids=[
-        *("silent", "kvm-clock", "new clock", "old clock", "no clock is offered", "other clocks", "no clocks"),
-        *("stolen", "stolen unannounced", "no stat", "called back", "called back without bit 4", "Hyper-V calls back"),
-        *("no interrupts", "spinlocks", "no cpuinfo", "haltpoll", "haltpoll by force", "another driver", "no driver"),
-        *(
-            "no-kvmclock",
-            "no-kvmapf",
-            "nopvspin",
-            "nopvspin in vain",
-            "no_kvmclock",
-            "nopv",
-            "haltpoll without the rest",
-            "other switches",
-            "words for init",
+        ({"release": "5.10.0-32-amd64"}, HOST, {}),
+        (
+            {"release": "4.18.0-553.el8_10.x86_64"},
+            HOST,
+            unknown("only known from Linux 5.10 on", *BY_CODE),
         ),
-        *("words that look alike", "no command line", "odd command line", "in use against a switch"),
-        *("called back against a switch", "more beside Hyper-V"),
+        (
+            {},
+            guest(0x01007AFB, 1),
+            {
+                **no(DEDICATED, "pv_unhalt", "pv_tlb_flush", "pv_sched_yield"),
+                "hints_realtime": Use(Answer.NOTHING, "a hint, not a feature"),
+            },
+        ),
+        ({"cpuidle_driver": "haltpoll"}, HOST, {"poll_control": YES}),
+        ({"cpuidle_driver": "intel_idle"}, HOST, {}),
+        ({"has_pv_spinlocks": False}, HOST, no("built without CONFIG_PARAVIRT_SPINLOCKS", "pv_unhalt")),
+        (
+            {},
+            guest(0x01007ADB),
+            {
+                **not_offered("steal_time"),
+                **no("needs steal_time, not offered at boot", "pv_tlb_flush", "pv_sched_yield"),
+            },
+        ),
+        (
+            {},
+            guest(0x01003EFB),
+            {
+                **not_offered("async_pf_int"),
+                **no("needs async_pf_int, not offered at boot", "async_pf", "async_pf_vmexit"),
+            },
+        ),
+        ({}, guest(0x01007EFB), {"async_pf_vmexit": YES}),
+        (
+            {},
+            guest(0x01007AEB),
+            {
+                **not_offered("async_pf"),
+                "async_pf_int": Use(Answer.YES, "offered at boot; a migration ends it, as async_pf is not offered"),
+            },
+        ),
+        ({}, guest(0x01007AF3), {"clocksource": YES, **not_offered("clocksource2")}),
+        ({}, guest(0x01007AFF), no("Linux has no code for it", "mmu_op")),
+        (
+            {},
+            guest(0x0103FAFB),
+            {
+                **unknown("the kernel does not show it", "msi_ext_dest_id"),
+                **unknown("only for encrypted guests", "hc_map_gpa_range", "migration_control"),
+            },
+        ),
+        # Without kvm-clock there is no sign that KVM's guest code ran.
+        (
+            {"available_clocksources": frozenset({"tsc"})},
+            HOST,
+            unknown("kvm-clock is not registered", "clocksource2", "clocksource_stable_bit", *BY_CODE),
+        ),
+        # The hint, and what else keeps a feature off, does so whether or not the code ran.
+        (
+            {"available_clocksources": frozenset({"kvm-clock-2", "tsc-kvm-clock"}), "possible_cpus": 1},
+            HOST,
+            {
+                **unknown("kvm-clock is not registered", "clocksource2", "clocksource_stable_bit", *BY_CODE),
+                **no(ONE_CPU, *WITHOUT_MSRS),
+            },
+        ),
     ],
 )
-def test_what_is_known(
-    tmp_path: Path, changes: Mapping[str, Content], boot: Leaves, expected: Mapping[str, bool]
-) -> None:
-    """A feature is True with evidence of its use, False if a switch forbids it, and absent otherwise."""
-    assert used(tmp_path, changes, boot) == expected
+def test_each_condition(evidence: dict[str, Any], leaves: Leaves, expected: Mapping[str, Use]) -> None:
+    """Each condition of the kernel changes the answers for the features that it is for, and no other."""
+    assert changed(replace(STOCK, **evidence), Found(leaves)) == expected
 
 
-EVERY_SIGN = {**KVM_CLOCK, **STOLEN, **CALLED_BACK, **SPINLOCKS, **HALTPOLL}
+@pytest.mark.parametrize(
+    ("field", "reason", "names"),
+    [
+        (
+            "available_clocksources",
+            "cannot read /sys/devices/system/clocksource/clocksource0/available_clocksource",
+            ("clocksource2", "clocksource_stable_bit", *BY_CODE),
+        ),
+        ("parameters", "cannot read /proc/cmdline", (*ASYNC_PF, "pv_unhalt")),
+        ("cpuidle_driver", "cannot read /sys/devices/system/cpu/cpuidle/current_driver", ("poll_control",)),
+        ("cpu_flags", "cannot read /proc/cpuinfo", ("pv_tlb_flush", "pv_sched_yield")),
+        ("possible_cpus", "cannot read /sys/devices/system/cpu/possible", WITHOUT_MSRS),
+        ("release", "cannot read /proc/sys/kernel/osrelease", BY_CODE),
+        (
+            "has_pv_spinlocks",
+            "cannot read /boot/config-6.1.0-50-cloud-amd64 or /proc/config.gz",
+            ("pv_unhalt",),
+        ),
+        ("steal_ticks", "", ()),
+        ("hypervisor_interrupts", "", ()),
+        ("current_clocksource", "", ()),
+    ],
+)
+def test_what_cannot_be_read_is_named(field: str, reason: str, names: tuple[str, ...]) -> None:
+    """A condition that cannot be read makes its features unknown, and the reason is the file."""
+    assert changed(without(STOCK, field), Found(HOST)) == unknown(reason, *names)
 
 
-def test_a_guest_that_uses_it_all(tmp_path: Path) -> None:
-    """Features are ordered by register and bit."""
-    assert list(used(tmp_path, EVERY_SIGN, ALL)) == [
-        "clocksource2",
-        "async_pf",
-        "steal_time",
-        "pv_unhalt",
-        "poll_control",
-        "async_pf_int",
-    ]
+def test_every_field_is_tried_without() -> None:
+    """Without any evidence nothing is said, but that the old clock is not used beside the new one."""
+    nothing = answers(Evidence(), Found(HOST))
+    assert {name for name, use in nothing.items() if use.enabled is not None} == {"clocksource"}
+    tried = {"available_clocksources", "parameters", "cpuidle_driver", "cpu_flags", "possible_cpus", "release"}
+    more = {"has_pv_spinlocks", "steal_ticks", "hypervisor_interrupts", "current_clocksource", "sev_snp", "unread"}
+    assert {field.name for field in fields(Evidence)} == tried | more
+
+
+@pytest.mark.parametrize("word", SWITCHES)
+def test_a_boot_parameter(word: str) -> None:
+    """It forbids its features, offered or not; the others stay as they are."""
+    evidence = replace(STOCK, parameters=frozenset({"ro", word}))
+    expected = no(f"boot parameter {word}", *SWITCHES[word])
+    assert changed(evidence, Found(HOST)) == expected
+    assert answers(evidence, Found(guest(0)))["pv_unhalt"].answer == (
+        Answer.NO if "pv_unhalt" in SWITCHES[word] else Answer.NOTHING
+    )
+    assert {(feature.name, switch) for feature, switch in switched_off(evidence, Found(HOST))} == {
+        (name, word) for name in SWITCHES[word]
+    }
+
+
+def test_boot_parameters_together() -> None:
+    """Each feature is named once for each of them; an old or unknown kernel may not know them."""
+    evidence = replace(STOCK, parameters=frozenset({"nopv", "no-kvmclock", "no-steal-acc"}))
+    assert answers(evidence, Found(HOST))["clocksource2"].reason == "boot parameter no-kvmclock and nopv"
+    assert switched_off(evidence, Found(HOST))[:2] == (
+        (feature_named("clocksource"), "no-kvmclock"),
+        (feature_named("clocksource"), "nopv"),
+    )
+    for release in ("4.18.0", None):
+        assert switched_off(replace(evidence, release=release), Found(HOST)) == ()
+    assert switched_off(replace(evidence, parameters=None), Found(HOST)) == ()
+
+
+STOLEN: Mapping[str, Any] = {"steal_ticks": 1}
+CALLED_BACK: Mapping[str, Any] = {"hypervisor_interrupts": 1}
+
+
+@pytest.mark.parametrize(
+    ("evidence", "leaves", "name", "expected"),
+    [
+        (STOLEN, HOST, "steal_time", Use(Answer.YES, "steal time above 0")),
+        (STOLEN, guest(0x01007ADB), "steal_time", Use(Answer.BROKEN, "not offered now")),
+        ({**STOLEN, "parameters": {"nopv"}}, HOST, "steal_time", Use(Answer.YES, "steal time above 0")),
+        (CALLED_BACK, HOST, "async_pf_int", Use(Answer.YES, "page-ready interrupts arrived")),
+        (CALLED_BACK, guest(0x01003AFB), "async_pf_int", Use(Answer.BROKEN, "not offered now")),
+        (CALLED_BACK, BESIDE_HYPER_V, "async_pf_int", YES),
+        ({}, guest(0), "clocksource2", Use(Answer.WITHDRAWN, "kvm-clock is registered")),
+        ({}, ONLY_OLD_CLOCK, "clocksource2", NOT_OFFERED),
+    ],
+)
+def test_direct_evidence_needs_no_reference(evidence: dict[str, Any], leaves: Leaves, name: str, expected: Use) -> None:
+    """What the kernel shows only if it has enabled a feature counts, whatever the leaves at boot were."""
+    assert answers(replace(STOCK, **evidence), Found(leaves))[name] == expected
+
+
+def test_a_late_reference_says_so() -> None:
+    """The answers rest on what was offered when first sampled, and what was not offered then is unknown."""
+    when = "when first sampled, 200 days after boot"
+    found = answers(STOCK, Found(guest(0x01007ADB), when, early=False))
+    assert found["nop_io_delay"] == Use(Answer.YES, f"offered {when}")
+    assert found["pv_tlb_flush"] == Use(Answer.NO, f"needs steal_time, not offered {when}")
+    assert found["steal_time"] == Use(Answer.UNKNOWN, f"not offered {when}")
+    assert found["poll_control"] == Use(Answer.NO, "haltpoll not loaded")
+
+
+NOW = "not offered now"
+
+
+@pytest.mark.parametrize(
+    ("eax", "expected"),
+    [
+        (0x01007ADB, {
+            "steal_time": Use(Answer.BROKEN, NOW),
+            "pv_tlb_flush": Use(Answer.BROKEN, f"steal_time {NOW}"),
+            "pv_sched_yield": Use(Answer.BROKEN, f"steal_time {NOW}"),
+        }),
+        (0x01007AEB, {
+            "async_pf": Use(Answer.BROKEN, NOW),
+            "async_pf_int": Use(Answer.BROKEN, f"async_pf {NOW}"),
+        }),
+        (0x01003AFB, {
+            "async_pf": Use(Answer.BROKEN, f"async_pf_int {NOW}"),
+            "async_pf_int": Use(Answer.BROKEN, NOW),
+        }),
+        (0x01007ABB, {"pv_eoi": Use(Answer.BROKEN, NOW)}),
+        # What has no MSR, or one that some versions of QEMU restore, may go on.
+        (0x01007A7B, {"pv_unhalt": Use(Answer.WITHDRAWN, "offered at boot")}),
+        (0x01007AF2, {"clocksource2": Use(Answer.WITHDRAWN, "offered at boot")}),
+        (0x010068FB, {
+            "pv_tlb_flush": Use(Answer.WITHDRAWN, "offered at boot"),
+        }),
+        # A feature that is not used is not missed, and one that is gained is not used.
+        (0x01006AFB, {}),
+        (0x0103FEFF, {}),
+    ],
+)  # fmt: skip
+def test_an_enabled_feature_may_not_work_any_more(eax: int, expected: Mapping[str, Use]) -> None:
+    """What is lost after boot stays enabled, and people read what that means."""
+    assert changed(STOCK, Found(HOST), guest(eax)) == expected
+    assert all(use.enabled for use in expected.values())
+
+
+def test_nothing_of_a_vanished_kvm_works_as_offered() -> None:
+    """Each enabled feature is enabled still, and none is a bare "yes"."""
+    found = answers(STOCK, Found(HOST), NO_HYPERVISOR)
+    assert {name for name, use in found.items() if use.enabled} == {name for name, use in ON_HOST.items() if use == YES}
+    assert YES not in found.values()
+    assert found["steal_time"].explanation == "enabled, does not work any more: not offered now"
+    assert found["nop_io_delay"].explanation == "enabled, not offered any more: offered at boot"
+    assert found["poll_control"].explanation == "haltpoll not loaded"
 
 
 @pytest.mark.parametrize("boot", [VMWARE, NO_HYPERVISOR, Leaves(hypervisor_bit=True)], ids=["VMware", "none", "hidden"])
-@pytest.mark.parametrize("changes", [EVERY_SIGN, booted_with(*FORBIDDING_PARAMETERS)], ids=["signs", "switches"])
-def test_without_kvm_nothing_is_said(tmp_path: Path, boot: Leaves, changes: Mapping[str, Content]) -> None:
+def test_without_kvm_nothing_is_said(boot: Leaves) -> None:
     """Without KVM no feature is known: the evidence comes from other hypervisors."""
-    assert used(tmp_path, changes, boot) == {}
+    evidence = replace(STOCK, **STOLEN, **CALLED_BACK, parameters=frozenset(SWITCHES))
+    assert features_in_use(evidence, Found(boot), boot) == {}
+    assert switched_off(evidence, Found(boot)) == ()
 
 
-def test_no_evidence_says_nothing() -> None:
-    """Without evidence no feature is reported, not even as unused."""
-    assert features_in_use(Evidence(), ALL) == {}
+def test_every_feature_is_in_one_table() -> None:
+    """Every assigned feature has conditions, or a reason why not; and the switches name no other."""
+    names = {feature.name for feature in FEATURES}
+    assert CONDITIONS.keys() | NOT_DECIDED.keys() == names
+    assert not CONDITIONS.keys() & NOT_DECIDED.keys()
+    assert {name for forbidden in SWITCHES.values() for name in forbidden} <= names
 
 
-def test_every_rule_names_a_feature() -> None:
-    """Every rule and every switch refers to features of the table."""
-    named = {sign.feature for sign in ENABLEMENT_RULES} | {
-        name for names in FORBIDDING_PARAMETERS.values() for name in names
-    }
-    assert named <= {feature.name for feature in FEATURES}
-
-
-@given(
-    st.builds(
-        Evidence,
-        st.none() | st.frozensets(st.sampled_from(["kvm-clock", "tsc"])),
-        st.none() | st.sampled_from(["kvm-clock", "tsc"]),
-        st.none() | st.frozensets(st.sampled_from([*FORBIDDING_PARAMETERS, "quiet"])),
-        st.none() | st.integers(0, 3),
-        st.none() | st.integers(0, 3),
-        st.none() | st.sampled_from(["haltpoll", "none"]),
-        st.none() | st.frozensets(st.sampled_from(["pvunlock", "fpu"])),
-    ),
-    st.integers(0, 2**32 - 1),
+EVIDENCE = st.builds(
+    Evidence,
+    st.none() | st.frozensets(st.sampled_from(["kvm-clock", "tsc"])),
+    st.none() | st.sampled_from(["kvm-clock", "tsc"]),
+    # Those with which kvm-clock can be registered.
+    st.none() | st.frozensets(st.sampled_from(["no-kvmapf", "nopvspin", "quiet"])),
+    st.none() | st.integers(0, 3),
+    st.none() | st.integers(0, 3),
+    st.none() | st.sampled_from(["haltpoll", "none"]),
+    st.none() | st.frozensets(st.sampled_from(["monitor", "fpu"])),
+    st.booleans(),
+    st.none() | st.integers(1, 3),
+    st.none() | st.sampled_from(["4.18.0", "5.10.0", "5.18.0", "6.1.0", "7.2.13"]),
+    st.none() | st.booleans(),
 )
-def test_each_answer_has_its_evidence(evidence: Evidence, eax: int) -> None:
-    """Each True needs its evidence, and each False needs a switch on the command line."""
-    boot = guest(eax)
-    for feature, known in features_in_use(evidence, boot).items():
-        if not known:
-            switches = evidence.command_line or frozenset()
-            assert any(
-                feature.name in FORBIDDING_PARAMETERS[switch] for switch in switches & FORBIDDING_PARAMETERS.keys()
-            )
-        else:
-            silenced = Evidence(command_line=evidence.command_line, current_clocksource=evidence.current_clocksource)
-            assert features_in_use(silenced, boot).get(feature) is not True
+WORD = st.integers(0, 2**32 - 1)
+
+
+@given(EVIDENCE, WORD, st.integers(0, 1), WORD, st.booleans())
+def test_each_answer_has_its_evidence(evidence: Evidence, eax: int, edx: int, now: int, early: bool) -> None:  # noqa: FBT001
+    """An enabled feature was offered at boot or shows itself; without a file an answer becomes unknown, no other."""
+    found = Found(guest(eax, edx), early=early)
+    given_all = features_in_use(evidence, found, guest(now))
+    shown = {"steal_time", "async_pf_int", "clocksource2"}
+    for feature, use in given_all.items():
+        assert use.reason
+        assert not use.enabled or found.leaves.offers(feature) or feature.name in shown
+        assert (use.answer is Answer.YES) <= guest(now).offers(feature)
+    for field in ("cpuidle_driver", "cpu_flags", "possible_cpus", "release", "has_pv_spinlocks"):
+        less = features_in_use(without(evidence, field), found, guest(now))
+        for feature, use in less.items():
+            assert use.enabled in {None, given_all[feature].enabled}
 
 
 @pytest.mark.parametrize(
@@ -218,39 +429,67 @@ def test_where_the_time_comes_from(tmp_path: Path, current: Content, expected: b
     assert kvmclock_is_current(read_evidence(kernel(tmp_path, {CURRENT: current}))) is expected
 
 
+def observer_of(machine: Machine, root: Path, keeper: BootReferenceKeeper | None) -> Observer:
+    """An Observer of a machine and of the kernel whose files are under a root."""
+    return Observer(machine, CpuSelection(), keeper, host=False, root=root)
+
+
 def test_evidence_is_judged_by_what_was_offered_at_boot(tmp_path: Path) -> None:
     """The leaves at boot decide: a bit that is lost later does not change what the kernel has enabled."""
-    machine = live_machine(0x01007EFB)
-    observer = Observer(
-        machine,
-        CpuSelection(),
-        BootReferenceKeeper(None, Boot("boot", 0.0, 0.0)),
-        host=False,
-        root=kernel(tmp_path, EVERY_SIGN),
-    )
+    machine = live_machine(0x01007AFB)
+    keeper = BootReferenceKeeper(None, Boot("boot", 0.0, 0.0))
+    observer = observer_of(machine, kernel(tmp_path, {STAT: "cpu  1 2 3 4 5 6 7 0 0 0\n"}), keeper)
     before = observer.observe(None)
     machine.cpus[0] = reader(kvm_rows(0x0000_0001))
     after = observer.observe(before.sample)
     assert after.sample.common == guest(1)
-    assert after.in_use == before.in_use
-    assert after.in_use[feature_named("clocksource2")] is True
-    assert feature_named("clocksource") not in after.in_use
+    assert enabled(after) == enabled(before)
+    assert {"clocksource2", "steal_time", "pv_unhalt", "poll_control"} <= enabled(after)
+    assert after.in_use[feature_named("steal_time")].answer is Answer.BROKEN
+    assert after.used_not_offered == (), "KvmFeatureLost tells of it"
     machine.cpus[0] = reader(BARE_METAL)
-    assert observer.observe(after.sample).in_use == before.in_use
+    assert enabled(observer.observe(after.sample)) == enabled(before)
 
 
-def test_without_a_reference_it_is_judged_by_what_is_offered_now(tmp_path: Path) -> None:
-    """Without a reference the current leaves are used, as in a single run."""
-    machine = Machine({0: reader(kvm_rows(0x0000_0001))})
-    observer = Observer(machine, CpuSelection(), None, host=False, root=kernel(tmp_path, {**SILENT, **KVM_CLOCK}))
-    assert observer.observe(None).in_use == {feature_named("clocksource"): True}
-    assert observer.observe(sample_of({0: ALL})).in_use == {feature_named("clocksource"): True}
+def enabled(observation: Observation) -> set[str]:
+    """The names of the features that the kernel has enabled."""
+    return {feature.name for feature, use in observation.in_use.items() if use.enabled}
+
+
+@pytest.mark.parametrize(
+    ("uptime", "reason"),
+    [
+        (20.0, "offered at boot"),
+        (200 * 86_400.0, "offered when first sampled, 200 days after boot"),
+        (None, "offered now; no boot reference"),
+    ],
+)
+def test_the_reason_says_when_it_was_offered(tmp_path: Path, uptime: float | None, reason: str) -> None:
+    """At boot as far as the reference was taken early; without a reference the current leaves stand for it."""
+    keeper = None
+    if uptime is not None:
+        boot = read_boot()
+        (tmp_path / FILE_NAME).write_bytes(format_reference(BootReference(HOST, 0.0, uptime=uptime), boot))
+        keeper = BootReferenceKeeper(tmp_path, boot)
+    found = observer_of(live_machine(0x01007AFB), kernel(tmp_path), keeper).observe(None)
+    assert found.in_use[feature_named("nop_io_delay")] == Use(Answer.YES, reason)
+    assert found.used_not_offered == ()
+
+
+def test_a_new_reference_makes_no_use_out_of_nothing(tmp_path: Path) -> None:
+    """A reference that was taken after a loss lacks the bit: its use is unknown, unless the kernel shows it."""
+    root = kernel(tmp_path, {STAT: "cpu  1 2 3 4 5 6 7 0 0 0\n"})
+    observer = observer_of(live_machine(0x01007A9B), root, BootReferenceKeeper(None, Boot("boot", 0.0, 1e6)))
+    found = observer.observe(None)
+    assert found.in_use[feature_named("steal_time")].enabled is None
+    assert found.used_not_offered == ()
+    kernel(tmp_path)
+    assert observer.observe(found.sample).used_not_offered == (feature_named("steal_time"),)
 
 
 def test_the_guest_collector_is_there(tmp_path: Path) -> None:
     """An observation includes the guest collector's success."""
-    observer = Observer(live_machine(1), CpuSelection(), None, host=False, root=kernel(tmp_path, SILENT))
-    found = observer.observe(None)
+    found = observer_of(live_machine(1), kernel(tmp_path), None).observe(None)
     assert list(found.collectors) == ["guest"]
     assert found.collectors["guest"].success
 
@@ -262,11 +501,12 @@ def test_what_cannot_be_read_is_not_collected(tmp_path: Path, caplog: pytest.Log
     for _ in range(3):
         found = observer.observe(None)
         assert not found.collectors["guest"].success
-        assert (found.in_use, found.kvmclock_is_current) == ({}, None)
+        assert {use.enabled for use in found.in_use.values()} == {None}
+        assert found.kvmclock_is_current is None
     assert caplog.messages == [
         f"/{name} cannot be read, so what the guest kernel uses is not known completely" for name in ALWAYS_THERE
     ]
     caplog.clear()
-    kernel(tmp_path, SILENT)
+    kernel(tmp_path)
     assert observer.observe(None).collectors["guest"].success
     assert caplog.messages == [f"/{name} can be read again" for name in ALWAYS_THERE]

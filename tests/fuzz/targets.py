@@ -14,6 +14,7 @@ from pathlib import Path
 import h11
 
 from kvm_exporter.collector.boot import Boot, format_reference, parse_reference
+from kvm_exporter.collector.conditions import Found
 from kvm_exporter.collector.guest import read_evidence
 from kvm_exporter.collector.in_use import features_in_use, kvmclock_is_current
 from kvm_exporter.collector.observer import Observation
@@ -247,7 +248,7 @@ def evidence(data: bytes) -> None:
             path.write_bytes(content)
         found = read_evidence(Path(folder))
     for boot in (Leaves(hypervisor_bit=False), _BOOT):
-        assert set(features_in_use(found, boot).values()) <= {True, False}
+        assert all(use.reason for use in features_in_use(found, Found(boot), _BOOT).values())
     kvmclock_is_current(found)
     assert found.steal_ticks is None or found.steal_ticks >= 0
     assert found.hypervisor_interrupts is None or found.hypervisor_interrupts >= 0
@@ -261,6 +262,10 @@ _FILES = (
     "sys/devices/system/clocksource/clocksource0/available_clocksource",
     "sys/devices/system/clocksource/clocksource0/current_clocksource",
     "sys/devices/system/cpu/cpuidle/current_driver",
+    "sys/devices/system/cpu/possible",
+    "proc/sys/kernel/osrelease",
+    "proc/config.gz",
+    "boot/config-6.1.0",
 )
 
 _BOOT = Leaves(hypervisor_bit=True, kvm=Kvm(0x4000_0000, 0xFFFF_FFFF, 0xFFFF_FFFF))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from prometheus_client.core import Metric
 
 from kvm_exporter.collector.boot import BootReference
+from kvm_exporter.collector.conditions import Answer, Use
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.features import FEATURES, Feature, feature_named
@@ -168,16 +169,31 @@ def test_what_is_expected(baseline: Baseline, expected: Mapping[tuple[str, ...],
     [
         ({}, {}),
         (
-            {feature_named("steal_time"): True, feature_named("pv_unhalt"): False},
-            {("steal_time", "eax", "5"): 1, ("pv_unhalt", "eax", "7"): 0},
+            {
+                feature_named("steal_time"): Use(Answer.YES, "offered at boot"),
+                feature_named("pv_eoi"): Use(Answer.BROKEN, "not offered now"),
+                feature_named("pv_unhalt"): Use(Answer.NO, "one possible CPU"),
+                feature_named("pv_tlb_flush"): Use(Answer.UNKNOWN, "cannot read /proc/cpuinfo"),
+                feature_named("async_pf"): Use(Answer.NOTHING, "not offered at boot"),
+            },
+            {("steal_time", "eax", "5"): 1, ("pv_eoi", "eax", "6"): 1, ("pv_unhalt", "eax", "7"): 0},
         ),
     ],
     ids=["nothing known", "known"],
 )
-def test_what_is_in_use(used: Mapping[Feature, bool], expected: Mapping[tuple[str, ...], int]) -> None:
-    """A feature in use is 1, one that a switch forbids 0, and an unknown one is absent."""
+def test_what_is_in_use(used: Mapping[Feature, Use], expected: Mapping[tuple[str, ...], int]) -> None:
+    """An enabled feature is 1, whether or not it still works, one that is not enabled 0, any other is absent."""
     observation = Observation(sample_of({0: ALL}), in_use=used)
     assert scrape(observation).values("kvm_feature_in_use", *BIT) == expected
+
+
+def test_what_a_switch_forbids() -> None:
+    """There is a series for each feature and switch, and none without switches."""
+    steal_time = feature_named("steal_time")
+    observation = Observation(sample_of({0: ALL}), switched_off=((steal_time, "no-such"), (steal_time, "nopv")))
+    values = scrape(observation).values("kvm_feature_switched_off", *BIT, "switch")
+    assert values == {("steal_time", "eax", "5", "no-such"): 1, ("steal_time", "eax", "5", "nopv"): 1}
+    assert scrape(Observation(sample_of({0: ALL}))).values("kvm_feature_switched_off", *BIT) == {}
 
 
 @pytest.mark.parametrize(("current", "expected"), [(True, {(): 1}), (False, {(): 0}), (None, {})])

@@ -3,6 +3,7 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from kvm_exporter.collector.boot import BootReference
+from kvm_exporter.collector.conditions import Answer, Use
 from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.kvm.features import feature_named
 from kvm_exporter.kvm.leaves import Kvm
@@ -13,7 +14,8 @@ from lab.scrape import Scrape
 OBSERVATION = Observation(
     sample=sample_of({0: guest(0x0100007B), 1: guest(0x0100007B)}),
     reference=BootReference(guest(0x41007EFB), 1704067100.0, 20.0),
-    in_use={feature_named("steal_time"): True},
+    in_use={feature_named("steal_time"): Use(Answer.YES, "offered at boot")},
+    switched_off=((feature_named("steal_time"), "nopv"),),
     kvmclock_is_current=False,
     host=Kvm(BASE, 0x01007AFB, 0),
     host_clocksource_based_on_tsc=True,
@@ -40,6 +42,7 @@ def test_all_gauges_are_in_the_file() -> None:
         "kvm_boot_feature_changed",
         "kvm_boot_signature_changed",
         "kvm_feature_in_use",
+        "kvm_feature_switched_off",
         "kvm_clocksource_current_is_kvmclock",
         "kvm_host_feature_supported",
         "kvm_host_fingerprint_info",

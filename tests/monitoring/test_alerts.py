@@ -518,14 +518,18 @@ SCENES = {
         near=[(60, one(without({**HEALTHY, **offered(REALTIME, 1)}, "kvm_feature_expected")))],
     ),
     "KvmFeatureSwitchedOff": Scene(
-        fault=one({**HEALTHY, series("kvm_feature_in_use", **STEAL_TIME): 0}),
-        labels={**ITSELF, **STEAL_TIME},
+        fault=one({**HEALTHY, series("kvm_feature_switched_off", **STEAL_TIME, switch="nopv"): 1}),
+        labels={**ITSELF, **STEAL_TIME, "switch": "nopv"},
         summary="A boot switch disables steal_time on guest-1:10401",
         description=(
-            "The hypervisor offers guest-1:10401 steal_time (eax bit 5), and a switch on the kernel's command line "
+            "The hypervisor offers guest-1:10401 steal_time (eax bit 5), and nopv on the kernel's command line "
             "disables it. Remove the switch and reboot, or silence this alert."
         ),
-        near=[(60, one({**HEALTHY, series("kvm_feature_in_use", **YIELD): 0}))],
+        # A switch for a feature that is not offered; and a kernel that does not use a feature for another reason.
+        near=[
+            (60, one({**HEALTHY, series("kvm_feature_switched_off", **YIELD, switch="nopv"): 1})),
+            (60, one({**HEALTHY, series("kvm_feature_in_use", **STEAL_TIME): 0})),
+        ],
     ),
     "KvmClockUnstable": Scene(
         fault=one({**HEALTHY, "kvm_clock_stable": 0}),

@@ -12,7 +12,7 @@ from kvm_exporter.kvm.features import feature_named
 from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID, USED_ID, announce
 from lab.readers import sample_of
 from lab.tree import UNITS
-from tests.report.test_changes import ALL, LESS, change, fields, start
+from tests.report.test_changes import ALL, LESS, USED, change, fields, start
 from tests.support.tools import program
 
 CATALOG = UNITS / "prometheus-kvm-exporter.catalog"
@@ -56,7 +56,7 @@ def test_the_catalog_shows_only_fields_that_there_are(
     """What changed, how bad it is and the evidence are in the text; a name without a field would stand there bare."""
     change(sample_of({0: ALL}), sample_of({0: LESS}))
     start(ALL, sample_of({0: LESS}))
-    announce(None, Observation(sample_of({0: LESS}), in_use={feature_named("steal_time"): True}))
+    announce(None, Observation(sample_of({0: LESS}), in_use={feature_named("steal_time"): USED}))
     [found] = [record for record in caplog.records if fields(record)["message_id"] == message_id]
     text = journalctl(root, "--dump-catalog", message_id)
     shown = set(re.findall("@([A-Z_]+)@", text))

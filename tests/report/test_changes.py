@@ -10,6 +10,7 @@ import pytest
 from kvm_exporter.app.log import JsonFormatter, LogfmtFormatter
 from kvm_exporter.app.systemd import journal_fields
 from kvm_exporter.collector.boot import BootReference
+from kvm_exporter.collector.conditions import Answer, Use
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.kvm.effects import NOTHING, Level, action
 from kvm_exporter.kvm.features import feature_named
@@ -20,6 +21,7 @@ from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID, USED_ID, annou
 from kvm_exporter.report.findings import FREQUENCY, LEAVES, USED_NOT_OFFERED
 from lab.readers import guest, kvm_of, sample_of
 
+USED = Use(Answer.BROKEN, "not offered now")
 ALL = guest(0x01007EFB)
 #: Without steal time and the stable clock, and with an unassigned bit.
 LESS = guest(0x4000_7EDB)
@@ -226,8 +228,8 @@ def test_use_without_an_offer_is_told_once(caplog: pytest.LogCaptureFixture) -> 
     """It is one line when it is first known; what is lost since the reference is not repeated."""
     steal, clock = feature_named("steal_time"), feature_named("clocksource2")
     early, late = BootReference(ALL, 1704067100.0, 20.0), BootReference(STOLEN, 1704067100.0, 1e6)
-    known = Observation(sample_of({0: STOLEN}), late, in_use={steal: True, clock: True})
-    announce(Observation(sample_of({0: STOLEN}), early, in_use={steal: True}), replace(known, reference=early))
+    known = Observation(sample_of({0: STOLEN}), late, in_use={steal: USED, clock: USED})
+    announce(Observation(sample_of({0: STOLEN}), early, in_use={steal: USED}), replace(known, reference=early))
     assert caplog.messages == []
     announce(None, known)
     announce(known, known)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvm_exporter.collector.boot import BootReference
+from kvm_exporter.collector.conditions import Answer, Use
 from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.cpuid.registers import BASES
 from kvm_exporter.kvm.baseline import Baseline
@@ -38,7 +39,7 @@ TAGS = frozenset(
     (
         *("html", "head", "meta", "title", "style", "body", "header", "nav", "main", "footer", "section", "div"),
         *("h1", "h2", "p", "span", "strong", "code", "time", "a", "ul", "li", "dl", "dt", "dd"),
-        *("table", "caption", "thead", "tbody", "tr", "th", "td"),
+        *("table", "caption", "thead", "tbody", "tr", "th", "td", "small"),
     )
 )
 """All elements of a page: no scripts, no forms, nothing that is loaded."""
@@ -63,6 +64,7 @@ def clocked(khz: int | None) -> Leaves:
 
 STEAL_TIME = feature_named("steal_time")
 NOT_STEALING = guest(0x01007EDB)
+STEALS, UNUSED = Use(Answer.BROKEN, "not offered now"), Use(Answer.NO, "one possible CPU")
 
 
 def page_of(observation: Observation | None, baseline: Baseline | None = None, *, success: bool = True) -> Outline:
@@ -211,19 +213,21 @@ def test_leaves_that_cannot_show_drift_are_no_good_news() -> None:
             ["Since boot: TSC frequency no longer reported by KVM (2600.000 MHz before)"],
         ),
         (
-            replace(late(observed(sample_of({0: NOT_STEALING}), NOT_STEALING), 9e6), in_use={STEAL_TIME: True}),
+            replace(late(observed(sample_of({0: NOT_STEALING}), NOT_STEALING), 9e6), in_use={STEAL_TIME: STEALS}),
             "WARNING",
             "1 feature used, not offered",
             ["Used, not offered: steal_time (eax bit 5)"],
         ),
         (
-            replace(observed(sample_of({0: NOT_STEALING}), ALL), in_use={STEAL_TIME: True}),
+            replace(observed(sample_of({0: NOT_STEALING}), ALL), in_use={STEAL_TIME: STEALS}),
             "CRITICAL",
             "1 feature lost since boot",
             ["Lost since boot: steal_time (eax bit 5)", action("lost", Level.CRITICAL)],
         ),
         (
-            replace(observed(sample_of({0: NOT_STEALING}), ALL), in_use={STEAL_TIME: False}),
+            replace(
+                observed(sample_of({0: NOT_STEALING}), ALL), in_use={STEAL_TIME: Use(Answer.NO, "one possible CPU")}
+            ),
             "NOTE",
             "1 feature lost since boot; KVM, 1 CPU",
             ["steal_time (harmless): The kernel does not use it."],
@@ -380,7 +384,11 @@ def test_a_row_says_all_that_is_known_of_a_bit() -> None:
     everything = Observation(
         sample,
         BootReference(guest(0x010002FB), 0.0, 20.0),
-        in_use={feature_named("steal_time"): True, feature_named("pv_unhalt"): False},
+        in_use={
+            feature_named("steal_time"): Use(Answer.YES, "offered at boot"),
+            feature_named("pv_unhalt"): Use(Answer.NO, "one possible CPU"),
+            feature_named("pv_eoi"): Use(Answer.BROKEN, "not offered now"),
+        },
         host=Kvm(BASES[0], 0x01007EFB, 0),
         collectors={"guest": Collected(success=True, duration=0.0)},
     )
@@ -391,12 +399,13 @@ def test_a_row_says_all_that_is_known_of_a_bit() -> None:
         "offered": "yes",
         "cpus": "3 of 4",
         "boot": "same",
-        "used": "yes",
+        "used": "yes offered at boot",
         "host": "yes",
         "meaning": "steal time can be enabled",
     }
     columns = ("offered", "cpus", "boot", "used", "host")
-    assert [rows["pv_unhalt"][column] for column in columns] == ["no", "1 of 4", "lost", "no", "yes"]
+    assert [rows["pv_unhalt"][column] for column in columns] == ["no", "1 of 4", "lost", "no one possible CPU", "yes"]
+    assert rows["pv_eoi"]["used"] == "enabled, does not work any more not offered now"
     assert [rows["hints_realtime"][column] for column in columns] == ["no", "0 of 4", "same", "?", "?"]
     assert rows_of(page_of(observed(sample)))["steal_time"].keys() == {"name", "bit", "offered", "cpus", "meaning"}
 
@@ -513,7 +522,7 @@ def observations(draw: st.DrawFn) -> Observation:
     return Observation(
         sample,
         draw(st.none() | st.builds(BootReference, LEAVES, SECONDS)),
-        in_use=draw(st.dictionaries(st.sampled_from(FEATURES), st.booleans())),
+        in_use=draw(st.dictionaries(st.sampled_from(FEATURES), st.builds(Use, st.sampled_from(Answer), st.text()))),
         kvmclock_is_current=draw(st.none() | st.booleans()),
         host=draw(st.none() | st.builds(Kvm, st.just(BASES[0]), WORDS, WORDS)),
         collectors=draw(st.sampled_from([{}, {"guest": Collected(success=True, duration=0.0)}])),

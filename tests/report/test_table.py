@@ -1,10 +1,12 @@
 """kvm_exporter.report.table: the table in the terminal, comparisons, and the JSON for scripts."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from kvm_exporter.collector.boot import BootReference
+from kvm_exporter.collector.conditions import Answer, Use
 from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.registers import Registers
@@ -13,7 +15,7 @@ from kvm_exporter.kvm.drift import Difference, TscChange, difference
 from kvm_exporter.kvm.features import FEATURES, feature_named
 from kvm_exporter.kvm.leaves import Kvm, Leaves, SignatureLeaf
 from kvm_exporter.kvm.words import describe, divergence, summary
-from kvm_exporter.report.table import as_json, table
+from kvm_exporter.report.table import WIDTH, as_json, table
 from lab.readers import BASE, Machine, guest, kvm_rows, reader, sample_of
 
 DEFAULT, ALL, OLD = guest(0x0100007B), guest(0x01007EFB), guest(0x0100000B)
@@ -49,6 +51,8 @@ def test_a_summary_is_one_line_that_says_what_was_found(leaves: Leaves, expected
     assert summary(leaves) == expected
 
 
+YES = Use(Answer.YES, "offered at boot")
+
 LIVE = Observation(
     sample=sample_of(
         {0: ALL, 1: DEFAULT, 2: ALL, 3: guest(0x81007EFB)},
@@ -57,7 +61,12 @@ LIVE = Observation(
         failed={8: "held", 7: "gone"},
         clock=PvClock(stable=True, tsc_khz=2_600_000),
     ),
-    in_use={feature_named("steal_time"): True, feature_named("pv_unhalt"): False},
+    in_use={
+        feature_named("steal_time"): YES,
+        feature_named("pv_eoi"): YES,
+        feature_named("pv_unhalt"): Use(Answer.NO, "one possible CPU"),
+        feature_named("msi_ext_dest_id"): Use(Answer.NOTHING, "not offered at boot"),
+    },
     host=Kvm(BASE, 0x01007AFB, 0),
     collectors={"guest": Collected(success=True, duration=0.1)},
 )
@@ -93,7 +102,7 @@ def test_the_table_of_a_machine() -> None:
     shown = [" ".join(line.split()[:7]) for line in lines[5:end]]
     assert [line for line in shown if line.split()[2] in OF_INTEREST] == [
         "eax 5 steal_time yes 5 yes yes",
-        "eax 6 pv_eoi yes 5 ? yes",
+        "eax 6 pv_eoi yes 5 yes yes",
         "eax 7 pv_unhalt yes 4 no yes",
         "eax 9 pv_tlb_flush yes 4 ? yes",
         "eax 10 async_pf_vmexit yes 4 ? no",
@@ -101,7 +110,7 @@ def test_the_table_of_a_machine() -> None:
         "eax 12 poll_control yes 4 ? yes",
         "eax 13 pv_sched_yield yes 4 ? yes",
         "eax 14 async_pf_int yes 4 ? yes",
-        "eax 15 msi_ext_dest_id no 0 ? ?",
+        "eax 15 msi_ext_dest_id no 0 - ?",
         "eax 16 hc_map_gpa_range no 0 ? ?",
         "eax 17 migration_control no 0 ? ?",
         "eax 24 clocksource_stable_bit yes 5 ? yes",
@@ -110,12 +119,40 @@ def test_the_table_of_a_machine() -> None:
     ]
     assert lines[end:] == [
         "",
+        "USED, and why:",
+        "  yes (offered at boot): steal_time, pv_eoi",
+        "  no (one possible CPU): pv_unhalt",
+        "",
         "CPUs: 9 online, 4 sampled, 1 retained, 2 skipped, 2 failed",
         f"CPU 1 differs: {LACKING}",
         "CPU 3 differs: has eax_bit_31 (eax bit 31)",
         "CPU 7 failed: gone",
         "CPU 8 failed: held",
     ]
+
+
+def test_what_does_not_work_any_more_is_no_bare_yes() -> None:
+    """The table and the JSON have the whole answer; the lines with reasons fit a terminal."""
+    reason = "not offered when first sampled, 200 days after boot"
+    broken, unknown = Use(Answer.BROKEN, "not offered now"), Use(Answer.UNKNOWN, reason)
+    in_use = {**dict.fromkeys(FEATURES, unknown), feature_named("steal_time"): broken, FEATURES[0]: YES}
+    observation = replace(LIVE, sample=sample_of({0: guest(0x01007EDB)}), in_use=in_use)
+    lines = table(observation).splitlines()
+    [row] = [line for line in lines if line.startswith("eax 5 ")]
+    assert row.split("steal_time ")[1].split()[:8] == [
+        *("no", "0"),
+        *["enabled,", "does", "not", "work", "any", "more"],
+    ]
+    [head] = [line for line in lines if line.startswith("BIT ")]
+    assert head.index("MEANING") == row.index("steal time can be enabled")
+    start = lines.index("USED, and why:")
+    reasons = lines[start + 1 : lines.index("", start)]
+    assert reasons[0] == "  yes (offered at boot): clocksource"
+    assert reasons[1].startswith(f"  ? ({reason}):")
+    assert reasons[-1] == "  enabled, does not work any more (not offered now): steal_time"
+    assert max(map(len, reasons)) <= WIDTH
+    [found] = [one for one in json.loads(as_json(observation))["features"] if one["name"] == "steal_time"]
+    assert (found["in_use"], found["in_use_reason"]) == (True, "enabled, does not work any more: not offered now")
 
 
 def test_the_table_of_a_dump_says_nothing_of_kernel_and_host() -> None:
@@ -247,11 +284,13 @@ def test_json_has_what_the_table_has() -> None:
     }
     assert len(features) == len(FEATURES) + 1
     assert features["steal_time"] == {
-        "register": "eax", "bit": 5, "offered": True, "cpus": 5, "in_use": True, "host": True,
+        "register": "eax", "bit": 5, "offered": True, "cpus": 5,
+        "in_use": True, "in_use_reason": "offered at boot", "host": True,
         "host_setting": {"qemu": "kvm-steal-time=off", "libvirt": None, "causes": []},
     }  # fmt: skip
     assert features["pv_unhalt"] == {
-        "register": "eax", "bit": 7, "offered": True, "cpus": 4, "in_use": False, "host": True,
+        "register": "eax", "bit": 7, "offered": True, "cpus": 4,
+        "in_use": False, "in_use_reason": "one possible CPU", "host": True,
         "host_setting": {
             "qemu": "kvm-pv-unhalt=off",
             "libvirt": "<features><pvspinlock state='off'/></features>",
@@ -259,7 +298,8 @@ def test_json_has_what_the_table_has() -> None:
         },
     }  # fmt: skip
     assert features["hints_realtime"] == {
-        "register": "edx", "bit": 0, "offered": False, "cpus": 0, "in_use": None, "host": None,
+        "register": "edx", "bit": 0, "offered": False, "cpus": 0,
+        "in_use": None, "in_use_reason": None, "host": None,
         "host_setting": {
             "qemu": "kvm-hint-dedicated=on",
             "libvirt": "<features><kvm><hint-dedicated state='on'/></kvm></features>",

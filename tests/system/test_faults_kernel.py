@@ -28,7 +28,8 @@ CLOCKSOURCES = "/sys/devices/system/clocksource/clocksource0"
 
 EVIDENCE = (
     *("/proc/cmdline", "/proc/stat", "/proc/interrupts", "/proc/cpuinfo", "/proc/sys/kernel/random/boot_id"),
-    *(f"{CLOCKSOURCES}/available_clocksource", f"{CLOCKSOURCES}/current_clocksource"),
+    *(f"{CLOCKSOURCES}/available_clocksource", f"{CLOCKSOURCES}/current_clocksource", f"{CPUS}/possible"),
+    "/proc/sys/kernel/osrelease",
 )
 """What is read besides the CPUs, on every machine."""
 

@@ -23,6 +23,9 @@ PACKAGES = "usr/lib/python3/dist-packages"
 SERVER = "usr/bin/qemu-system-x86_64-microvm"
 """QEMU built for KVM alone, with a fifth of the libraries of the full one; it has the q35 machine as well."""
 
+KERNEL_STATE = "usr/local/kernel_state.py"
+"""A program that prints what the guest's kernel has enabled."""
+
 # Modules that the exporter never imports; the extensions would bring libraries of their own.
 UNUSED = (
     *("distutils", "ensurepip", "idlelib", "lib2to3", "multiprocessing", "pydoc_data", "test", "tkinter", "turtle*"),
@@ -97,6 +100,7 @@ def guest_image(folder: Path) -> Path:
         exporter.copy(Path(__file__).with_name("kvm_msrs.py"), "experiments/kvm_msrs.py")
         [module] = ROOT.glob("lib/modules/*/kernel/arch/x86/kernel/msr.ko")
         exporter.copy(module, "experiments/msr.ko")
+        exporter.copy(Path(__file__).with_name("kernel_state.py"), KERNEL_STATE)
         exporter.write(folder / "exporter.cpio")
     _join(image, _cached("guest", _guest), folder / "exporter.cpio")
     return image
@@ -126,6 +130,11 @@ def _guest() -> Archive:
     for program in loading:
         for library in libraries(ROOT, str(program.relative_to(ROOT))):
             archive.copy(ROOT / library, library)
+    # What Debian installs beside the kernel, and the module that shows KVM's MSRs.
+    [configuration] = ROOT.glob("boot/config-*")
+    archive.copy(configuration, f"boot/{configuration.name}")
+    [module] = ROOT.glob("lib/modules/*/kernel/arch/x86/kernel/msr.ko")
+    archive.copy(module, f"modules/{module.name}")
     return archive
 
 

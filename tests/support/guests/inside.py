@@ -7,6 +7,7 @@ from typing import Any
 
 from lab.patience import GUEST_PATIENCE_SECONDS
 from lab.scrape import Scrape
+from tests.support.guests.images import KERNEL_STATE
 from tests.support.guests.serial import Shell
 
 PORT = 10401
@@ -37,6 +38,14 @@ def show(shell: Shell) -> dict[str, Any]:
 def read(shell: Shell, path: str) -> str:
     """A file of the guest, without white space around."""
     return shell.run(f"cat {path}").strip()
+
+
+def kernel_state(shell: Shell) -> dict[str, Any]:
+    """What kernel_state.py prints in the guest: KVM's MSRs of each CPU, and variables of the kernel."""
+    state: dict[str, Any] = json.loads(
+        shell.run(f"(grep -qw ^msr /proc/modules || insmod /modules/msr.ko) && python3 /{KERNEL_STATE}")
+    )
+    return state
 
 
 Msrs = Mapping[int, Mapping[int, int]]

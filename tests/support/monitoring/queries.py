@@ -37,6 +37,7 @@ EMPTY_WHEN_WELL = frozenset(
     {
         *alert_rules(),
         "kvm_boot_feature_changed",
+        "kvm_feature_switched_off",
         "cohort:kvm_boot_feature_changed:gained",
         "cohort:kvm_boot_feature_changed:lost",
         "KVM fleet: Firing alerts: alerts",

@@ -1,5 +1,6 @@
 """The files that a guest's kernel shows in /proc and /sys, written under a test's own root."""
 
+import gzip
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,8 +13,14 @@ INTERRUPTS = "proc/interrupts"
 IDLE_DRIVER = "sys/devices/system/cpu/cpuidle/current_driver"
 CPU_INFO = "proc/cpuinfo"
 SEV_SNP = "sys/devices/system/cpu/sev/vmpl"
+POSSIBLE = "sys/devices/system/cpu/possible"
+RELEASE = "proc/sys/kernel/osrelease"
+CONFIGURATION = "proc/config.gz"
 
-KVM_GUEST = {
+Content = str | bytes | None
+"""The content of a file; None if the file does not exist."""
+
+KVM_GUEST: Mapping[str, Content] = {
     AVAILABLE: "kvm-clock tsc hpet acpi_pm \n",
     CURRENT: "kvm-clock\n",
     COMMAND_LINE: "BOOT_IMAGE=/boot/vmlinuz-6.1.0-28-amd64 root=UUID=3f2c ro quiet console=ttyS0,115200 -- nopvspin\n",
@@ -39,17 +46,17 @@ ERR:          0
 processor\t: 0
 vendor_id\t: AuthenticAMD
 model name\t: AMD EPYC 7B13
-flags\t\t: fpu vme de pse tsc msr hypervisor pvunlock cpuid_fault
+flags\t\t: fpu vme de pse tsc msr hypervisor cpuid_fault
 bugs\t\t: sysret_ss_attrs
 
 processor\t: 1
 flags\t\t: fpu
 """,
+    POSSIBLE: "0-1\n",
+    RELEASE: "6.1.0-28-amd64\n",
+    CONFIGURATION: gzip.compress(b"CONFIG_PARAVIRT=y\nCONFIG_PARAVIRT_SPINLOCKS=y\nCONFIG_KVM_GUEST=y\n"),
 }
 """The files of a guest that uses the features of KVM; the words after ``--`` are arguments of init."""
-
-Content = str | bytes | None
-"""The content of a file; None if the file does not exist."""
 
 
 def kernel(root: Path, changes: Mapping[str, Content] | None = None) -> Path:

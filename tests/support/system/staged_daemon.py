@@ -40,6 +40,9 @@ def leaves(read: Reader) -> Leaves:
 
 BARE, ALL, MIGRATED, OLD = reader(BARE_METAL), kvm(0x01007EFB), kvm(0x0104007B), kvm(0x0100000B)
 
+STOCK = reader(kvm_rows(0x01007AFB))
+"""What QEMU's -cpu host offers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:
@@ -52,6 +55,7 @@ class Scene:
 
 SCENES = {
     "alike": Scene((ALL, ALL), ALL),
+    "stock": Scene((STOCK, STOCK), STOCK),
     "drifted": Scene((MIGRATED, OLD, MIGRATED, RELUCTANT), ALL),
     "gone": Scene((BARE, BARE), ALL),
     "bare": Scene((BARE,), BARE),
@@ -64,7 +68,9 @@ GUEST = {
     "proc/cmdline": "root=/dev/vda1\n",
     "proc/cpuinfo": "flags\t\t: fpu\n",
     "proc/stat": "cpu  9000 0 4000 80000 500 0 100 0 0 0\n",
+    "proc/sys/kernel/osrelease": "6.1.0-50-cloud-amd64\n",
     "sys/devices/system/clocksource/clocksource0/current_clocksource": "tsc\n",
+    "sys/devices/system/cpu/possible": "0-1\n",
 }
 """Files of a guest kernel that shows no use of any feature; a test's own files take their place."""
 
