@@ -545,7 +545,7 @@ SCENES = {
             (60, one({**HEALTHY, **drifted(STABLE, -1)})),
             (60, one({**BARE, "kvm_clocksource_current_is_kvmclock": 1})),
         ],
-        nearby=frozenset({"KvmFeatureLost"}),
+        nearby=frozenset({"KvmFeatureLostHarmless"}),
     ),
 }
 

