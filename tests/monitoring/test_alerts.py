@@ -836,10 +836,11 @@ def test_what_is_recorded_of_a_fleet(tmp_path: Path) -> None:
     old, new = HEALTHY, {**HEALTHY, **offered(YIELD, 1), **shows("671fa1834330d3c4")}
     old_and_new = {key: value for key, value in new.items() if "a56f971aee6ec7ef" not in key}
     fleet = several((3, old), (1, old_and_new), (2, BARE), (1, DOWN))
+    everywhere = [bit["feature"] for bit in (STEAL_TIME, STABLE, TLB_FLUSH, ASYNC_PF)]
     expected: dict[str, dict[str, float]] = {
         "cohort:kvm_present:sum": {"": 4},
-        "cohort:kvm_feature_offered:sum": {"steal_time": 4, "clocksource_stable_bit": 4, "pv_sched_yield": 1},
-        "cohort:kvm_feature_offered:share": {"steal_time": 1, "clocksource_stable_bit": 1, "pv_sched_yield": 0.25},
+        "cohort:kvm_feature_offered:sum": dict.fromkeys(everywhere, 4.0) | {"pv_sched_yield": 1},
+        "cohort:kvm_feature_offered:share": dict.fromkeys(everywhere, 1.0) | {"pv_sched_yield": 0.25},
         "cohort_fingerprint:kvm_fingerprint_info:count": {"a56f971aee6ec7ef": 3, "671fa1834330d3c4": 1},
         "cohort:kvm_fingerprint_info:distinct": {"": 2},
         "cohort_fingerprint:kvm_fingerprint_info:share": {"a56f971aee6ec7ef": 0.75, "671fa1834330d3c4": 0.25},
@@ -888,6 +889,6 @@ def recording_test(fleet: Fleet, expected: Mapping[str, Mapping[str, float]]) ->
 
 def recorded(name: str, label: str) -> str:
     """A recorded series by its feature or its fingerprint."""
-    features = {feature["feature"]: feature for feature in (STEAL_TIME, STABLE, YIELD)}
+    features = {feature["feature"]: feature for feature in (STEAL_TIME, STABLE, TLB_FLUSH, ASYNC_PF, YIELD)}
     labels = features.get(label) or ({"fingerprint": label} if label else {})
     return series(name, job="kvm", **labels).replace("'", '"')
