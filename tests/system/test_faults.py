@@ -72,6 +72,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
         "faults_process.where_there_may_be_no_more_threads",
         "web/credentials.where_there_is_no_thread_to_hash_in",
     ),
+    "the log is not read": ("faults_process.a_log_that_nobody_reads_stops_nothing",),
     "the wall clock jumps": ("faults_process.the_wall_clock_jumps",),
     "all clocks jump": ("faults_process.a_machine_sleeps_or_is_restored", "collector/sampler.age_is_time_since_boot"),
     "the service manager is gone": ("app/systemd.a_service_manager_that_is_gone_changes_nothing",),
