@@ -40,7 +40,7 @@ cohort:kvm_present:sum == 3
 and on () cohort:kvm_fingerprint_info:distinct == 2
 and on () cohort:kvm_boot_feature_changes:drifted == 1
 and on () kvm_cpus_divergent == 1
-and on () count(ALERTS{{alertstate="firing", alertname=~"KvmFeature(Lost|Gained|Missing|Forbidden)"}}) == 4
+and on () count(ALERTS{{alertstate="firing", alertname=~"KvmFeature(LostDangerous|Gained|Missing|Forbidden)"}}) == 4
 and on () up{{instance="{NOBODY}"}} == 0
 """
 """Every machine is known to every group of rules, which are evaluated at different times."""
@@ -122,7 +122,7 @@ def test_a_machine_is_one_row(fleet: Rows) -> None:
 def test_alerts_name_the_machine_and_the_feature(fleet: Rows) -> None:
     """As far as they are about one."""
     title = "Firing alerts"
-    assert row_of(fleet, title, Alert="KvmFeatureLost", Machine=CHANGED_ONE)["Feature"] == "steal_time"
+    assert row_of(fleet, title, Alert="KvmFeatureLostDangerous", Machine=CHANGED_ONE)["Feature"] == "steal_time"
     assert row_of(fleet, title, Alert="KvmFeatureForbidden", Machine=STEADY)["Feature"] == "pv_eoi"
     assert row_of(fleet, title, Alert="KvmFeatureGained")["Machine"] == ""
 
