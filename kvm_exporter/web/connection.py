@@ -236,7 +236,6 @@ class Connection:
             response = await self._handle(received)
             self._server.traffic.responses[response.status] += 1
             await self._send(self._http.send(response, last=self._server.stopping))
-            self._enter(State.IDLE)
             if self._server.stopping or not self._http.next_request():
                 break
             first = False
@@ -251,6 +250,8 @@ class Connection:
         begun, until = first, now() + (deadlines.header if first else deadlines.idle)
         if not isinstance(received := self._http.take(), Pending):
             await asyncio.sleep(0)  # the request was sent ahead: the other connections have their turn first
+        elif not first:
+            self._enter(State.IDLE)
         while isinstance(received, Pending):
             if received is Pending.CLOSED:
                 return None

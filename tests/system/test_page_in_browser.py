@@ -244,11 +244,11 @@ def test_the_keyboard_reaches_every_link(root: Path, chromium: Browser) -> None:
                     "return [link.textContent, link.getAttribute('href'), style.outlineStyle, style.outlineWidth]"
                 )
             )
-        answers = [running.get(path).splitlines()[0] for _, path, *_ in reached]
+        answers = [running.get(f"/{path}").splitlines()[0] for _, path, *_ in reached]
     assert reached == [
-        ["Metrics", "/metrics", "solid", "3px"],
-        ["Health", "/-/healthy", "solid", "3px"],
-        ["Readiness", "/-/ready", "solid", "3px"],
+        ["Metrics", "metrics", "solid", "3px"],
+        ["Health", "-/healthy", "solid", "3px"],
+        ["Readiness", "-/ready", "solid", "3px"],
     ]
     assert answers[0].startswith("# HELP kvm_")
     assert answers[1:] == ["kvm-exporter is healthy.", "kvm-exporter is ready."]

@@ -14,7 +14,7 @@ from lab.live import live_machine
 
 CPUS = 512
 EAX = 0x01007EFB
-"""All that the guest kernel of this machine may show that it uses: the log would say what it uses and is not offered."""
+"""All that this machine's kernel may show that it uses: the log says what is used and not offered."""
 
 
 def main() -> None:
