@@ -12,7 +12,7 @@ from kvm_exporter.collector.record import record
 from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.dump import Dump, Rows, format_dump, parse_dump
 from kvm_exporter.cpuid.registers import BASES, Registers, Source
-from kvm_exporter.kvm.drift import Difference, TscChange, agree, difference
+from kvm_exporter.kvm.drift import Difference, TscChange, agree, difference, difference_of_samples
 from kvm_exporter.kvm.features import Register, feature_at
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing, fingerprint
 from kvm_exporter.kvm.migration import Side, compare
@@ -261,5 +261,5 @@ def test_the_tsc_frequency_of_a_real_guest_is_compared(
 ) -> None:
     """What the instruction reads of leaf base + 0x10 in two guests is compared, and decides whether one may move."""
     here, there = look_at(timed(2_599_997)), look_at(timed(after))
-    assert difference(here.common, there.common).tsc == tsc
+    assert difference_of_samples(here, there).tsc == tsc
     assert compare(Side(here), Side(there)).compatible == compatible
