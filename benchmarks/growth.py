@@ -52,7 +52,7 @@ def of_size(count: int, effort: Effort) -> Iterator[Figure]:
     yield Figure(f"scrape_p50_{end}", latencies(mine), "µs")
     yield Figure(f"render_{end}", render_times(count), "ms")
     yield Figure(f"resident_{end}", [resident], "MiB")
-    yield Figure(f"series_{end}", [series], "", target=90 + 2 * count)
+    yield Figure(f"series_{end}", [series], "", target=110 + 2 * count)
     yield Figure(f"bytes_{end}", [len(body)], "B")
     yield Figure(f"gzip_bytes_{end}", [file.stat().st_size], "B")
 

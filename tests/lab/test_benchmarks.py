@@ -25,7 +25,7 @@ PROMISED = {
     "rss_vs_node_exporter": 1.25,
     "start_to_first_scrape": None,
     "idle_wakeups_per_minute": None,
-    "series_of_64_cpus": 90 + 2 * 64,
+    "series_of_64_cpus": 110 + 2 * 64,
 }
 """What is aimed at."""
 
