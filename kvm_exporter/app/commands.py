@@ -90,7 +90,10 @@ def serve(options: argparse.Namespace) -> int:
     machine = Machine(topology)
     keeper = BootReferenceKeeper(options.reference_directory or runtime_directory(), read_boot())
     observer = Observer(machine, CpuSelection(options.isolated, options.cpus), keeper, host=options.host)
-    asyncio.run(daemon.serve(settings, machine, observer.observe, baseline, web_config))
+    try:
+        asyncio.run(daemon.serve(settings, machine, observer.observe, baseline, web_config))
+    finally:
+        handler.close()  # the log comes before the error message
     return 0
 
 
