@@ -34,7 +34,7 @@ class Violation:
         """One line, such as ``steal_time (eax bit 5): required, but not offered on every CPU``."""
         problem = "required, but not offered" if self.required else "forbidden, but offered"
         where = f"CPU {format_cpu_list(self.cpus)}" if self.cpus else "every CPU"
-        return f"{self.feature.name} ({self.feature.register} bit {self.feature.bit}): {problem} on {where}"
+        return f"{self.feature.title}: {problem} on {where}"
 
     @property
     def setting(self) -> HostSetting | None:

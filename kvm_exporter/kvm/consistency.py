@@ -130,7 +130,7 @@ class Inconsistency:
 
 
 def _listed(features: tuple[Feature, ...], conjunction: str) -> str:
-    *names, last = (f"{feature.name} ({feature.register} bit {feature.bit})" for feature in features)
+    *names, last = (feature.title for feature in features)
     return f"{', '.join(names)} {conjunction} {last}" if names else last
 
 

@@ -30,6 +30,11 @@ class Feature(NamedTuple):
         """The register's value with only this bit set: ``1 << bit``."""
         return 1 << self.bit
 
+    @property
+    def title(self) -> str:
+        """The name with its position: ``steal_time (eax bit 5)``."""
+        return f"{self.name} ({self.register} bit {self.bit})"
+
 
 FEATURES = (
     Feature("eax", 0, "clocksource", "kvmclock", "kvmclock at the old MSRs 0x11 and 0x12"),

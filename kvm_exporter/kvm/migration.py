@@ -145,8 +145,7 @@ def _of_change(change: Difference, before: Leaves, after: Leaves, where: str) ->
         what = f"hypervisor: {identity(after)} instead of {identity(before)}{where}"
         yield Reason(Weight.INCOMPATIBLE, what, IDENTITY)
     for effect in effects(change, before):
-        feature = effect.feature
-        what = f"{effect.change}: {feature.name} ({feature.register} bit {feature.bit}){where}"
+        what = f"{effect.change}: {effect.feature.title}{where}"
         yield Reason(effect.weight, what, effect.text, effect)
 
 

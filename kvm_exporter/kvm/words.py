@@ -50,7 +50,7 @@ def describe(change: Difference, before: Leaves, after: Leaves, lost: str = "los
 
 def feature_list(features: Iterable[Feature]) -> str:
     """Features with their registers and bits: ``steal_time (eax bit 5), pv_eoi (eax bit 6)``."""
-    return ", ".join(f"{feature.name} ({feature.register} bit {feature.bit})" for feature in features)
+    return ", ".join(feature.title for feature in features)
 
 
 def tsc_words(change: TscChange) -> str:

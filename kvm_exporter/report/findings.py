@@ -375,9 +375,7 @@ def _clock(observation: Observation) -> Iterator[Finding]:
     if clock is not None and not clock.stable:
         yield Finding(CLOCK_UNSTABLE, "kvm-clock not stable", ("The pvclock page says that kvm-clock is not stable.",))
     elif reference is not None and not reference.late and not reference.leaves.offers(STABLE_BIT):
-        details = (
-            f"{STABLE_BIT.name} (eax bit {STABLE_BIT.bit}) was missing at boot, so the kernel takes it for unstable."
-        )
+        details = f"{STABLE_BIT.title} was missing at boot, so the kernel takes it for unstable."
         yield Finding(CLOCK_UNSTABLE, "kvm-clock used as if not stable", (details,))
     elif clock is None:
         yield Finding(CLOCK_UNKNOWN, "stability of kvm-clock unknown")
