@@ -4,7 +4,7 @@ Pure. An answer rests on what the kernel shows once it has enabled a feature, on
 of conditions.py. Source: as there, and the kernel's Documentation/admin-guide/kernel-parameters.txt.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from kvm_exporter.collector.conditions import (
     CONDITIONS,
@@ -83,8 +83,8 @@ def features_in_use(evidence: Evidence, found: Found, now: Leaves) -> dict[Featu
     """
     if found.leaves.kvm is None:
         return {}
-    kernel = Kernel(evidence, found)
-    return {feature: _at_present(feature, _decide(feature, kernel), kernel, now) for feature in FEATURES}
+    kernel, off = Kernel(evidence, found), switched_off(evidence, found)
+    return {feature: _at_present(feature, _decide(feature, kernel, off), kernel, now) for feature in FEATURES}
 
 
 def switched_off(evidence: Evidence, found: Found) -> tuple[tuple[Feature, str], ...]:
@@ -101,12 +101,12 @@ def kvmclock_is_current(evidence: Evidence) -> bool | None:
     return None if evidence.current_clocksource is None else evidence.current_clocksource == KVM_CLOCK
 
 
-def _decide(feature: Feature, kernel: Kernel) -> Use:
-    """Return the answer without regard to what is offered now."""
+def _decide(feature: Feature, kernel: Kernel, off: Iterable[tuple[Feature, str]]) -> Use:
+    """Return the answer without regard to what is offered now; ``off`` is what switched_off() returns."""
     name, found = feature.name, kernel.found
     if (seen := _direct_evidence(name, kernel)) is not None:
         return Use(Answer.YES, seen)
-    if words := [word for off, word in switched_off(*kernel) if off == feature]:
+    if words := [word for forbidden, word in off if forbidden == feature]:
         return no(f"boot parameter {' and '.join(words)}")
     if not kernel.was_offered(name):
         return Use(Answer.NOTHING if found.early else Answer.UNKNOWN, f"not offered {found.when}")

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -57,12 +58,12 @@ class Observation:
     #: Whether the reference outlives a restart of the exporter.
     persistent: bool = False
 
-    @property
+    @cached_property
     def since_reference(self) -> Difference:
         """The difference from the boot reference; an empty one without a reference."""
         return self.reference.difference(self.sample) if self.reference is not None else Difference()
 
-    @property
+    @cached_property
     def effects(self) -> tuple[Effect, ...]:
         """What each feature that was lost or gained since the boot reference does to the guest."""
         return self.effects_of(self.since_reference, self.sample.common)
@@ -72,7 +73,7 @@ class Observation:
         unused = [feature for feature, use in self.in_use.items() if use.enabled is False]
         return effects(change, self.boot or before, unused)
 
-    @property
+    @cached_property
     def used_not_offered(self) -> tuple[Feature, ...]:
         """Features that the guest kernel shows to use, that are not offered, and that no reference has as lost."""
         lost = self.since_reference.lost

@@ -147,12 +147,12 @@ def _lost(feature: Feature, before: Leaves, unused: Collection[Feature]) -> Iter
     if feature in unused:
         yield _UNUSED
         return
+
+    def usable(name: str) -> bool:
+        other = feature_named(name)
+        return before.offers(other) and other not in unused
+
     for outcome in LOST.get(feature.name, (UNASSIGNED["lost"],)):
-        needed = feature_named(outcome.offered) if outcome.offered else None
-        if needed is not None and (needed in unused or not before.offers(needed)):
-            continue
-        if outcome.absent:
-            other = feature_named(outcome.absent)
-            if before.offers(other) and other not in unused:
-                continue
-        yield outcome
+        needed, excluded = outcome.offered, outcome.absent
+        if not (needed and not usable(needed)) and not (excluded and usable(excluded)):
+            yield outcome
