@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -36,8 +37,8 @@ def configure(level: str, format_name: str | None) -> "OutletHandler":
     return handler
 
 
-class OutletHandler(logging.Handler):
-    """Writes records in a thread of its own, so that nobody who does not read the log can stop the program."""
+class OutletHandler(logging.Handler, ABC):
+    """Writes records in a thread of its own, so that a log that is not read cannot stop the program."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,12 +46,12 @@ class OutletHandler(logging.Handler):
 
     @property
     def dropped(self) -> int:
-        """How many records were dropped because nobody took them in time."""
+        """The number of records that were dropped because the log was not read in time."""
         return self._outlet.dropped
 
+    @abstractmethod
     def prepare(self, record: logging.LogRecord) -> Callable[[], None]:
         """Return what writes a record, after formatting it here."""
-        raise NotImplementedError
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record soon."""

@@ -18,7 +18,7 @@ class HttpCounts(NamedTuple):
     connections: int
     #: Connections that the server ended, by reason.
     dropped: Mapping[Any, int]
-    #: Log messages that nobody took in time.
+    #: Log messages that were dropped because the log was not read in time.
     log_messages: int
 
 

@@ -98,6 +98,7 @@ class Connection:
     def __init__(self, server: "Server", peer: socket.socket, name: str, context: ssl.SSLContext | None) -> None:
         """Watch a peer by its non-blocking socket. ``name`` is for the log; a ``context`` makes it use TLS."""
         self._server = server
+        self._loop = asyncio.get_running_loop()
         self._peer = peer
         self.name = name
         self._context = context
@@ -106,7 +107,6 @@ class Connection:
         #: Whether it counts as a TLS connection, which takes much more memory than a plain one.
         self.secure = False
         self._enter(State.UNFINISHED)
-        self._loop = asyncio.get_running_loop()
         self._loop.add_reader(peer, self._on_readable)
         self._silence = self._loop.call_later(server.deadlines.header, self._on_silence)
 
@@ -128,7 +128,7 @@ class Connection:
     def _enter(self, state: State) -> None:
         self.state = state
         #: When the state was entered, in seconds on the event loop's clock.
-        self.since = asyncio.get_running_loop().time()
+        self.since = self._loop.time()
 
     def _unwatch(self) -> None:
         self._loop.remove_reader(self._peer)
@@ -193,7 +193,7 @@ class Connection:
 
     async def _open(self, context: ssl.SSLContext | None) -> None:
         """Create the streams of the accepted socket, after a TLS handshake if ``context`` is given. Raises OSError."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         self._reader = asyncio.StreamReader(MAX_HEADER_BYTES // 2, loop)  # pauses reading at twice this
         protocol = asyncio.StreamReaderProtocol(self._reader, loop=loop)
         if context is None:
@@ -246,7 +246,7 @@ class Connection:
 
         Returns a Refusal if the request is invalid, None if the peer has closed its side. Raises TimeoutError.
         """
-        deadlines, now = self._server.deadlines, asyncio.get_running_loop().time
+        deadlines, now = self._server.deadlines, self._loop.time
         begun, until = first, now() + (deadlines.header if first else deadlines.idle)
         if not isinstance(received := self._http.take(), Pending):
             await asyncio.sleep(0)  # the request was sent ahead: the other connections have their turn first
