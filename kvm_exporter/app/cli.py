@@ -1,8 +1,10 @@
 """The command line: subcommands and exit codes. Error messages go to stderr, data to stdout."""
 
 import argparse
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,7 +12,7 @@ from kvm_exporter import __version__
 from kvm_exporter._revision import REVISION
 from kvm_exporter.app import commands
 from kvm_exporter.app.commands import OUTPUTS
-from kvm_exporter.app.console import print_error
+from kvm_exporter.app.console import print_error, write
 from kvm_exporter.app.flags import add_reference_flag, add_serve_flags
 from kvm_exporter.errors import ExporterError, UsageError
 
@@ -26,9 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises SystemExit after --help, --version and errors in the flags.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    options = build_parser().parse_args(_with_command(arguments))
-    run: Run = options.run
     try:
+        options = _parse(_with_command(arguments))
+        run: Run = options.run
         return run(options)
     except ExporterError as error:
         if str(error):
@@ -38,19 +40,58 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line that begins with a command.
+
+    Raises SystemExit after --help, --version and errors, and OutputError if the help or the version cannot be written.
+    """
+    try:
+        options, unknown = build_parser().parse_known_args(arguments)
+        if unknown:
+            parser: _Parser = options.parser
+            parser.fail(f"unknown arguments: {' '.join(unknown)}", unknown[0].partition("=")[0], parser.flags())
+    except SystemExit:
+        write("")  # flushes what argparse wrote, and raises the error of it, which argparse ignores
+        raise
+    return options
+
+
 class _Parser(argparse.ArgumentParser):
-    """Prints a usage error as one line, without the usage summary."""
+    """Prints a usage error as one line, without the usage summary, and suggests what may have been meant."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(UsageError.exit_code, f"kvm-exporter: {message}; see {self.prog} --help\n")
+        # Python 3.12 and later do not quote the choices.
+        if wrong := re.fullmatch(r"argument (.*): invalid choice: '(.*)' \(choose from (.*)\)", message):
+            choices = re.findall(r"[\w-]+", wrong[3])
+            self.fail(f"{wrong[1]}: {wrong[2]!r} is not one of {', '.join(choices)}", wrong[2], choices)
+        self.fail(message.removeprefix("argument "))
+
+    def fail(self, message: str, wrong: str = "", known: Iterable[str] = ()) -> NoReturn:
+        """Print the message, with the one of the known words that is most like the wrong one, and exit."""
+        close = get_close_matches(wrong.lower(), known, n=1)
+        see = f"did you mean {close[0]}? See" if close else "see"
+        self.exit(UsageError.exit_code, f"kvm-exporter: {message}; {see} {self.prog} --help\n")
+
+    def flags(self) -> Iterable[str]:
+        """Return the names of all flags."""
+        return re.findall(r"--[a-z.-]+", self.format_usage())
+
+
+class _Program(_Parser):
+    """The parser of all commands; its help has the flags of the default command as well."""
+
+    serve: argparse.ArgumentParser
+
+    def format_help(self) -> str:
+        _, heading, flags = self.serve.format_help().partition("serving:\n")
+        return f"{super().format_help()}\nFlags of serve:\n\n{heading}{flags}"
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands. Their flags, help and defaults also make the manual page and completions."""
-    parser = _Parser(
+    parser = _Program(
         prog="kvm-exporter",
-        description="Prometheus exporter for the KVM CPUID leaves. Without a command it runs serve; "
-        "kvm-exporter serve --help lists the daemon's flags.",
+        description="Prometheus exporter for the KVM CPUID leaves. Without a command it runs serve.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"kvm-exporter {__version__} (revision {REVISION})")
@@ -58,10 +99,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     def add(name: str, run: Run, summary: str) -> argparse.ArgumentParser:
         subparser = subparsers.add_parser(name, help=summary, description=f"{summary}.", allow_abbrev=False)
-        subparser.set_defaults(run=run)
+        subparser.set_defaults(run=run, parser=subparser)
         return subparser
 
-    add_serve_flags(add("serve", commands.serve, "run the daemon (default)"))
+    parser.serve = add("serve", commands.serve, "run the daemon (default)")
+    add_serve_flags(parser.serve)
     show = add("show", commands.show, "sample this machine and print the features that the hypervisor offers")
     decode = add("decode", commands.decode, "print the same for a raw dump (cpuid -r)")
     decode.add_argument("file", metavar="FILE", help="dump of one or more CPUs; - for standard input")
@@ -75,7 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
         "look for features of this machine, or a dump, that contradict each other or differ from a baseline; "
         "exit 1 if there are any",
     )
-    check.add_argument("--baseline", metavar="FILE", type=Path, help="baseline file (default: none)")
+    check.add_argument("--baseline", metavar="FILE", help="baseline file; - for standard input (default: none)")
     check.add_argument("--dump", metavar="FILE", help="check this dump instead of this machine; - for standard input")
     compare = add(
         "compare",

@@ -5,10 +5,10 @@ import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from kvm_exporter.app import daemon, log
-from kvm_exporter.app.console import print_error, sample_of_dump, side_of_dump, write
+from kvm_exporter.app.console import file_named, print_error, sample_of_dump, side_of_dump, terminal_width, write
 from kvm_exporter.app.flags import DEFAULT_ADDRESS
 from kvm_exporter.app.systemd import runtime_directory
 from kvm_exporter.collector.boot import FILE_NAME, BootReferenceKeeper, read_boot
@@ -18,7 +18,7 @@ from kvm_exporter.collector.record import record, record_host
 from kvm_exporter.collector.sampler import Limits
 from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.collector.worker import Worker
-from kvm_exporter.config.files import write_atomically
+from kvm_exporter.config.files import Reloaded, write_atomically
 from kvm_exporter.cpuid.cpulist import format_cpu_list
 from kvm_exporter.cpuid.dump import format_dump
 from kvm_exporter.cpuid.machine import Machine
@@ -40,6 +40,9 @@ from kvm_exporter.report.comparison import comparison_json, comparison_text
 from kvm_exporter.report.findings import divergent, inconsistent
 from kvm_exporter.report.host import host_json, host_table
 
+if TYPE_CHECKING:
+    from kvm_exporter.web.guard import Web
+
 EXIT_DRIFT = 1
 EXIT_NOT_KVM = 3
 
@@ -57,17 +60,14 @@ def serve(options: argparse.Namespace) -> int:
     Raises UsageError or InputError for invalid flags or files, ListenError if an address cannot be used, and ReadError
     if this process cannot execute CPUID.
     """
-    web_config = None
-    if options.web_config is not None:
-        from kvm_exporter.web.guard import watch_web_config  # noqa: PLC0415 - imports ssl only if needed
-
-        web_config = watch_web_config(options.web_config, runtime_directory())
     if options.web_config_check:
-        return _confirm_web_config(options.web_config)
+        return _confirm(options.web_config, None, "--web.config.check needs a file to check; add --web.config.file")
     if options.config_check:
-        return _confirm_files(options.web_config, options.baseline)
+        missing = "--config.check needs files; add --web.config.file or --baseline.file"
+        return _confirm(options.web_config, options.baseline, missing)
     if options.systemd_socket and options.addresses:
         raise UsageError("--web.systemd-socket and --web.listen-address are mutually exclusive; remove one")
+    web_config = _watch_web_config(options.web_config) if options.web_config is not None else None
     handler = log.configure(options.log_level, options.log_format)
     baseline = None
     if options.baseline is not None:
@@ -156,7 +156,9 @@ def check(options: argparse.Namespace) -> int:
     if options.baseline is not None:
         from kvm_exporter.config.baseline import load_baseline  # noqa: PLC0415 - imports yaml only if needed
 
-        baseline = load_baseline(options.baseline)
+        if options.baseline == options.dump == "-":
+            raise UsageError("--baseline and --dump are both standard input; name the file of one of them")
+        baseline = load_baseline(file_named(options.baseline))
     sample = sample_of_dump(options.dump) if options.dump is not None else _sample_here()
     if baseline is None and sample.common.kvm is None:
         where = options.dump or "this machine"
@@ -252,24 +254,29 @@ def _in_worker(machine: Machine, job: Callable[[], T]) -> T:
     return asyncio.run(run())
 
 
-def _confirm_files(web_config: Path | None, baseline: Path | None) -> int:
-    """Print each file that is valid. Raises UsageError without files, InputError for one that is not valid."""
+def _watch_web_config(path: Path) -> "Reloaded[Web]":
+    from kvm_exporter.web.guard import watch_web_config  # noqa: PLC0415 - imports ssl only if needed
+
+    return watch_web_config(path, runtime_directory())
+
+
+def _confirm(web_config: Path | None, baseline: Path | None, missing: str) -> int:
+    """Print of each file that it is valid, or what is wrong with it. Raises UsageError without files."""
     from kvm_exporter.config.baseline import load_baseline  # noqa: PLC0415 - imports yaml only if needed
 
-    if web_config is None and baseline is None:
-        raise UsageError("--config.check needs files; add --web.config.file or --baseline.file")
-    if baseline is not None:
-        load_baseline(baseline)
-    for path in filter(None, (web_config, baseline)):
-        write(f"{path} is valid\n")
-    return 0
-
-
-def _confirm_web_config(path: Path | None) -> int:
-    if path is None:
-        raise UsageError("--web.config.check needs a file to check; add --web.config.file")
-    write(f"{path} is valid\n")
-    return 0
+    files = ((web_config, _watch_web_config), (baseline, load_baseline))
+    if not any(path for path, _ in files):
+        raise UsageError(missing)
+    code = 0
+    for path, load in files:
+        try:
+            if path is not None:
+                load(path)
+                write(f"{path} is valid\n")
+        except InputError as error:
+            print_error(str(error))
+            code = error.exit_code
+    return code
 
 
 def _format(observation: Observation, output: str) -> str:
@@ -277,7 +284,7 @@ def _format(observation: Observation, output: str) -> str:
         return report.as_json(observation)
     if output == "prometheus":
         return render(machine_families(observation.sample), Format.TEXT_0_0_4).decode()
-    return report.table(observation)
+    return report.table(observation, terminal_width())
 
 
 def _format_host(host: Kvm, output: str) -> str:

@@ -1,6 +1,7 @@
 """The commands' input and output: dumps from files or stdin, results on stdout, errors on stderr."""
 
 import os
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -30,8 +31,8 @@ def sample_of_dump(name: str) -> Sample:
 
 def side_of_dump(name: str) -> Side:
     """Return what is in a dump, from the file ``name`` or from standard input for ``-``. Raises InputError."""
+    file = file_named(name)
     with named(name):
-        file = _standard_input() if name == "-" else Path(name)
         text = read_bounded(file, MAX_DUMP_BYTES, "the output of cpuid -r", "give the file of a dump, or - for stdin")
         dump = parse_dump(text)
         side = Side(sweep(dump, CpuSelection(), None), read_processor(dump.cpus[dump.online()[0]]), dump.of_host)
@@ -42,9 +43,12 @@ def side_of_dump(name: str) -> Side:
     return side
 
 
-def _standard_input() -> BinaryIO:
+def file_named(name: str) -> Path | BinaryIO:
+    """Return the path of a file, or standard input for ``-``. Raises InputError if that is closed."""
+    if name != "-":
+        return Path(name)
     if sys.stdin is None:
-        raise InputError("is closed; give the file of a dump, or redirect stdin")
+        raise InputError("-: standard input is closed; give the name of a file, or redirect it")
     return sys.stdin.buffer
 
 
@@ -60,6 +64,11 @@ def write(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         reader_closed = isinstance(error, BrokenPipeError)
         raise OutputError("" if reader_closed else f"cannot write to standard output: {error.strerror}") from error
+
+
+def terminal_width() -> int | None:
+    """Return the columns of the terminal that standard output is, or None if it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
 def print_error(message: str) -> None:

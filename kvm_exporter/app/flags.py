@@ -9,7 +9,7 @@ from kvm_exporter.app.log import FORMATS, LEVELS
 from kvm_exporter.app.routes import HEALTHY_PATH, READY_PATH
 from kvm_exporter.collector.sampler import Limits
 from kvm_exporter.collector.sweep import ISOLATED
-from kvm_exporter.config.duration import nanoseconds
+from kvm_exporter.config.duration import ALL_UNITS, nanoseconds
 from kvm_exporter.cpuid.cpulist import parse_cpu_list
 from kvm_exporter.web.addresses import TcpAddress, parse_address
 
@@ -163,8 +163,8 @@ def add_reference_flag(parser: argparse._ActionsContainer) -> None:
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds of a duration such as ``90s``, ``1m30s``, ``500ms`` or ``0``. Raises ValueError."""
-    return nanoseconds(text) / 1_000_000_000
+    """Return the seconds of a duration such as ``90s``, ``1m30s``, ``500ms``, ``1d`` or ``0``. Raises ValueError."""
+    return nanoseconds(text, ALL_UNITS) / 1_000_000_000
 
 
 def parse_timeout(text: str) -> float:

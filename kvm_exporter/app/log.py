@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from kvm_exporter.app.outlet import Outlet
-from kvm_exporter.app.systemd import journal_fields, journal_send, stderr_is_journal
+from kvm_exporter.app.systemd import JOURNAL, has_journal, journal_fields, journal_send, stderr_is_journal
 
 LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("logfmt", "json", "journal")
@@ -22,11 +22,13 @@ FORMATS = ("logfmt", "json", "journal")
 def configure(level: str, format_name: str | None) -> "OutletHandler":
     """Configure the root logger with a level of LEVELS and a format of FORMATS, and return its handler.
 
-    Without a format, log to the journal if stderr is connected to it, else as logfmt.
+    Without a format, log to the journal if stderr is connected to it, else as logfmt. Without a journal, log as logfmt
+    and say so.
     """
     format_name = format_name or ("journal" if stderr_is_journal() else "logfmt")
+    no_journal = format_name == "journal" and not has_journal()
     handler: OutletHandler
-    if format_name == "journal":
+    if format_name == "journal" and not no_journal:
         handler = JournalHandler()
     else:
         handler = StderrHandler()
@@ -34,6 +36,10 @@ def configure(level: str, format_name: str | None) -> "OutletHandler":
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel({"warn": "WARNING"}.get(level, level.upper()))
+    if no_journal:
+        logging.getLogger(__name__).warning(
+            "this machine has no journal: %s does not exist; logging to stderr", JOURNAL
+        )
     return handler
 
 

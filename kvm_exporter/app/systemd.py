@@ -16,6 +16,9 @@ from kvm_exporter.app.outlet import Outlet
 
 logger = logging.getLogger(__name__)
 
+JOURNAL = "/run/systemd/journal/socket"
+"""Where sd_journal_sendv(3) sends to."""
+
 
 class Notifier:
     """Sends notifications in a thread of its own: sd_notify(3) may block while the service manager does not read."""
@@ -104,6 +107,11 @@ def stderr_is_journal() -> bool:
     except (OSError, ValueError):
         return False
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def has_journal() -> bool:
+    """Return whether the journal's socket exists; journal_send() ignores that it does not: sd_journal_sendv(3)."""
+    return os.path.exists(JOURNAL)  # noqa: PTH110 - Path.exists() raises PermissionError
 
 
 def journal_send(fields: tuple[str, ...]) -> None:

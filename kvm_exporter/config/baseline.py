@@ -4,6 +4,7 @@ A baseline lists the features that the hypervisor must offer and those that it m
 """
 
 from pathlib import Path
+from typing import BinaryIO
 
 from kvm_exporter.config.files import Reloaded, read_bounded
 from kvm_exporter.config.schema import Node, compose, is_null, items, line_of, mapping, name
@@ -25,10 +26,10 @@ def watch_baseline(path: Path) -> Reloaded[Baseline]:
     return Reloaded(path, "the baseline", lambda *_: load_baseline(path), Baseline())
 
 
-def load_baseline(path: Path) -> Baseline:
-    """Return the baseline in a file. Raises InputError, whose message begins with the path."""
-    with named(path):
-        return parse_baseline(read_bounded(path, MAX_BYTES, "a baseline", "kvm-exporter baseline prints one"))
+def load_baseline(file: Path | BinaryIO) -> Baseline:
+    """Return the baseline in a file. Raises InputError, whose message begins with its path, or ``-`` if it is open."""
+    with named(file if isinstance(file, Path) else "-"):
+        return parse_baseline(read_bounded(file, MAX_BYTES, "a baseline", "kvm-exporter baseline prints one"))
 
 
 def parse_baseline(text: bytes) -> Baseline:

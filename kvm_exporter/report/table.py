@@ -30,11 +30,29 @@ WIDTH = 80
 """Characters of a line that a person reads in a terminal."""
 
 
-def table(observation: Observation) -> str:
-    """Return the table: signatures, every feature bit, and the CPUs that differ or could not be read."""
-    features = [*_features(observation), *_reasons(observation)]
-    lines = [*_head(observation), *features, *_cpus(observation.sample), *_findings(observation)]
-    return "\n".join(lines) + "\n"
+def table(observation: Observation, width: int | None = None) -> str:
+    """Return the table: signatures, every feature bit, and the CPUs that differ or could not be read.
+
+    ``width`` is that of the terminal, in characters: longer lines are wrapped, and the features' meanings are left out
+    if they do not fit.
+    """
+    features = [*_features(observation, meanings=True)]
+    if width is not None and any(len(line) > width for line in features):
+        features = [*_features(observation, meanings=False)]
+    lines = [
+        *_head(observation),
+        *features,
+        *_reasons(observation),
+        *_cpus(observation.sample),
+        *_findings(observation),
+    ]
+    return "\n".join(part for line in lines for part in _wrapped(line, width)) + "\n"
+
+
+def _wrapped(line: str, width: int | None) -> list[str]:
+    if width is None or len(line) <= width:
+        return [line]
+    return textwrap.wrap(line, width, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
 
 
 def as_json(observation: Observation) -> str:
@@ -145,7 +163,7 @@ def _head(observation: Observation) -> Iterator[str]:
         yield f"  boot reference: the first sample of this boot, {taken}; changes {reference.since}"
 
 
-def _features(observation: Observation) -> Iterator[str]:
+def _features(observation: Observation, *, meanings: bool) -> Iterator[str]:
     sample = observation.sample
     if not sample.features:
         return
@@ -155,12 +173,13 @@ def _features(observation: Observation) -> Iterator[str]:
         columns.append((column.title.upper(), max(len(column.title), *map(len, cells)), cells))
     more = "".join(f"{title:<{width}} " for title, width, _ in columns)
     yield ""
-    yield f"{'BIT':<7} {'FEATURE':<23} {'OFFERED':<8} {'CPUS':>5}  {more}MEANING"
+    yield f"{'BIT':<7} {'FEATURE':<23} {'OFFERED':<8} {'CPUS':>5}  {more}{'MEANING' * meanings}".rstrip()
     for row, feature in enumerate(sample.features):
         position = f"{feature.register} {feature.bit}"
         offered = yes_no(sample.common.offers(feature))
         more = "".join(f"{cells[row]:<{width}} " for _, width, cells in columns)
-        yield f"{position:<7} {feature.name:<23} {offered:<8} {sample.offering(feature):>5}  {more}{feature.meaning}"
+        more += feature.meaning * meanings
+        yield f"{position:<7} {feature.name:<23} {offered:<8} {sample.offering(feature):>5}  {more}".rstrip()
 
 
 def _reasons(observation: Observation) -> Iterator[str]:

@@ -56,6 +56,13 @@ def parse_address(text: str) -> Address:
         if cid or not colon or not _is_number(port, socket.VMADDR_PORT_ANY - 1):
             raise ValueError(f"{text!r} is not a valid address; give only a port, such as vsock://:10401")
         return VsockAddress(int(port))
+    if text.startswith("/"):
+        raise ValueError(f"{text!r} is not a valid address; give the path of a socket as {UNIX_SCHEME}{text}")
+    if "/" in text:
+        raise ValueError(
+            f"{text!r} is a URL or has a path; give host:port or :port, such as 127.0.0.1:10401, and the path with "
+            "--web.telemetry-path"
+        )
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]

@@ -63,6 +63,17 @@ def close(listeners: Iterable[socket.socket]) -> None:
         listener.close()
 
 
+_REMEDIES = {
+    errno.EADDRINUSE: "stop the program that uses it, or ",
+    # Of systemd's RestrictAddressFamilies=, or of a kernel without the module.
+    errno.EAFNOSUPPORT: "allow its family in the unit with RestrictAddressFamilies=, or ",
+    # Of a TCP port below net.ipv4.ip_unprivileged_port_start, 1,024 by default, or of a directory.
+    errno.EACCES: "give the user access, or let a .socket unit listen there (--web.systemd-socket), or ",
+    errno.EROFS: "let a .socket unit listen there (--web.systemd-socket), or ",
+}
+"""What else can be done, by errno of socket(2) and bind(2)."""
+
+
 class _OwnSocket(socket.socket):
     """A socket bound by this process. close() removes its file if it is a Unix socket.
 
@@ -77,9 +88,7 @@ class _OwnSocket(socket.socket):
 
 
 def _reason(error: OSError) -> str:
-    reason = error.strerror or str(error)
-    in_use = error.errno == errno.EADDRINUSE
-    return f"{reason}; {'stop the program that uses it, or choose another' if in_use else 'choose another'}"
+    return f"{error.strerror or error}; {_REMEDIES.get(error.errno or 0, '')}choose another"
 
 
 def _socket_addresses(address: Address) -> list[tuple[int, SocketAddress]]:

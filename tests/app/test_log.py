@@ -207,12 +207,24 @@ def test_formats(
     """Without the flag the format is that of the journal if stderr is connected to it, else logfmt."""
     assert form is None or form in FORMATS
     monkeypatch.setattr(log, "stderr_is_journal", lambda: journal)
+    monkeypatch.setattr(log, "has_journal", lambda: True)
     configure("info", form)
     [handler] = root.handlers
     if expected is None:
         assert isinstance(handler, JournalHandler)
     else:
         assert isinstance(handler.formatter, expected)
+
+
+def test_without_a_journal_the_log_goes_to_stderr_and_says_so(
+    root: logging.Logger, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """sd_journal_sendv(3) reports success where there is no journal, so that every line would be lost."""
+    monkeypatch.setattr("kvm_exporter.app.systemd.JOURNAL", "/nonexistent/socket")
+    configure("info", "journal").close()
+    [handler] = root.handlers
+    assert isinstance(handler.formatter, LogfmtFormatter)
+    assert 'level=warn msg="this machine has no journal: ' in capfd.readouterr().err
 
 
 def test_the_journal_gets_fields(monkeypatch: pytest.MonkeyPatch) -> None:

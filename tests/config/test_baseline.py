@@ -15,7 +15,7 @@ from kvm_exporter.config.files import write_atomically
 from kvm_exporter.errors import InputError
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.features import FEATURES, Feature, feature_at, feature_named
-from tests.support.rooms.unprivileged import unprivileged
+from tests.support.rooms.unprivileged import PERMISSION, unprivileged
 
 STEAL, CLOCK, STABLE, HINT = (
     feature_named(name) for name in ("steal_time", "clocksource2", "clocksource_stable_bit", "hints_realtime")
@@ -271,7 +271,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     path.chmod(0)
     with unprivileged(), pytest.raises(InputError) as error:
         load_baseline(path)
-    assert str(error.value) == f"{path}: cannot be read: Permission denied; kvm-exporter baseline prints one"
+    assert str(error.value) == f"{path}: cannot be read: Permission denied; {PERMISSION}"
 
 
 FIRST, SECOND = Baseline(required=(STEAL,)), Baseline(required=(CLOCK,))

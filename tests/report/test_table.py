@@ -131,6 +131,19 @@ def test_the_table_of_a_machine() -> None:
     ]
 
 
+@pytest.mark.parametrize("observation", [LIVE, Observation(sample_of({0: ALL}))], ids=["machine", "dump"])
+def test_the_table_fits_a_terminal(observation: Observation) -> None:
+    """In a terminal of 80 columns no line is wider, and only the column of meanings is missing."""
+    everything, fitting = table(observation), table(observation, WIDTH)
+    assert max(map(len, fitting.splitlines())) <= WIDTH
+    meanings = [feature.meaning for feature in observation.sample.features]
+    shorter = everything
+    for meaning in (*meanings, "MEANING"):
+        shorter = shorter.replace(meaning, "", 1)
+    assert fitting.split() == shorter.split()
+    assert table(observation, 500) == everything
+
+
 def test_what_does_not_work_any_more_is_no_bare_yes() -> None:
     """The table and the JSON have the whole answer; the lines with reasons fit a terminal."""
     reason = "not offered when first sampled, 200 days after boot"

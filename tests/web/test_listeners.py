@@ -111,6 +111,27 @@ def test_an_address_that_is_not_ours(address: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EAFNOSUPPORT, "allow its family in the unit with RestrictAddressFamilies=, or "),
+        (errno.EACCES, "give the user access, or let a .socket unit listen there (--web.systemd-socket), or "),
+        (errno.EROFS, "let a .socket unit listen there (--web.systemd-socket), or "),
+    ],
+)
+def test_what_a_sandbox_refuses(number: int, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says which setting of the unit, or which other unit, lets it listen."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("kvm_exporter.web.listeners._listen", refuse)
+    with pytest.raises(ListenError) as caught:
+        listen([parse_address("vsock://:10401")])
+    reason = f"{os.strerror(number)}; {remedy}choose another with --web.listen-address"
+    assert str(caught.value) == f"cannot listen on vsock://:10401: {reason}"
+
+
 def test_a_name_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error has the name and the name service's reason."""
 

@@ -8,6 +8,13 @@ NOBODY = 65534
 """The user ID of nobody, who owns no file."""
 
 
+USER = os.geteuid() or NOBODY
+"""The user in such a block."""
+
+PERMISSION = f"let the user {USER} read it; a unit can pass it with LoadCredential="
+"""What a message says of a file that may not be read in such a block."""
+
+
 @contextmanager
 def unprivileged() -> Iterator[None]:
     """Set the effective user to nobody if it is root; any other user stays. Source: seteuid(2), capabilities(7)."""
