@@ -22,12 +22,11 @@ def revision() -> str:
 
 # An sdist contains the file, so that a wheel built from it without git has the same revision.
 if Path(".git").exists() or not REVISION.exists():
-    written = REVISION.with_suffix(".new")
-    written.write_text(
-        f'"""Written by setup.py: the commit that this package was built from."""\n\nREVISION = "{revision()}"\n',
-        encoding="utf-8",
-    )
-    # In one step: a program that starts during a build from the same tree finds the old file or the new one.
-    written.replace(REVISION)
+    text = f'"""Written by setup.py: the commit that this package was built from."""\n\nREVISION = "{revision()}"\n'
+    # Only if it changes, and in one step: programs start from the same tree during a build.
+    if not REVISION.exists() or REVISION.read_text(encoding="utf-8") != text:
+        written = REVISION.with_suffix(".new")
+        written.write_text(text, encoding="utf-8")
+        written.replace(REVISION)
 
 setup(cffi_modules=["kvm_exporter/_cpuid_build.py:ffibuilder"])

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from lab.guest import port_of
-from lab.patience import PATIENCE_SECONDS
+from lab.patience import NEVER, PATIENCE_SECONDS
 from lab.process import Process
 from lab.scrape import Scrape
 
-PROGRAM = (sys.executable, "-m", "kvm_exporter", "serve", "--web.listen-address=127.0.0.1:0")
+TIMEOUT = f"--sample.timeout={NEVER:.0f}s"
+"""A sample of a busy machine may take longer than the default."""
+
+PROGRAM = (sys.executable, "-m", "kvm_exporter", "serve", TIMEOUT, "--web.listen-address=127.0.0.1:0")
 
 UNMEASURED = {"COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
 """The environment of a process whose coverage is not measured."""

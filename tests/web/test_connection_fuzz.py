@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from kvm_exporter.web.connection import Deadlines
 from kvm_exporter.web.http import Request, Response, text_response
+from lab.patience import NEVER
 from tests.support.rooms.loop import in_loop
 from tests.support.rooms.wire import GET, Peer, Reply, serving
 
-SHORT = Deadlines(header=0.05, idle=0.05, write=0.05, linger=0.05)
-"""Short deadlines, for peers that send everything immediately."""
+UNHURRIED = Deadlines(header=NEVER, idle=NEVER, write=NEVER, linger=NEVER)
+"""No deadline ends a connection: a peer that sends no more does, and what is refused."""
 
 STATUSES = {200, 400, 413, 414, 431, 501, 505}
 
@@ -138,7 +139,7 @@ def test_any_bytes_in_any_pieces(caplog: pytest.LogCaptureFixture, stream: bytes
 
     @in_loop
     async def run() -> None:
-        async with serving(echo, SHORT) as served:
+        async with serving(echo, UNHURRIED) as served:
             async with served.peer() as peer:
                 received.extend(await converse(peer, stream, cuts))
             async with served.peer() as other:
