@@ -60,26 +60,20 @@ STOCK = Evidence(
 YES = Use(Answer.YES, "offered at boot")
 NOT_OFFERED = Use(Answer.NOTHING, "not offered at boot")
 
-ON_HOST = {
+ON_HOST = dict.fromkeys((feature.name for feature in FEATURES), NOT_OFFERED) | {
     "clocksource": Use(Answer.NO, "clocksource2 is used instead"),
     "nop_io_delay": YES,
-    "mmu_op": NOT_OFFERED,
     "clocksource2": YES,
     "async_pf": YES,
     "steal_time": YES,
     "pv_eoi": YES,
     "pv_unhalt": YES,
     "pv_tlb_flush": YES,
-    "async_pf_vmexit": NOT_OFFERED,
     "pv_send_ipi": YES,
     "poll_control": Use(Answer.NO, "haltpoll not loaded"),
     "pv_sched_yield": YES,
     "async_pf_int": YES,
-    "msi_ext_dest_id": NOT_OFFERED,
-    "hc_map_gpa_range": NOT_OFFERED,
-    "migration_control": NOT_OFFERED,
     "clocksource_stable_bit": YES,
-    "hints_realtime": NOT_OFFERED,
 }
 """The answers for the stock guest on HOST, as judged by KVM's MSRs and the kernel's log in tests/guests."""
 

@@ -92,7 +92,7 @@ def test_what_a_single_bit_does(feature: Feature) -> None:
         (lost("clocksource", "clocksource2"), Severity.TIME_DRIFTS, Level.WARNING),
         (lost("async_pf"), Severity.STALLS, Level.WARNING),
         (lost("async_pf", unused=("async_pf",)), Severity.HARMLESS, Level.NOTE),
-        (lost("eax_bit_18"), Severity.UNKNOWN, Level.WARNING),
+        (lost("eax_bit_30"), Severity.UNKNOWN, Level.WARNING),
     ],
 )
 def test_what_a_loss_does_depends_on_what_the_kernel_uses(effect: Effect, severity: Severity, level: Level) -> None:

@@ -62,7 +62,7 @@ def test_each_feature_has_its_setting(feature: object, *, offered: bool) -> None
         ),
         ("async_pf_int", False, [f"host setting: QEMU kvm-asyncpf-int=off; {NO_ELEMENT}"]),
         ("migration_control", True, ["host setting: QEMU has no property for it"]),
-        ("eax_bit_18", False, ["host setting: QEMU has no property for it"]),
+        ("eax_bit_30", False, ["host setting: QEMU has no property for it"]),
     ],
 )
 def test_a_setting_in_words(name: str, *, offered: bool, expected: list[str]) -> None:

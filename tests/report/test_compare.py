@@ -169,7 +169,7 @@ def test_a_host_is_not_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str
 BASELINES = {
     "nothing": "features: {}\n",
     "steal-time": (
-        "features:\n  required: [steal_time, clocksource2]\n  forbidden: [hints_realtime, eax_bit_18, eax_bit_30]\n"
+        "features:\n  required: [steal_time, clocksource2]\n  forbidden: [hints_realtime, eax_bit_29, eax_bit_30]\n"
     ),
     "no-features": "features: {forbidden: [clocksource, clocksource2, steal_time]}\n",
 }
