@@ -32,7 +32,7 @@ from kvm_exporter.kvm.clock import PvClock
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing
 from kvm_exporter.kvm.sample import Sample
 from lab.readers import guest, sample_of
-from tests.support.rooms.unprivileged import unprivileged
+from tests.support.rooms.unprivileged import PERMISSION, unprivileged
 
 BOOT_ID = "0f7b5ff4-9d4e-4a0b-9c39-9a3c4d3f3d8e"
 BOOT = Boot(BOOT_ID, 1704066200.0, 1100.0)
@@ -387,7 +387,7 @@ def test_where_no_file_can_be_kept_the_reference_lives_in_memory(
         (
             0o000,
             [
-                f"ignoring unusable boot reference {{path}} (cannot be read: Permission denied; {READABLE}",
+                f"ignoring unusable boot reference {{path}} (cannot be read: Permission denied; {PERMISSION}); starting a new one",
                 "cannot write the boot reference {path}: Permission denied; it is lost when the exporter exits",
             ],
         ),
