@@ -79,9 +79,9 @@ async def serve(
         raise sampler.failure
     server = _server(options, sampler, baseline, web_config)
     server.start(listeners)
-    reloads = loop.create_task(_reload_at_signals(reload, sampler, baseline, web_config))
+    reloads = loop.create_task(_reload_at_signals(reload, sampler, server, baseline, web_config))
     if not stop.is_set():
-        _report_start(listeners, sampler)
+        _report_start(listeners, sampler, web_config)
     _feed_watchdog(loop)
     await stopping
     reloads.cancel()
@@ -106,9 +106,14 @@ def _server(
         return Server(Site(sampler, settings, baseline).handle, traffic=traffic)
     from kvm_exporter.web.guard import Guard  # noqa: PLC0415 - imports ssl only if needed
 
-    settings = replace(settings, reload=lambda: Reload(web_config.success, web_config.timestamp))
+    settings = replace(settings, reload=lambda: _reload(web_config))
     guard = Guard(Site(sampler, settings, baseline).handle, web_config)
     return Server(guard.handle, guard=guard, traffic=traffic)
+
+
+def _reload(web_config: "Reloaded[Web]") -> Reload:
+    certificate = web_config.value.certificate
+    return Reload(web_config.success, web_config.timestamp, certificate.end if certificate is not None else None)
 
 
 def _counts(traffic: Traffic, dropped_messages: int) -> HttpCounts:
@@ -116,7 +121,11 @@ def _counts(traffic: Traffic, dropped_messages: int) -> HttpCounts:
 
 
 async def _reload_at_signals(
-    signalled: asyncio.Event, sampler: Sampler, baseline: Reloaded[Baseline] | None, web_config: "Reloaded[Web] | None"
+    signalled: asyncio.Event,
+    sampler: Sampler,
+    server: Server,
+    baseline: Reloaded[Baseline] | None,
+    web_config: "Reloaded[Web] | None",
 ) -> None:
     """Reload the files and take a new sample after each SIGHUP. Signals during a reload cause one more."""
     while True:
@@ -126,6 +135,7 @@ async def _reload_at_signals(
         for file in (baseline, web_config):
             if file is not None:
                 file.reload()
+        server.refresh()
         before, now = sampler.last, await sampler.again("signal")
         if before is not None and now is not None and now.fixed_at_launch is None and agree(before.sample, now.sample):
             logger.info("sampled after SIGHUP, nothing changed: %s", _status(now))
@@ -155,14 +165,23 @@ def _publish(before: Observation | None, now: Observation) -> None:
         service.notify(f"STATUS={_status(now)}")
 
 
-def _report_start(listeners: Iterable[socket.socket], sampler: Sampler) -> None:
+def _report_start(
+    listeners: Iterable[socket.socket], sampler: Sampler, web_config: "Reloaded[Web] | None"
+) -> None:
     for listener in listeners:
-        logger.info("listening on %s", address_of(listener))
+        logger.info("listening on %s (%s)", address_of(listener), _protection(web_config))
     last, status = sampler.last, _status(sampler.last)
     volatile = last is not None and last.reference is not None and not last.persistent
     hint = "; the boot reference is in memory only, set --reference.directory to keep it" if volatile else ""
     logger.info("kvm-exporter %s: %s%s", __version__, status, hint)
     service.notify_ready(status)
+
+
+def _protection(web_config: "Reloaded[Web] | None") -> str:
+    """Return what a peer needs to read the metrics."""
+    config = web_config.value.config if web_config is not None else None
+    secure, users = config is not None and config.tls is not None, config is not None and config.users
+    return f"{'with' if secure else 'without'} TLS, {'with' if users else 'without'} passwords"
 
 
 def _status(observation: Observation | None) -> str:

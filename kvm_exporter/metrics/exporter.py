@@ -64,10 +64,12 @@ class Reload(NamedTuple):
 
     successful: bool
     timestamp: float
+    #: End of the certificate that is served, in seconds since the epoch; None without TLS.
+    certificate_end: float | None = None
 
 
 def web_config_families(reload: Reload) -> Iterator[Metric]:
-    """Yield outcome and time of the last reload of the web configuration."""
+    """Yield outcome and time of the last reload of the web configuration, and the end of the certificate."""
     yield GaugeMetricFamily(
         "kvm_exporter_web_config_last_reload_successful",
         "1 if the web configuration (--web.config.file) was reloaded; 0 if that failed and the previous one is in use.",
@@ -79,6 +81,14 @@ def web_config_families(reload: Reload) -> Iterator[Metric]:
         reload.timestamp,
         unit="seconds",
     )
+    if reload.certificate_end is not None:
+        yield GaugeMetricFamily(
+            "kvm_exporter_web_certificate_expiry_timestamp_seconds",
+            "End of the TLS certificate that is served, in seconds since the epoch. Certificates of authorities that are "
+            "sent with it may end earlier.",
+            reload.certificate_end,
+            unit="seconds",
+        )
 
 
 def settings_families(max_age: float) -> Iterator[Metric]:

@@ -96,6 +96,26 @@ def peer_name(family: int, address: Any) -> str:  # noqa: ANN401 - as accept() r
     return str(TcpAddress(address[0], address[1]))
 
 
+def peer_network(family: int, address: Any) -> str:  # noqa: ANN401 - as accept() returns it, by family
+    """Return what tells a peer from others that must not suffer from it, by the address that accept() returned.
+
+    That is an IPv4 address, the /64 of an IPv6 address, which one machine may use as a whole, or the CID of a vsock
+    peer. Unix sockets have no address: all local processes are one peer.
+    """
+    if family == socket.AF_UNIX:
+        return ""
+    if family != socket.AF_INET6:
+        return str(address[0])
+    packed = socket.inet_pton(socket.AF_INET6, address[0].partition("%")[0])
+    if packed.startswith(_MAPPED):  # an IPv4 peer of a listener for both families
+        return socket.inet_ntop(socket.AF_INET, packed[len(_MAPPED) :])
+    return f"{socket.inet_ntop(socket.AF_INET6, packed[:8] + bytes(8))}/64"
+
+
+_MAPPED = bytes(10) + b"\xff\xff"
+"""How an IPv6 address begins that stands for an IPv4 address (RFC 4291 section 2.5.5.2)."""
+
+
 def _is_number(text: str, maximum: int) -> bool:
     return text.isascii() and text.isdecimal() and int(text) <= maximum
 

@@ -95,13 +95,15 @@ class Connection:
     _reader: asyncio.StreamReader
     _writer: asyncio.StreamWriter
 
-    def __init__(self, server: "Server", peer: socket.socket, name: str, context: ssl.SSLContext | None) -> None:
-        """Watch a peer by its non-blocking socket. ``name`` is for the log; a ``context`` makes it use TLS."""
+    def __init__(self, server: "Server", peer: socket.socket, name: str, network: str) -> None:
+        """Watch a peer by its non-blocking socket. ``name`` is for the log, ``network`` for its requests."""
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._peer = peer
         self.name = name
-        self._context = context
+        self._network = network
+        #: Whether who may connect has changed since the peer was let in.
+        self._expired = False
         self._task: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None
         #: Whether it counts as a TLS connection, which takes much more memory than a plain one.
@@ -116,6 +118,12 @@ class Connection:
             self.abort()
         elif self.state is not State.ANSWERING:
             self._transport.close()
+
+    def expire(self) -> None:
+        """Close the connection as stop() does, unless the peer has sent nothing yet: nobody has been let in then."""
+        if self._task is not None:
+            self._expired = True
+            self.stop()
 
     def abort(self) -> None:
         """Close the connection immediately, without sending pending data."""
@@ -144,8 +152,9 @@ class Connection:
             self.abort()
             return
         self._unwatch()
-        self._http = Http1()
-        self._task = self._loop.create_task(self._run(plain_text=chr(first[0]) in _TEXT))
+        self._server.refresh()
+        self._http = Http1(self._network)
+        self._task = self._loop.create_task(self._run(self._server.context, plain_text=chr(first[0]) in _TEXT))
         self._task.add_done_callback(self._on_done)
 
     def _on_silence(self) -> None:
@@ -163,14 +172,17 @@ class Connection:
         self._peer.close()
         self._server.closed(self)
 
-    async def _run(self, *, plain_text: bool) -> None:
-        """Serve the connection. ``plain_text``: the first byte begins a line of text instead of a TLS record."""
+    async def _run(self, context: ssl.SSLContext | None, *, plain_text: bool) -> None:
+        """Serve the connection, with TLS if there is a context.
+
+        ``plain_text``: the first byte begins a line of text instead of a TLS record.
+        """
         try:
-            if self._context is not None and plain_text:
+            if context is not None and plain_text:
                 await self._open(None)
                 await self._refuse(text_response(HTTPStatus.BAD_REQUEST, "This port is for HTTPS: use https://."))
             else:
-                await self._open(self._context)
+                await self._open(context)
                 if self._is_allowed():
                     await self._serve()
         except TimeoutError as error:
@@ -232,11 +244,15 @@ class Connection:
             if isinstance(received, Refusal):
                 await self._refuse(received.response)
                 return
+            # Connections stay open for days: who was removed from the configuration must be refused at the next request.
+            self._server.refresh()
+            if self._expired:
+                break
             self._enter(State.ANSWERING)
-            response = await self._handle(received)
-            self._server.traffic.responses[response.status] += 1
-            await self._send(self._http.send(response, last=self._server.stopping))
-            if self._server.stopping or not self._http.next_request():
+            response = self._server.complete(await self._handle(received), self.name)
+            last = self._server.stopping or self._expired
+            await self._send(self._http.send(response, last=last))
+            if self._server.stopping or self._expired or not self._http.next_request():
                 break
             first = False
         await self._close()
@@ -305,7 +321,7 @@ class Connection:
         What the peer still sends is read and discarded for up to ``linger`` seconds: closing a socket with unread data
         makes the kernel reset the connection, and the peer could lose the response.
         """
-        self._writer.write(self._http.send(self._server.complete(response), last=True))
+        self._writer.write(self._http.send(self._server.complete(response, self.name), last=True))
         if self._writer.can_write_eof():
             self._writer.write_eof()
             async with asyncio.timeout(self._server.deadlines.linger):

@@ -10,11 +10,12 @@ import hmac
 import os
 import threading
 from collections.abc import Mapping
+from enum import IntEnum
+from functools import partial
 from queue import SimpleQueue
 from typing import NamedTuple
 
-MAX_WAITING = 16
-"""Most logins that may wait for bcrypt, which takes tens of milliseconds each; any further login fails immediately."""
+from kvm_exporter.web.turns import Turns
 
 CLOSE_SECONDS = 5.0
 """How long Hasher.close() waits for the comparison in progress, which usually takes less than 0.1 s."""
@@ -53,65 +54,119 @@ def parse_basic(header: str) -> Login | None:
     return Login(user, password[:MAX_PASSWORD_BYTES]) if colon and b"\0" not in password else None
 
 
+class Rank(IntEnum):
+    """Which of the logins that wait at one peer is checked first: the lowest."""
+
+    #: The user exists, and no right password has been seen since the start: this one may be right.
+    NEW = 0
+    #: The user exists, and the right password is another one: it is in the cache.
+    KNOWN = 1
+    #: There is no such user.
+    STRANGER = 2
+
+
+class _Check(NamedTuple):
+    """A login that waits for bcrypt, or is compared now. The result is None if it has lost its place."""
+
+    login: Login
+    digest: bytes
+    #: The hash that the password is compared with.
+    hashed: bytes
+    known: bool
+    result: asyncio.Future[bool | None]
+
+
 class Credentials:
     """Verifies logins and caches the results. For use in one event loop.
 
-    An unknown user takes as long to reject as a wrong password, so that timing does not reveal user names. Each user's
-    correct login has its own place in the cache, from which wrong logins cannot displace it.
+    An unknown user takes as long to reject as a wrong password for the cheapest hash: where all hashes have the same
+    cost, timing does not reveal user names. Each user's correct login has its own place in the cache, from which wrong
+    logins cannot displace it. Logins that are not in the cache wait for bcrypt, which takes tens of milliseconds and
+    more: there, the peers take turns.
     """
 
     def __init__(self, users: Mapping[str, bytes]) -> None:
         #: Key of the cached digests: without it, they reveal nothing about the passwords.
         self._secret = os.urandom(32)
+        self._hashes: dict[bytes, bytes] = {}
         self._right: dict[bytes, bytes] = {}
         self._wrong: dict[bytes, None] = {}
-        self._checks: dict[bytes, asyncio.Future[bool]] = {}
+        self._checks: dict[bytes, asyncio.Future[bool | None]] = {}
+        self._turns: Turns[_Check] = Turns()
+        self._comparing = False
         self._hasher: Hasher | None = None
         self.use(users)
 
     def use(self, users: Mapping[str, bytes]) -> None:
         """Replace the users; ``users`` maps each name to the bcrypt hash of the password."""
-        self._hashes = {user.encode(): hashed for user, hashed in users.items()}
-        self._right = {user: digest for user, digest in self._right.items() if user in self._hashes}
-        cost = max((hashed[4:6] for hashed in users.values()), default=b"04")
-        #: Compared with the password of an unknown user; its cost is the highest of all hashes.
+        before, self._hashes = self._hashes, {user.encode(): hashed for user, hashed in users.items()}
+        self._right = {
+            user: digest for user, digest in self._right.items() if self._hashes.get(user) == before.get(user)
+        }
+        cost = min((hashed[4:6] for hashed in users.values()), default=b"04")
+        #: Compared with the password of an unknown user; its cost is the lowest of all hashes.
         self._dummy_hash = b"$2b$%b$%b" % (cost, b"." * 53)
         if users and self._hasher is None:
             self._hasher = Hasher()
 
-    async def verify(self, header: str) -> bool:
-        """Return whether an ``Authorization`` header has the name of a user and the right password."""
+    async def verify(self, header: str, peer: str = "") -> bool | None:
+        """Return whether an ``Authorization`` header has the name of a user and the right password.
+
+        Returns None if too many logins wait for bcrypt. ``peer`` is the address that is to have its turn. Raises
+        RuntimeError if bcrypt's thread cannot be started.
+        """
         login = parse_basic(header)
         if login is None or self._hasher is None:
             return False
-        hashed = self._hashes.get(login.user)
-        digest = self._digest(login, hashed or self._dummy_hash)
+        known = login.user in self._hashes
+        hashed = self._hashes.get(login.user, self._dummy_hash)
+        digest = self._digest(login, hashed)
         if hmac.compare_digest(self._right.get(login.user, b""), digest):
             return True
         if digest in self._wrong:
             return False
-        check = self._checks.get(digest)
-        if check is None:
-            if len(self._checks) >= MAX_WAITING:
-                return False
-            check = self._checks[digest] = self._hasher.matches(login.password, hashed or self._dummy_hash)
-            check.add_done_callback(lambda done: self._on_checked(login, digest, done, known=hashed is not None))
+        result = self._checks.get(digest)
+        if result is None:
+            self._hasher.start()
+            result = self._checks[digest] = asyncio.get_running_loop().create_future()
+            self._wait(_Check(login, digest, hashed, known, result), peer)
+            self._compare_next(self._hasher)
         # Several requests may wait for one comparison; cancelling one of them must not cancel it for the others.
-        return await asyncio.shield(check) and hashed is not None
+        return await asyncio.shield(result)
 
     def close(self) -> None:
         """Stop the bcrypt thread. Call it once, at shutdown."""
         if self._hasher is not None:
             self._hasher.close()
 
-    def _on_checked(self, login: Login, digest: bytes, check: asyncio.Future[bool], *, known: bool) -> None:
-        del self._checks[digest]
-        if check.result() and known:
-            self._right[login.user] = digest
+    def _wait(self, check: _Check, peer: str) -> None:
+        """Give a login a place in the queue. One that loses its place has None for a result."""
+        rank = Rank.STRANGER if not check.known else Rank.KNOWN if check.login.user in self._right else Rank.NEW
+        last = self._turns.add(check, peer, rank)
+        if last is not None:
+            del self._checks[last.digest]
+            last.result.set_result(None)
+
+    def _compare_next(self, hasher: "Hasher") -> None:
+        """Compare the next login, unless another one is being compared."""
+        if self._comparing or (check := self._turns.next()) is None:
             return
-        self._wrong[digest] = None
-        if len(self._wrong) > MAX_WRONG:
-            del self._wrong[next(iter(self._wrong))]
+        self._comparing = True
+        matches = hasher.matches(check.login.password, check.hashed)
+        matches.add_done_callback(partial(self._on_compared, hasher, check))
+
+    def _on_compared(self, hasher: "Hasher", check: _Check, matches: asyncio.Future[bool]) -> None:
+        del self._checks[check.digest]
+        right = matches.result() and check.known
+        if right:
+            self._right[check.login.user] = check.digest
+        else:
+            self._wrong[check.digest] = None
+            if len(self._wrong) > MAX_WRONG:
+                del self._wrong[next(iter(self._wrong))]
+        check.result.set_result(right)
+        self._comparing = False
+        self._compare_next(hasher)
 
     def _digest(self, login: Login, hashed: bytes) -> bytes:
         digest = hashlib.blake2b(key=self._secret, digest_size=32)
@@ -121,10 +176,7 @@ class Credentials:
 
 
 class Hasher:
-    """Compares passwords with bcrypt hashes, one at a time, in a daemon thread, which does not delay the exit.
-
-    The thread starts with the first password. If that fails, the next password retries.
-    """
+    """Compares passwords with bcrypt hashes, one at a time, in a daemon thread, which does not delay the exit."""
 
     def __init__(self) -> None:
         from bcrypt import checkpw  # noqa: PLC0415 - only where there are users
@@ -141,15 +193,18 @@ class Hasher:
         if self._thread is not None:
             self._thread.join(CLOSE_SECONDS)
 
-    def matches(self, password: bytes, hashed: bytes) -> asyncio.Future[bool]:
-        """Return a future: whether a password matches a bcrypt hash. Call it in an event loop.
-
-        The password has at most MAX_PASSWORD_BYTES and no NUL. Raises RuntimeError if the thread cannot be started.
-        """
+    def start(self) -> None:
+        """Start the thread, unless it runs. Raises RuntimeError if it cannot be started."""
         if self._thread is None:
             thread = threading.Thread(target=self._run, name="kvm-bcrypt", daemon=True)
             thread.start()
             self._thread = thread
+
+    def matches(self, password: bytes, hashed: bytes) -> asyncio.Future[bool]:
+        """Return a future: whether a password matches a bcrypt hash. Call it in an event loop, after start().
+
+        The password has at most MAX_PASSWORD_BYTES and no NUL.
+        """
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._jobs.put((password, hashed, future))
         return future

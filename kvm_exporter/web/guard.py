@@ -1,5 +1,6 @@
 """Enforces the web configuration: TLS, names of client certificates, rate limit, authentication, response headers."""
 
+import logging
 import ssl
 import time
 from collections.abc import Callable
@@ -8,11 +9,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kvm_exporter.config.files import Reloaded, Watch, read_bounded
+from kvm_exporter.config.tls import ClientAuth, TlsConfig
 from kvm_exporter.config.web import RateLimit, WebConfig, parse_web_config
 from kvm_exporter.errors import InputError, named
 from kvm_exporter.web.credentials import Credentials
 from kvm_exporter.web.http import Handler, Request, Response, text_response
-from kvm_exporter.web.tls import allowed_client, server_context
+from kvm_exporter.web.tls import allowed_client, read_pem, server_context
+from kvm_exporter.web.x509 import Certificate, parse_certificate
+
+RETRY_SECONDS = 5
+"""When a login that was refused because too many wait may be tried again."""
+
+logger = logging.getLogger(__name__)
 
 
 class TokenBucket:
@@ -44,11 +52,23 @@ All requests wait while the file is parsed.
 """
 
 
+class Admission(NamedTuple):
+    """What decides whether a peer may connect at all, before its first request."""
+
+    client_auth: ClientAuth
+    allowed_sans: frozenset[str]
+    #: The client_ca in PEM; empty if there is none.
+    authorities: bytes
+
+
 class Web(NamedTuple):
-    """A web configuration, and the TLS context of new connections (None: plain HTTP)."""
+    """A web configuration with the content of the files that it names."""
 
     config: WebConfig = WebConfig()
+    #: The TLS context of new connections; None, as the other two, for plain HTTP.
     context: ssl.SSLContext | None = None
+    certificate: Certificate | None = None
+    admission: Admission | None = None
 
 
 def watch_web_config(path: Path, directory: Path | None) -> Reloaded[Web]:
@@ -69,38 +89,57 @@ def watch_web_config(path: Path, directory: Path | None) -> Reloaded[Web]:
                 return Web(config)
             for file in config.tls.files:
                 watch(file)
-            return Web(config, server_context(config.tls, directory))
+            # A file that is replaced between these readings of it is reloaded, because it was watched before.
+            context = server_context(config.tls, directory)
+            return Web(config, context, _certificate(config.tls), _admission(config.tls))
 
     return Reloaded(path, "the web configuration", load)
 
 
-class Guard:
-    """Wraps a handler with the rate limit, authentication and headers of a web configuration file.
+def _certificate(tls: TlsConfig) -> Certificate:
+    try:
+        return parse_certificate(read_pem(tls.cert))
+    except ValueError as error:
+        raise InputError(f"{tls.cert}: the certificate cannot be decoded: {error}; create another") from error
 
-    It also provides the TLS context of new connections. For use in one event loop. As in the exporter toolkit, the
-    rate limit is checked before authentication, and the headers are added to every response, errors included.
+
+def _admission(tls: TlsConfig) -> Admission:
+    authorities = read_pem(tls.client_ca) if tls.client_ca is not None else b""
+    return Admission(tls.client_auth, tls.client_allowed_sans, authorities)
+
+
+class Guard:
+    """Wraps a handler with the rate limit and the authentication of a web configuration file.
+
+    It also provides the TLS context of new connections, and the headers of every response. For use in one event loop.
+    As in the exporter toolkit, the rate limit is checked before authentication.
     """
 
     def __init__(self, handle: Handler, file: Reloaded[Web]) -> None:
         self._handle = handle
         self._file = file
-        self._config = WebConfig()
+        self._web = Web()
         self._credentials = Credentials({})
         self._bucket: TokenBucket | None = None
-        self._refresh()
+        self._apply()
 
+    @property
     def context(self) -> ssl.SSLContext | None:
-        """Return the TLS context for a new connection, or None for plain HTTP. Reloads changed files first."""
-        self._refresh()
-        return self._file.value.context
+        """The TLS context for a new connection; None for plain HTTP."""
+        return self._web.context
+
+    def refresh(self) -> bool:
+        """Reload changed files and apply them. Returns whether that changed who may connect."""
+        self._file.refresh()
+        return self._apply()
 
     def allows(self, peer: ssl.SSLObject | None) -> bool:
         """Return whether client_allowed_sans allows a peer after its TLS handshake (None: a connection without TLS)."""
-        tls = self._config.tls
-        if tls is None or not tls.client_allowed_sans or peer is None:
+        admission = self._web.admission
+        if admission is None or not admission.allowed_sans or peer is None:
             return True
         try:
-            return allowed_client(peer.getpeercert() or {}, tls.client_allowed_sans)
+            return allowed_client(peer.getpeercert() or {}, admission.allowed_sans)
         except ValueError:
             return False  # a name in the certificate cannot be decoded
 
@@ -109,33 +148,36 @@ class Guard:
         self._credentials.close()
 
     async def handle(self, request: Request) -> Response:
-        """Return the handler's response, or an error if the request is not allowed. Reloads changed files first."""
-        # Connections stay open for days: a user who was removed must be refused at the next request.
-        self._refresh()
-        return self.with_headers(await self._handle_if_allowed(request))
-
-    def with_headers(self, response: Response) -> Response:
-        """Return a response with the configured headers, which replace its own of the same name."""
-        configured = {name.lower() for name, _ in self._config.headers}
-        own = [(name, value) for name, value in response.headers if name.lower() not in configured]
-        return Response(response.status, response.body, [*own, *self._config.headers])
-
-    async def _handle_if_allowed(self, request: Request) -> Response:
+        """Return the handler's response, or an error if the request is not allowed."""
         if self._bucket is not None and not self._bucket.allow():
             return text_response(
                 HTTPStatus.TOO_MANY_REQUESTS, "Too many requests (rate_limit in the web configuration)."
             )
-        if self._config.users and not await self._credentials.verify(request.headers.get("authorization", "")):
-            return text_response(HTTPStatus.UNAUTHORIZED, "Unauthorized", ("WWW-Authenticate", "Basic"))
+        if self._web.config.users:
+            right = await self._credentials.verify(request.headers.get("authorization", ""), request.peer)
+            if right is None:
+                retry = ("Retry-After", str(RETRY_SECONDS))
+                return text_response(HTTPStatus.SERVICE_UNAVAILABLE, "Too many logins wait to be checked.", retry)
+            if not right:
+                return text_response(HTTPStatus.UNAUTHORIZED, "Unauthorized", ("WWW-Authenticate", "Basic"))
         return await self._handle(request)
 
-    def _refresh(self) -> None:
-        """Reload changed files and apply the configuration. The bucket keeps its tokens unless rate_limit changed."""
-        self._file.refresh()
-        before, config = self._config, self._file.value.config
-        if config is before:
-            return
-        self._config = config
+    def with_headers(self, response: Response) -> Response:
+        """Return a response with the configured headers, which replace its own of the same name."""
+        headers = self._web.config.headers
+        configured = {name.lower() for name, _ in headers}
+        own = [(name, value) for name, value in response.headers if name.lower() not in configured]
+        return Response(response.status, response.body, [*own, *headers])
+
+    def _apply(self) -> bool:
+        """Apply the file's current value. The bucket keeps its tokens unless rate_limit changed."""
+        before, self._web = self._web, self._file.value
+        if self._web is before:
+            return False
+        config = self._web.config
         self._credentials.use(config.users)
-        if config.rate_limit != before.rate_limit:
+        if config.rate_limit != before.config.rate_limit:
             self._bucket = TokenBucket(config.rate_limit) if config.rate_limit is not None else None
+        if self._web.certificate is not None:
+            logger.info("serving the certificate of %s", self._web.certificate)
+        return self._web.admission != before.admission

@@ -25,6 +25,8 @@ class Request:
     path: str
     #: Values by lower-case name; the values of a repeated header are joined by commas (RFC 9110 section 5.3).
     headers: dict[str, str]
+    #: The peer's address, or its network, as far as peers are told apart (web/addresses.py, peer_network()).
+    peer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +88,14 @@ class Refusal:
 
 
 class Http1:
-    """The server's protocol state for one connection.
+    """The server's protocol state for one connection. ``peer`` is noted in each of its requests.
 
     Call receive() with the bytes from the peer, and take() until it returns a request. Then send() its response, and
     next_request() before the following request.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, peer: str = "") -> None:
+        self._peer = peer
         self._parser = _parser()
         #: Whether the parser, which serves one request, has been given no bytes yet.
         self._parser_unused = True
@@ -197,7 +200,7 @@ class Http1:
             except h11.RemoteProtocolError as error:
                 return _refusal(HTTPStatus(error.error_status_hint), f"Invalid HTTP/1.1 request: {error}.")
             if isinstance(event, h11.Request):
-                self._request = _request(event)
+                self._request = _request(event, self._peer)
                 if refusal := _refused(event, self._request):
                     return refusal
             elif isinstance(event, h11.EndOfMessage) and self._request is not None:
@@ -240,12 +243,12 @@ def _refused(event: h11.Request, request: Request) -> Refusal | None:
     return None
 
 
-def _request(event: h11.Request) -> Request:
+def _request(event: h11.Request, peer: str) -> Request:
     headers: dict[str, str] = {}
     for raw_name, raw_value in event.headers:
         name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return Request(event.method.decode("ascii"), _path(event.target.decode("latin-1")), headers)
+    return Request(event.method.decode("ascii"), _path(event.target.decode("latin-1")), headers, peer)
 
 
 def _path(target: str) -> str:

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from kvm_exporter.web.addresses import peer_name
+from kvm_exporter.web.addresses import peer_name, peer_network
 from kvm_exporter.web.connection import Connection, Deadlines, State
 from kvm_exporter.web.http import Handler, Response
 from kvm_exporter.web.listeners import close
@@ -99,9 +99,23 @@ class Server:
         if self._guard is not None:
             self._guard.close()
 
-    def complete(self, response: Response) -> Response:
-        """Add the configured headers to a response that no handler has made, and count it."""
-        self.traffic.responses[response.status] += 1
+    @property
+    def context(self) -> ssl.SSLContext | None:
+        """The TLS context for a connection that begins now; None for plain HTTP."""
+        return self._guard.context if self._guard is not None else None
+
+    def refresh(self) -> None:
+        """Reload the web configuration if its files have changed.
+
+        If that changed who may connect, the peers that were let in before have to connect again.
+        """
+        if self._guard is not None and self._guard.refresh():
+            for connection in tuple(self._connections):
+                connection.expire()
+
+    def complete(self, response: Response, peer: str) -> Response:
+        """Add the configured headers to a response to a peer, and count it."""
+        self.traffic.respond(response.status, peer)
         return response if self._guard is None else self._guard.with_headers(response)
 
     def allows(self, peer: ssl.SSLObject | None) -> bool:
@@ -144,7 +158,6 @@ class Server:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def _accept(self, listener: socket.socket) -> None:
-        context = self._guard.context() if self._guard is not None else None
         limit = _max_connections()
         for _ in range(max(1, min(MAX_BATCH, limit // 16))):
             try:
@@ -160,7 +173,8 @@ class Server:
             peer.setblocking(False)  # noqa: FBT003 - the parameter has no name
             if len(self._connections) >= limit:
                 self._drop(min(self._connections, key=_priority))
-            self._connections.add(Connection(self, peer, peer_name(peer.family, address), context))
+            name, network = peer_name(peer.family, address), peer_network(peer.family, address)
+            self._connections.add(Connection(self, peer, name, network))
             self.traffic.connections = len(self._connections)
 
     def _drop(self, connection: Connection) -> None:

@@ -26,9 +26,10 @@ logger = logging.getLogger(__name__)
 
 
 class Traffic:
-    """Counts since the start. A dropped connection is logged at level debug, and at info at most once a minute.
+    """Counts since the start.
 
-    ``clock`` returns seconds that never decrease.
+    Dropped connections and refused logins are logged at level debug, and at info each at most once a minute. ``clock``
+    returns seconds that never decrease.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,17 +40,36 @@ class Traffic:
         #: Connections that the server ended, by reason.
         self.dropped: Counter[Reason] = Counter(dict.fromkeys(REASONS, 0))
         self._clock = clock
-        #: How many were dropped since the last line at level info.
-        self._unlogged = 0
-        self._quiet_until = clock()
+        self._drops, self._refusals = _Digest(), _Digest()
 
     def drop(self, reason: Reason, peer: str, why: str) -> None:
         """Record that a connection was dropped, with the address of the peer, and why."""
         self.dropped[reason] += 1
-        self._unlogged += 1
         logger.debug("dropped the connection of %s (%s): %s", peer, reason, why)
-        now = self._clock()
-        if now >= self._quiet_until:
-            self._quiet_until = now + QUIET_SECONDS
-            logger.info("dropped %d connection(s), the last of %s (%s): %s", self._unlogged, peer, reason, why)
-            self._unlogged = 0
+        if count := self._drops.add(self._clock()):
+            logger.info("dropped %d connection(s), the last of %s (%s): %s", count, peer, reason, why)
+
+    def respond(self, status: HTTPStatus, peer: str) -> None:
+        """Record a response, with the address of the peer."""
+        self.responses[status] += 1
+        if status == HTTPStatus.UNAUTHORIZED:
+            logger.debug("refused a login of %s", peer)
+            if count := self._refusals.add(self._clock()):
+                logger.info("refused %d login(s), the last of %s", count, peer)
+
+
+class _Digest:
+    """Counts events for a line at level info that has all since the last such line."""
+
+    def __init__(self) -> None:
+        self._unlogged = 0
+        self._quiet_until = 0.0
+
+    def add(self, now: float) -> int:
+        """Count an event at a time. Returns how many the line has that is due now, or 0 if none is."""
+        self._unlogged += 1
+        if now < self._quiet_until:
+            return 0
+        self._quiet_until = now + QUIET_SECONDS
+        count, self._unlogged = self._unlogged, 0
+        return count

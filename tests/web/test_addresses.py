@@ -1,11 +1,19 @@
-"""kvm_exporter.web.addresses: the addresses to listen on, and the errors of invalid ones."""
+"""kvm_exporter.web.addresses: the addresses to listen on, the errors of invalid ones, and how peers are told apart."""
 
 import re
+import socket
 from pathlib import Path
 
 import pytest
 
-from kvm_exporter.web.addresses import Address, TcpAddress, UnixAddress, VsockAddress, parse_address
+from kvm_exporter.web.addresses import (
+    Address,
+    TcpAddress,
+    UnixAddress,
+    VsockAddress,
+    parse_address,
+    peer_network,
+)
 
 
 @pytest.mark.parametrize(
@@ -64,3 +72,21 @@ def test_what_is_no_address(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         parse_address(text)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "network"),
+    [
+        (socket.AF_INET, ("192.0.2.1", 4), "192.0.2.1"),
+        (socket.AF_INET6, ("::ffff:192.0.2.1", 4, 0, 0), "192.0.2.1"),
+        (socket.AF_INET6, ("2001:db8:1:2:3:4:5:6", 4, 0, 0), "2001:db8:1:2::/64"),
+        (socket.AF_INET6, ("2001:db8:1:2::9", 5, 0, 0), "2001:db8:1:2::/64"),
+        (socket.AF_INET6, ("fe80::1%eth0", 4, 0, 2), "fe80::/64"),
+        (socket.AF_VSOCK, (2, 4), "2"),
+        (socket.AF_UNIX, "", ""),
+        (socket.AF_UNIX, b"\0bound", ""),
+    ],
+)
+def test_peers_that_are_told_apart(family: int, address: object, network: str) -> None:
+    """By their address without the port, in IPv6 by its /64; local processes are one peer, whatever they bind."""
+    assert peer_network(family, address) == network

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvm_exporter.web import credentials
-from kvm_exporter.web.credentials import MAX_WAITING, Credentials, Login, parse_basic
+from kvm_exporter.web.credentials import Credentials, Login, parse_basic
+from kvm_exporter.web.turns import MAX_OF_PEER
 from lab.patience import PATIENCE_SECONDS
 from lab.proc import wait_until
 from tests.support.rooms.loop import in_loop
@@ -84,13 +85,13 @@ async def test_a_hash_that_go_knows(version: str) -> None:
 
 
 @in_loop
-async def test_a_stranger_costs_as_much_as_a_wrong_password(asked: Bcrypt) -> None:
-    """An unknown user costs one hash with the highest cost of any user, as a wrong password does."""
+async def test_a_stranger_costs_as_little_as_the_cheapest_hash(asked: Bcrypt) -> None:
+    """An unknown user costs one hash with the lowest cost of any user; where costs are equal, time tells no names."""
     verifier = Credentials(USERS)
     assert not await verifier.verify(basic("böb", "wrong"))
-    assert asked.costs == [5]
     assert not await verifier.verify(STRANGER)
-    assert asked.costs == [5, 5]
+    assert not await verifier.verify(WRONG)
+    assert asked.costs == [5, 4, 4]
 
 
 @in_loop
@@ -117,7 +118,7 @@ async def test_the_same_login_at_once_is_hashed_once(asked: Bcrypt) -> None:
     """Concurrent requests with the same login share one hash; cancelling one of them does not cancel it."""
     verifier = Credentials(USERS)
     asked.door.clear()
-    waiting = [asyncio.create_task(verifier.verify(RIGHT)) for _ in range(3 * MAX_WAITING)]
+    waiting = [asyncio.create_task(verifier.verify(RIGHT)) for _ in range(3 * MAX_OF_PEER)]
     await asyncio.sleep(0)
     waiting.pop(0).cancel()
     await asyncio.sleep(0)
@@ -143,29 +144,69 @@ async def test_what_is_remembered_has_a_bound(asked: Bcrypt, monkeypatch: pytest
     assert len(asked.costs) == 8
 
 
+def flood(verifier: Credentials, peer: str, count: int, user: str = "alice") -> list[asyncio.Task[bool | None]]:
+    """Start to verify logins of a peer, each with another wrong password."""
+    return [
+        asyncio.create_task(verifier.verify(basic(user, f"{peer} {number}"), peer)) for number in range(count)
+    ]
+
+
 @in_loop
 async def test_a_flood_holds_up_nobody_who_is_known(asked: Bcrypt) -> None:
-    """While wrong logins wait, a remembered login is accepted and another new one rejected, both without waiting."""
+    """While wrong logins wait, a remembered login is accepted, and one too many is told so, both without waiting."""
     verifier = Credentials(USERS)
     assert await verifier.verify(RIGHT)
     asked.door.clear()
-    flood = [asyncio.create_task(verifier.verify(basic("alice", f"wrong {number}"))) for number in range(MAX_WAITING)]
+    waiting = flood(verifier, "a", 1 + MAX_OF_PEER)
     await asyncio.sleep(0)
-    assert await verifier.verify(RIGHT)
-    assert not await verifier.verify(basic("alice", "one more"))
-    assert not await verifier.verify(basic("böb", "geheim"))
-    assert not any(task.done() for task in flood)
+    assert await verifier.verify(RIGHT, "a")
+    assert await verifier.verify(basic("alice", "one more"), "a") is None
+    assert not any(task.done() for task in waiting)
     asked.door.set()
-    assert not any(await asyncio.gather(*flood))
-    assert len(asked.costs) == 1 + MAX_WAITING
-    assert await verifier.verify(basic("böb", "geheim"))
+    assert await asyncio.gather(*waiting) == [False] * len(waiting)
+    assert len(asked.costs) == 2 + MAX_OF_PEER
+    assert await verifier.verify(basic("alice", "one more"), "a") is False
+
+
+@pytest.mark.parametrize("user", ["böb", "alice", "mallory"], ids=["the same name", "another name", "no name"])
+@in_loop
+async def test_a_right_password_comes_before_the_flood(asked: Bcrypt, user: str) -> None:
+    """The first right login after the start is compared next, although the flood's came before, from two addresses."""
+    verifier = Credentials(USERS)
+    asked.door.clear()
+    waiting = [task for peer in "ab" for task in flood(verifier, peer, MAX_OF_PEER, user)]
+    await asyncio.sleep(0)
+    right = asyncio.create_task(verifier.verify(basic("böb", "geheim"), "c"))
+    await asyncio.sleep(0)
+    asked.door.set()
+    assert await right
+    # One of each address of the flood may have been before it, and one more may have been compared since.
+    assert len(asked.costs) <= 4
+    assert set(await asyncio.gather(*waiting)) == {False}
+
+
+@in_loop
+async def test_names_that_exist_come_first_at_one_address(asked: Bcrypt) -> None:
+    """Of the logins of one address, the first is the one that may be right; a stranger gives up its place for it."""
+    verifier = Credentials(USERS)
+    assert await verifier.verify(RIGHT)
+    asked.door.clear()
+    strangers = flood(verifier, "a", 1 + MAX_OF_PEER, "mallory")
+    await asyncio.sleep(0)
+    wrong = asyncio.create_task(verifier.verify(WRONG, "a"))
+    right = asyncio.create_task(verifier.verify(basic("böb", "geheim"), "a"))
+    await asyncio.sleep(0)
+    asked.door.set()
+    assert (await right, await wrong) == (True, False)
+    assert asked.costs[2:4] == [5, 4]
+    assert (await asyncio.gather(*strangers))[-2:] == [None, None]
 
 
 @in_loop
 async def test_hashing_has_one_thread_of_its_own(asked: Bcrypt) -> None:
     """Hashes are computed one at a time in a daemon thread, which is not the thread of the event loop."""
     verifier = Credentials(USERS)
-    await asyncio.gather(*(verifier.verify(basic("alice", f"wrong {number}")) for number in range(MAX_WAITING)))
+    await asyncio.gather(*(verifier.verify(basic("alice", f"wrong {number}")) for number in range(MAX_OF_PEER)))
     [thread] = asked.threads
     assert (thread.name, thread.daemon) == ("kvm-bcrypt", True)
     assert thread is not threading.current_thread()
