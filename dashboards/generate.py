@@ -15,6 +15,7 @@ from grafana.fleet import FLEET
 from grafana.guest import GUEST
 from grafana.provisioning import alerting, dashboard_provider, data_source
 from settings import (
+    CERTIFICATE_DAYS,
     DOWN_FEWEST,
     DOWN_SHARE,
     DRIFT_KEPT,
@@ -213,6 +214,36 @@ timestamp(kvm_exporter_sample_timestamp_seconds) - kvm_exporter_sample_timestamp
         description=(
             f"{THIS} keeps the previous web configuration, including its certificate. Correct the file; no restart is "
             "needed."
+        ),
+    ),
+    Alert(
+        name="KvmExporterCertificateExpiring",
+        expression=f"""
+kvm_exporter_web_certificate_expiry_timestamp_seconds
+< {CERTIFICATE_DAYS} * 24 * 60 * 60 + time()
+""",
+        wait="1h",
+        severity="warning",
+        summary=f"The certificate of the exporter on {THIS} ends soon",
+        description=(
+            f"{THIS} serves a certificate that is valid until {{{{ $value | humanizeTimestamp }}}}. After that, "
+            "Prometheus cannot scrape the exporter, and no other alert on the machine can start. Renew the certificate."
+        ),
+    ),
+    Alert(
+        name="KvmExporterRefusing",
+        expression="""
+sum without (code, reason) (
+  increase(kvm_exporter_http_requests_total{code="401"}[15m])
+  or increase(kvm_exporter_http_connections_dropped_total{reason=~"handshake|client_certificate"}[15m])
+) >= 2
+""",
+        wait="20m",
+        severity="warning",
+        summary=f"The exporter on {THIS} keeps refusing clients",
+        description=(
+            f"For 20 minutes, the exporter on {THIS} has refused logins or TLS handshakes again and again: a client has "
+            "a wrong password or certificate, or somebody guesses. The exporter's log has the addresses."
         ),
     ),
     Alert(

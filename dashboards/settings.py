@@ -29,6 +29,9 @@ TSC_PPM = 250
 LATE_SECONDS = 600
 """A boot reference that was taken later after the boot does not tell what the kernel found, as for the exporter."""
 
+CERTIFICATE_DAYS = 14
+"""KvmExporterCertificateExpiring fires if the certificate of an exporter ends within this many days."""
+
 RUNBOOKS = "https://example.invalid/kvm-exporter/runbooks.md"
 """The URL of docs/runbooks.md."""
 

@@ -76,21 +76,29 @@ def start_alertmanager(release: str, folder: Path, url: str, pace: float) -> Ser
 def start_prometheus(release: str, folder: Path, machines: Mapping[str, str], alertmanager: str, pace: float) -> Server:
     """Start a Prometheus with all rules and alerts, waits divided by ``pace``; it scrapes every machine once a second.
 
-    ``machines`` maps instances to addresses.
+    ``machines`` maps instances to addresses, with https:// before those that want TLS.
     """
     folder.mkdir()
     rules = []
     for name in ("rules.yaml", "alerts.yaml"):
         rules.append(folder / name)
         rules[-1].write_text(hurried((DASHBOARDS / name).read_text(encoding="utf-8"), pace))
-    targets = [{"targets": [address], "labels": {"instance": name}} for name, address in machines.items()]
+    targets = [
+        {
+            "targets": [address.removeprefix("https://")],
+            "labels": {"instance": name, "__scheme__": "https" if address.startswith("https://") else "http"},
+        }
+        for name, address in machines.items()
+    ]
     configuration = folder / "prometheus.yaml"
     configuration.write_text(
         yaml.safe_dump(
             {
                 "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
                 "rule_files": [str(path) for path in rules],
-                "scrape_configs": [{"job_name": JOB, "static_configs": targets}],
+                "scrape_configs": [
+                    {"job_name": JOB, "static_configs": targets, "tls_config": {"insecure_skip_verify": True}}
+                ],
                 "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
             }
         )

@@ -120,7 +120,7 @@ class Connection:
             self._transport.close()
 
     def expire(self) -> None:
-        """Close the connection as stop() does, unless the peer has sent nothing yet: nobody has been let in then."""
+        """Close the connection as stop() does. One whose peer has sent nothing yet stays: it has not been let in."""
         if self._task is not None:
             self._expired = True
             self.stop()

@@ -148,8 +148,10 @@ async def test_every_attempt_is_counted_at_the_next_scrape() -> None:
 
 @in_loop
 async def test_a_reload_of_the_web_configuration_shows() -> None:
-    """The outcome and the time of the last reload are metrics; they are absent without a web configuration."""
-    reloads = iter([None, Reload(successful=True, timestamp=5.0), Reload(successful=False, timestamp=6.0)])
+    """The outcome and the time of the last reload are metrics, and the end of the certificate, if there is one."""
+    reloads = iter(
+        [None, Reload(successful=True, timestamp=5, certificate_end=7), Reload(successful=False, timestamp=6)]
+    )
     site = Site(sampler(live_machine(DEFAULT)), SiteSettings(reload=lambda: next(reloads)))
     name = "kvm_exporter_web_config_last_reload"
     scrapes = [Scrape((await ask(site, "/metrics")).body.decode()) for _ in range(3)]
@@ -157,6 +159,9 @@ async def test_a_reload_of_the_web_configuration_shows() -> None:
     assert [
         (scrape.value(f"{name}_successful"), scrape.value(f"{name}_timestamp_seconds")) for scrape in scrapes[1:]
     ] == [(1, 5), (0, 6)]
+    expiry = "kvm_exporter_web_certificate_expiry_timestamp_seconds"
+    assert [expiry in scrape.names for scrape in scrapes] == [False, True, False]
+    assert scrapes[1].value(expiry) == 7
 
 
 class Patience(Sampler):

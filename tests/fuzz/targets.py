@@ -8,6 +8,7 @@ import re
 import struct
 import tempfile
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from kvm_exporter.web.addresses import TcpAddress, parse_address
 from kvm_exporter.web.credentials import MAX_PASSWORD_BYTES, parse_basic
 from kvm_exporter.web.http import Http1, Refusal, Request, Response, text_response
 from kvm_exporter.web.tls import server_context
+from kvm_exporter.web.x509 import parse_certificate
 from lab.scrape import Scrape
 
 MOST_LETTERS = 500
@@ -216,6 +218,16 @@ def authorization(data: bytes) -> None:
         assert len(login.password) <= MAX_PASSWORD_BYTES
 
 
+def certificate(data: bytes) -> None:
+    """A certificate has an end that a clock can show, and names; all else is a ValueError, however it is damaged."""
+    try:
+        parsed = parse_certificate(data)
+    except ValueError:
+        return
+    assert datetime.fromtimestamp(parsed.end, UTC).timestamp() == parsed.end
+    assert str(parsed).count(", issued by ") >= 1
+
+
 def duration(data: bytes) -> None:
     """The result fits in 63 bits of nanoseconds; an error gives an example."""
     try:
@@ -291,6 +303,7 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
         cpu_list,
         accept,
         authorization,
+        certificate,
         duration,
         address,
         evidence,

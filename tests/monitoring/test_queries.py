@@ -3,8 +3,10 @@
 Those that are only answered when something is wrong are asked when everything is, that any of them is about.
 """
 
+import socket
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +15,13 @@ import pytest
 from kvm_exporter.collector.boot import FILE_NAME
 from kvm_exporter.cpuid.dump import Rows
 from kvm_exporter.cpuid.registers import Registers
+from lab.certificates import Certificates
 from lab.drifting import DriftingHost
 from lab.exporter import UNMEASURED, Exporter
 from lab.guest import Cpus
+from lab.patience import PATIENCE_SECONDS
 from lab.readers import BASE
+from lab.secure import TLS, until_the_end
 from tests.support.monitoring.prometheus import Prometheus
 from tests.support.monitoring.queries import EMPTY_WHEN_WELL, OF_OTHER_MACHINES, QUERIES, committed_rules
 from tests.support.monitoring.stack import stack, until
@@ -45,6 +50,7 @@ MACHINES = {
     "misjudged": 1,
     "careless": 1,
     "locked": 1,
+    "secure": 1,
     "mute": 1,
     "belated": 1,
     "faster": 1,
@@ -81,15 +87,19 @@ class Fleet:
         self._hosts = {name: DriftingHost(folder / name, on_all(ALL)) for name in MACHINES}
         for host in self._hosts.values():
             host.boot()
+        self._certificates = Certificates(self._hosts["secure"].folder, days=90)
+        self._certificates.make("ca")
+        self._certificates.make("server", signer="ca", sans="IP:127.0.0.1")
         flags = {
             "steady": f"--host-supports={EAX:#x}",
             "violator": f"--baseline={self._write('violator', KEPT)}",
             "misjudged": f"--baseline={self._write('misjudged', KEPT)}",
             "locked": f"--web-config={self._write('locked', '{}')}",
+            "secure": f"--web-config={self._write('secure', TLS)}",
         }
         self._exporters = {name: self._start(name, *filter(None, [flags.get(name)])) for name in MACHINES}
         self.addresses = {
-            f"{name}-{number}": f"127.0.0.1:{self._exporters[name].port}"
+            f"{name}-{number}": f"{'https://' if name == 'secure' else ''}127.0.0.1:{self._exporters[name].port}"
             for name, count in MACHINES.items()
             for number in range(count)
         }
@@ -106,6 +116,11 @@ class Fleet:
         self._hosts["careless"].boot("no-kvmapf")
         self._hosts["careless"].change(on_all(kvm(EAX & ~STABLE_CLOCK)))
         self._write("locked", "tls_server: {}")
+        replace(self._certificates, days=2).make("server", signer="ca", sans="IP:127.0.0.1")
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", self._exporters["secure"].port), PATIENCE_SECONDS) as peer:
+                peer.sendall(bytes(100))
+                until_the_end(peer)
         self._hosts["mute"].hide()
         port = self._exporters["belated"].port
         self._exporters["belated"].stop()

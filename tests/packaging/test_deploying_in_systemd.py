@@ -1,19 +1,25 @@
 """What docs/deploying.md has to be copied, in a booted Debian: as it stands there, and it does what the page says."""
 
+import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import groupby
 from pathlib import Path
+from threading import Event
 
 import pip
 import pytest
 
 from lab.certificates import Certificates
+from lab.proc import wait_until
 from lab.scrape import Scrape
-from lab.secure import basic, client, make_server
+from lab.secure import ask_on, basic, client, make_server
 from tests.support.packaging.container import Container, container
 from tests.support.packaging.debian import NAME, DebianPackage
 from tests.support.packaging.deploying import COMMANDS, FILES, UNIT_FILES
 from tests.support.packaging.installed import PACKAGES, apt, install
-from tests.support.packaging.unit import PORT, Unit, ask, scrape
+from tests.support.packaging.unit import PORT, Unit, ask, connection, scrape
 
 SERVICE = f"{NAME}.service"
 SOCKET = f"{NAME}.socket"
@@ -49,10 +55,10 @@ def give(machine: Container, *paths: str) -> None:
     machine.run("systemctl", "daemon-reload")
 
 
-def do(machine: Container, what: str) -> None:
-    """The commands of the page's only block that has a text in it; each has to succeed."""
+def do(machine: Container, what: str, *variables: str) -> None:
+    """The commands of the page's only block that has a text in it, with environment variables; each has to succeed."""
     [commands] = [block for block in COMMANDS if what in block]
-    machine.run("sh", "-e", "-c", commands)
+    machine.run("env", *variables, "sh", "-e", "-c", commands)
 
 
 def give_keys(machine: Container, folder: Path) -> Certificates:
@@ -61,6 +67,7 @@ def give_keys(machine: Container, folder: Path) -> Certificates:
     machine.write(f"{KEYS}/web.yml", FILES[f"{KEYS}/web.yml"])
     for name in ("server.crt", "server.key"):
         machine.write(f"{KEYS}/{name}", (made / name).read_text())
+    do(machine, "groupadd")
     return made
 
 
@@ -78,12 +85,58 @@ def test_what_pip_installed_runs_in_the_sandbox(machine: Container, wheel: Path)
 
 
 def test_tls_and_a_password(machine: Container, tmp_path: Path) -> None:
-    """The page's commands, one after the other: only root can read the key, and the service serves with it."""
+    """The page's commands, one after the other: root and a group can read the key, and the service serves with it."""
     context = client(give_keys(machine, tmp_path))
     do(machine, "systemd/tls.conf")
-    assert machine.run("stat", "--format=%U %a", f"{KEYS}/server.key") == "root 600\n"
+    assert machine.run("stat", "--format=%U %G %a", f"{KEYS}/server.key") == f"root {NAME}-tls 640\n"
     assert ask(machine, context=context).status == 401
     assert ask(machine, context=context, login=basic("prometheus")).status == 200
+
+
+def test_a_certificate_is_renewed_under_scrapes(machine: Container, tmp_path: Path) -> None:
+    """As the page says, while somebody scrapes ten times a second: each is answered, soon with the new certificate.
+
+    A reload afterwards says what is true: that this one is served.
+    """
+    made = give_keys(machine, tmp_path)
+    made.make("renewed", signer="ca", sans="IP:127.0.0.1")
+    for name, kind in (("fullchain", "crt"), ("privkey", "key")):
+        machine.write(f"/root/renewed/{name}.pem", (made / f"renewed.{kind}").read_text(), 0o600)
+    do(machine, "systemd/tls.conf")
+    service, context = Unit(machine, SERVICE), client(made)
+    before = service.pid
+    stop, seen = Event(), list[tuple[int, bytes | None]]()
+
+    def keep_scraping() -> None:
+        while not stop.wait(0.1):
+            with closing(connection(machine, context)) as used:
+                reply = ask_on(used, login=basic("prometheus"))
+                assert isinstance(used.sock, ssl.SSLSocket)
+                seen.append((reply.status, used.sock.getpeercert(binary_form=True)))
+
+    with ThreadPoolExecutor(1) as pool:
+        scraper = pool.submit(keep_scraping)
+
+        def more() -> None:
+            enough = len(seen) + 5
+            wait_until(lambda: len(seen) >= enough or scraper.done())
+
+        try:
+            more()
+            do(machine, "RENEWED_LINEAGE", "RENEWED_LINEAGE=/root/renewed")
+            more()
+            service.reload()
+            more()
+        finally:
+            stop.set()
+        scraper.result()
+    old, new = (ssl.PEM_cert_to_DER_cert((made / f"{name}.crt").read_text()) for name in ("server", "renewed"))
+    assert [one for one, _ in groupby(seen)] == [(200, old), (200, new)]
+    assert service.pid == before
+    served = [line for line in service.log().splitlines() if line.startswith("serving the certificate of ")]
+    assert [line.partition(", issued by CN=ca, valid until ")[0].rpartition("=")[2] for line in served] == [
+        *("server", "renewed", "renewed"),
+    ]
 
 
 def test_the_variant_on_a_socket(machine: Container, tmp_path: Path) -> None:

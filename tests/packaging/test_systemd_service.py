@@ -286,14 +286,16 @@ def test_the_host_collector_may_open_kvm(service: Unit) -> None:
         device.unlink()
 
 
-def test_keys_that_only_root_can_read(service: Unit, tmp_path: Path) -> None:
-    """With tls.conf the service manager hands them over; nothing of them is left anywhere."""
+def test_keys_that_root_and_a_group_can_read(service: Unit, tmp_path: Path) -> None:
+    """With tls.conf the service is in the group; nothing of the keys is left anywhere."""
     system = service.system
-    folder = "/etc/prometheus-kvm-exporter"
+    folder, group = "/etc/prometheus-kvm-exporter", "prometheus-kvm-exporter-tls"
     made = make_server(tmp_path)
     for name in ("server.crt", "server.key"):
-        system.write(f"{folder}/{name}", (made / name).read_text(), 0o600)
-    system.write(f"{folder}/web.yml", TLS + USERS, 0o600)
+        system.write(f"{folder}/{name}", (made / name).read_text(), 0o640)
+    system.write(f"{folder}/web.yml", TLS + USERS, 0o640)
+    system.run("groupadd", "--system", "--force", group)
+    system.run("chgrp", "-R", group, folder)
     trusting = ssl.create_default_context(cafile=str(made / "ca.crt"))
     with service.drop_in((UNITS / "tls.conf").read_text()):
         service.start()
@@ -303,5 +305,6 @@ def test_keys_that_only_root_can_read(service: Unit, tmp_path: Path) -> None:
         # Nothing stays of the files that the keys were handed to OpenSSL in.
         assert system.run("ls", "-A", "/run/prometheus-kvm-exporter").split() == ["boot-reference.json"]
     log = service.log("--output=export")
+    assert f":{PORT} (with TLS, with passwords)" in log
     assert not [line for line in (made / "server.key").read_text().splitlines() if line in log]
     system.run("rm", "-r", folder)

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -193,7 +194,7 @@ def test_several_addresses() -> None:
     """Each is listened on, and the log says where."""
     with exporter("--web.listen-address=127.0.0.2:0") as running:
         running.wait_for_log("listening on 127.0.0.2:")
-        ports = [int(line.rpartition(":")[2].rstrip('"')) for line in running.log if "listening on" in line]
+        ports = [int(found[1]) for line in running.log if (found := re.search(r"listening on \S+:(\d+) ", line))]
         for host, port in zip(("127.0.0.1", "127.0.0.2"), ports, strict=True):
             socket.create_connection((host, port), timeout=PATIENCE_SECONDS).close()
 

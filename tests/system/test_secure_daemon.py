@@ -1,5 +1,6 @@
 """The running program with a web configuration: TLS, client certificates, passwords, and their changes."""
 
+import select
 import shutil
 import signal
 import socket
@@ -8,11 +9,13 @@ import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
+import bcrypt
 import pytest
 
+from kvm_exporter.web.turns import MAX_OF_PEER
 from lab.certificates import Certificates
 from lab.exporter import PROGRAM, Exporter, exporter
 from lab.notifications import notified_exporter
@@ -22,6 +25,7 @@ from lab.scrape import Scrape
 from lab.secure import (
     HASH,
     MUTUAL,
+    PASSWORD,
     REFUSED,
     SLOW_HASH,
     TLS,
@@ -86,6 +90,9 @@ def test_metrics_over_tls(made: Certificates, version: ssl.TLSVersion) -> None:
             assert reply.status == 200
             assert Scrape(reply.body).value(SUCCESSFUL) == 1
         assert isinstance(kept.sock, ssl.SSLSocket)
+        end = (kept.sock.getpeercert() or {})["notAfter"]
+        expiry = Scrape(reply.body).value("kvm_exporter_web_certificate_expiry_timestamp_seconds")
+        assert expiry == ssl.cert_time_to_seconds(str(end))
         assert kept.sock.version() == version.name.replace("_", ".")
         assert running.stop() == 0
         assert errors(running) == []
@@ -275,6 +282,29 @@ def test_a_password_without_tls(tmp_path: Path) -> None:
         assert ask(running.port, login=basic("prometheus")).status == 200
 
 
+@pytest.mark.parametrize("cost", [10, 12])
+def test_a_first_login_is_answered_before_a_flood(tmp_path: Path, cost: int) -> None:
+    """Right after the start, while the logins of three other addresses wait: of names that exist, its own, and none."""
+    hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(cost)).decode()
+    users = "".join(f"  {name}: {hashed}\n" for name in ("prometheus", "other"))
+    flag = f"--web.config.file={web_config(tmp_path, f'basic_auth_users:\n{users}')}"
+    with exporter(flag) as running, ExitStack() as stack:
+        flood = []
+        for number in range(3 * MAX_OF_PEER):
+            source = (f"127.0.0.{2 + number % 3}", 0)
+            peer = socket.create_connection(("127.0.0.1", running.port), PATIENCE_SECONDS, source)
+            flood.append(stack.enter_context(peer))
+            login = basic(("prometheus", "other", "mallory")[number // 3 % 3], f"guess {number}")["Authorization"]
+            peer.sendall(f"GET /metrics HTTP/1.1\r\nHost: a\r\nAuthorization: {login}\r\n\r\n".encode())
+
+        def answered() -> int:
+            return len(select.select(flood, [], [], 0)[0])
+
+        wait_until(lambda: answered() >= 3)
+        assert ask(running.port, login=basic("prometheus")).status == 200
+        assert answered() < len(flood) / 2
+
+
 # Changes.
 
 
@@ -398,6 +428,23 @@ def test_sighup_reads_it_again(folder: Certificates) -> None:
         assert KEPT in line
 
 
+def test_sighup_ends_idle_connections_when_who_may_connect_has_changed(folder: Certificates) -> None:
+    """The peer of another authority is out at once, without any request; the log says which certificate is served."""
+    path = web_config(folder.folder, MUTUAL.replace("ca.crt", "clients.crt"))
+    shutil.copy(folder / "ca.crt", folder / "clients.crt")
+    with (
+        notified_exporter(f"--web.config.file={path}") as (running, manager),
+        closing(connection(running.port, client(folder, "client"))) as kept,
+    ):
+        running.wait_for_log("serving the certificate of CN=server, issued by CN=ca, valid until ")
+        assert ask_on(kept).status == 200
+        replace(folder / "clients.crt", (folder / "stranger.crt").read_text())
+        running.process.send_signal(signal.SIGHUP)
+        manager.until("READY")
+        assert isinstance(kept.sock, ssl.SSLSocket)
+        assert until_the_end(kept.sock) == b""
+
+
 # Checking.
 
 
@@ -451,7 +498,8 @@ def test_addresses_of_every_family_at_once(made: Certificates, tmp_path: Path) -
     with exporter(*flags, secure(made, TLS)) as running:
         running.wait_for_log(f"listening on unix:{path}")
         line = running.wait_for_log("listening on [::1]:")
-        port6 = int(line.rpartition(":")[2].rstrip('"'))
+        assert line.endswith(' (with TLS, without passwords)"')
+        port6 = int(line.partition("[::1]:")[2].partition(" ")[0])
         plain = (
             socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE_SECONDS),
             socket.create_connection(("::1", port6), timeout=PATIENCE_SECONDS),
@@ -534,7 +582,8 @@ def test_sockets_that_systemd_hands_over(tmp_path: Path) -> None:
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as peer:
             assert healthy(peer)
         listening = [line.partition("listening on ")[2].rstrip('"') for line in running.log if '"listening on' in line]
-        assert listening == [f"127.0.0.1:{port}", f"unix:{path}"]
+        protection = "(without TLS, without passwords)"
+        assert listening == [f"127.0.0.1:{port} {protection}", f"unix:{path} {protection}"]
         assert running.stop() == 0
 
 

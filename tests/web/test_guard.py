@@ -1,14 +1,18 @@
 """kvm_exporter.web.guard: the order of rate limit and password, added headers, and reloads of the file."""
 
+import logging
+import re
 from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 
 from kvm_exporter.report.page import HEADERS
-from kvm_exporter.web.guard import Guard, watch_web_config
+from kvm_exporter.web import turns
+from kvm_exporter.web.guard import RETRY_SECONDS, Guard, watch_web_config
 from kvm_exporter.web.http import Request, Response, text_response
-from lab.secure import USERS, basic
+from lab.secure import TLS, USERS, basic
+from tests.support.rooms.certificates import certificates
 from tests.support.rooms.loop import in_loop
 
 ADDED = "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    Content-Security-Policy: default-src 'none'\n"
@@ -41,7 +45,8 @@ class Guarded:
 
     async def ask(self, path: str = "/", headers: dict[str, str] | None = None) -> Response:
         """Return the response to a request."""
-        return await self._guard.handle(Request("GET", path, headers or {}))
+        self._guard.refresh()
+        return self._guard.with_headers(await self._guard.handle(Request("GET", path, headers or {})))
 
     async def statuses(self, *headers: dict[str, str]) -> list[int]:
         """Return the status of each of several requests."""
@@ -72,6 +77,18 @@ async def test_the_rate_limit_comes_before_the_password(path: Path) -> None:
     """A request counts for the rate limit before its password is verified, so that guessing is limited."""
     guarded = Guarded(path, USERS + ONCE)
     assert await guarded.statuses(WRONG, WRONG, RIGHT, {}) == [401, 429, 429, 429]
+
+
+@in_loop
+async def test_a_login_that_cannot_wait_may_come_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was neither right nor wrong: 503 with Retry-After, and no 401, which would make a client ask its user."""
+    monkeypatch.setattr(turns, "MAX_OF_PEER", 0)
+    guarded = Guarded(path, USERS)
+    response = await guarded.ask("/", RIGHT)
+    assert (response.status, response.body) == (503, b"Too many logins wait to be checked.\n")
+    assert ("Retry-After", str(RETRY_SECONDS)) in response.headers
+    monkeypatch.undo()
+    assert (await guarded.ask("/", RIGHT)).status == 200
 
 
 @pytest.mark.parametrize(("place", "headers", "status"), [("/nowhere", RIGHT, 404), ("/", WRONG, 401), ("/", {}, 401)])
@@ -135,3 +152,23 @@ async def test_a_broken_file_opens_nothing(path: Path) -> None:
     for broken in ("", "nonsense", "basic_auth_users: 5"):
         guarded.write(broken)
         assert await guarded.statuses({}, RIGHT) == [401, 200]
+
+
+@in_loop
+async def test_the_certificate_that_is_served_is_logged(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """At the start and after each change: names and end. A change that fails leaves the one that was said last."""
+    caplog.set_level(logging.INFO, "kvm_exporter.web.guard")
+    made = certificates(path.parent)
+    path.write_text(TLS)
+    guard = Guard(site, watch_web_config(path, None))
+    for name in ("rsa", "nonsense", "alone"):
+        for kind in ("crt", "key"):
+            content = (made / f"{name}.{kind}").read_bytes() if name != "nonsense" else b"nonsense"
+            made.folder.joinpath("new").write_bytes(content)
+            made.folder.joinpath("new").replace(made / f"server.{kind}")
+        guard.refresh()
+    served = [record.getMessage() for record in caplog.records if record.name == "kvm_exporter.web.guard"]
+    assert [re.sub("until .*", "until", line) for line in served] == [
+        f"serving the certificate of CN={name}, issued by CN={issuer}, valid until"
+        for name, issuer in (("server", "ca"), ("rsa", "ca"), ("alone", "alone"))
+    ]

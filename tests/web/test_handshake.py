@@ -4,25 +4,21 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from kvm_exporter.web.addresses import TcpAddress
-from kvm_exporter.web.guard import Guard, watch_web_config
 from kvm_exporter.web.http import Request, Response, text_response
-from kvm_exporter.web.listeners import listen
-from kvm_exporter.web.server import Server
 from kvm_exporter.web.traffic import QUIET_SECONDS, Traffic
 from lab.certificates import Certificates
 from lab.patience import PATIENCE_SECONDS
-from lab.secure import MUTUAL, TLS, web_config
+from lab.secure import MUTUAL, TLS
 from tests.support.rooms.certificates import certificates
 from tests.support.rooms.loop import in_loop
+from tests.support.rooms.secured import secured
 from tests.support.rooms.wire import GET, Peer
 
 NAMES = MUTUAL + "  client_allowed_sans: [elsewhere]\n"
@@ -31,19 +27,6 @@ NAMES = MUTUAL + "  client_allowed_sans: [elsewhere]\n"
 async def yes(_: Request) -> Response:
     """Answer 200."""
     return text_response(HTTPStatus.OK, "yes")
-
-
-@asynccontextmanager
-async def secured(folder: Path, text: str) -> AsyncIterator[tuple[Server, int]]:
-    """Run a server with a web configuration, and give it with its port."""
-    guard = Guard(yes, watch_web_config(web_config(folder, text), None))
-    server, listeners = Server(guard.handle, guard=guard), listen([TcpAddress("127.0.0.1", 0)])
-    port = listeners[0].getsockname()[1]
-    server.start(listeners)
-    try:
-        yield server, port
-    finally:
-        await server.stop(1)
 
 
 def old(context: ssl.SSLContext, _: Certificates) -> None:
@@ -120,7 +103,7 @@ async def test_a_refused_peer_is_told_why(refused: Refused, tmp_path: Path, capl
     made = certificates(tmp_path)
     context = ssl.create_default_context(cafile=str(made / "ca.crt"))
     refused.prepare(context, made)
-    async with secured(tmp_path, refused.text) as (server, port):
+    async with secured(tmp_path, refused.text, yes) as (server, port):
         assert await asyncio.to_thread(told, port, context) == refused.alert
     assert {name: count for name, count in server.traffic.dropped.items() if count} == {refused.reason: 1}
     [line] = [record.getMessage() for record in caplog.records if "dropped" in record.getMessage()]
@@ -134,7 +117,7 @@ async def test_a_refused_peer_is_told_why(refused: Refused, tmp_path: Path, capl
 async def test_a_peer_without_tls_is_told_so(data: bytes, tmp_path: Path) -> None:
     """A peer that sends text to the port of HTTPS gets a 400 in text at once."""
     certificates(tmp_path)
-    async with secured(tmp_path, TLS) as (_, port):
+    async with secured(tmp_path, TLS, yes) as (_, port):
         peer = Peer(*await asyncio.open_connection("127.0.0.1", port))
         await peer.send(data)
         reply = await peer.reply()
@@ -146,11 +129,15 @@ async def test_a_peer_without_tls_is_told_so(data: bytes, tmp_path: Path) -> Non
 def test_a_flood_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """At level info there is one line a minute, with the number of all since the one before."""
     caplog.set_level(logging.INFO)
-    times = [0, 0, 1, 2, QUIET_SECONDS - 1, QUIET_SECONDS, QUIET_SECONDS + 1]
-    traffic = Traffic(iter(times).__next__)
-    for _ in times[1:]:
+    times = [0, 1, 2, QUIET_SECONDS - 1, QUIET_SECONDS, QUIET_SECONDS + 1]
+    clock = iter(sorted(times * 2))
+    traffic = Traffic(clock.__next__)
+    for _ in times:
         traffic.drop("deadline", "192.0.2.1:4", "it sent nothing")
-    assert traffic.dropped["deadline"] == 6
+        traffic.respond(HTTPStatus.OK, "192.0.2.1:4")
+        traffic.respond(HTTPStatus.UNAUTHORIZED, "192.0.2.2:5")
+    assert (traffic.dropped["deadline"], traffic.responses[200], traffic.responses[401]) == (6, 6, 6)
+    lines = ("dropped {} connection(s), the last of 192.0.2.1:4 (deadline): it sent nothing", "refused {} login(s), the last of 192.0.2.2:5")
     assert [record.getMessage() for record in caplog.records] == [
-        f"dropped {count} connection(s), the last of 192.0.2.1:4 (deadline): it sent nothing" for count in (1, 4)
+        line.format(count) for count in (1, 4) for line in lines
     ]

@@ -76,7 +76,7 @@ def test_the_first_certificate_is_the_servers() -> None:
         ),
         (der(0x31, attribute("0992268993f22c640119", 0x16, b"example")), "DC=example"),
         (der(0x31, attribute("2b0601040182370215", 0x0C, b"x")), "1.3.6.1.4.1.311.2.21=x"),
-        (der(0x31, attribute("8837", 0x14, b"\xe9")), "2.999=\\xe9"),
+        (der(0x31, attribute("8837", 0x14, b"\xe9")), "2.999=\\\\xe9"),
     ],
     ids=["none", "order", "several values", "domain", "no short form", "large number, no text"],
 )

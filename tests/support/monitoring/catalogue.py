@@ -20,6 +20,7 @@ from kvm_exporter.metrics.exporter import (
     settings_families,
     web_config_families,
 )
+from kvm_exporter.metrics.http import HttpCounts, http_families
 from kvm_exporter.metrics.machine import expected_families, machine_families, observed_families
 from lab.readers import BASE, kvm_rows, reader, sample_of
 
@@ -54,7 +55,8 @@ def rendered() -> frozenset[str]:
         *settings_families(60),
         *counter_families(Tally()),
         *collector_families({"guest": Collected(success=True, duration=0)}),
-        *web_config_families(Reload(successful=True, timestamp=0)),
+        *web_config_families(Reload(successful=True, timestamp=0, certificate_end=0)),
+        *http_families(HttpCounts({200: 0}, 0, {"limit": 0}, 0)),
         *build_families(),
         *ProcessCollector(registry=None).collect(),
         *PlatformCollector(registry=None).collect(),

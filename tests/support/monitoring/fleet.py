@@ -32,6 +32,12 @@ class Ago(float):
     __slots__ = ()
 
 
+class PerMinute(float):
+    """A counter that grows by so much each minute, from 0 when the series begins."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Expected:
     """An alert with its full text."""
@@ -108,10 +114,14 @@ def _target(one: str, instance: str) -> str:
 
 
 def _values(found: Sequence[float | None]) -> str:
-    words, before = [], None
+    words, before, count = [], None, 0.0
     for minute, value in enumerate(found):
         if value is None:
             words.append("_" if before is None else "stale")
+            count = 0.0
+        elif isinstance(value, PerMinute):
+            count += value
+            words.append(f"{count:.15g}")
         else:
             words.append(f"{minute * 60 - value if isinstance(value, Ago) else value:.15g}")
         before = value
