@@ -242,8 +242,8 @@ sum without (code, reason) (
         severity="warning",
         summary=f"The exporter on {THIS} keeps refusing clients",
         description=(
-            f"For 20 minutes, the exporter on {THIS} has refused logins or TLS handshakes again and again: a client has "
-            "a wrong password or certificate, or somebody guesses. The exporter's log has the addresses."
+            f"For 20 minutes, the exporter on {THIS} has refused logins or TLS handshakes again and again. A client "
+            "has a wrong password or certificate, or passwords are being guessed. The exporter's log has the addresses."
         ),
     ),
     Alert(

@@ -165,9 +165,7 @@ def _publish(before: Observation | None, now: Observation) -> None:
         service.notify(f"STATUS={_status(now)}")
 
 
-def _report_start(
-    listeners: Iterable[socket.socket], sampler: Sampler, web_config: "Reloaded[Web] | None"
-) -> None:
+def _report_start(listeners: Iterable[socket.socket], sampler: Sampler, web_config: "Reloaded[Web] | None") -> None:
     for listener in listeners:
         logger.info("listening on %s (%s)", address_of(listener), _protection(web_config))
     last, status = sampler.last, _status(sampler.last)

@@ -84,8 +84,8 @@ def web_config_families(reload: Reload) -> Iterator[Metric]:
     if reload.certificate_end is not None:
         yield GaugeMetricFamily(
             "kvm_exporter_web_certificate_expiry_timestamp_seconds",
-            "End of the TLS certificate that is served, in seconds since the epoch. Certificates of authorities that are "
-            "sent with it may end earlier.",
+            "End of the TLS certificate that is served, in seconds since the epoch. Certificates of authorities that "
+            "are sent with it may end earlier.",
             reload.certificate_end,
             unit="seconds",
         )

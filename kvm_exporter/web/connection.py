@@ -244,18 +244,21 @@ class Connection:
             if isinstance(received, Refusal):
                 await self._refuse(received.response)
                 return
-            # Connections stay open for days: who was removed from the configuration must be refused at the next request.
+            # Connections stay open for days: a user or authority that was removed is refused at the next request.
             self._server.refresh()
             if self._expired:
                 break
             self._enter(State.ANSWERING)
             response = self._server.complete(await self._handle(received), self.name)
-            last = self._server.stopping or self._expired
-            await self._send(self._http.send(response, last=last))
-            if self._server.stopping or self._expired or not self._http.next_request():
+            await self._send(self._http.send(response, last=self._is_last()))
+            if self._is_last() or not self._http.next_request():
                 break
             first = False
         await self._close()
+
+    def _is_last(self) -> bool:
+        """Return whether the connection ends after the response to this request."""
+        return self._server.stopping or self._expired
 
     async def _receive(self, *, first: bool) -> Request | Refusal | None:
         """Wait for the next request and return it.

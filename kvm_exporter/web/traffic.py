@@ -53,9 +53,9 @@ class Traffic:
         """Record a response, with the address of the peer."""
         self.responses[status] += 1
         if status == HTTPStatus.UNAUTHORIZED:
-            logger.debug("refused a login of %s", peer)
+            logger.debug("refused a request of %s without a valid login", peer)
             if count := self._refusals.add(self._clock()):
-                logger.info("refused %d login(s), the last of %s", count, peer)
+                logger.info("refused %d request(s) without a valid login, the last of %s", count, peer)
 
 
 class _Digest:

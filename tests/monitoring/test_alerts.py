@@ -294,8 +294,9 @@ SCENES = {
         labels=ITSELF,
         summary="The exporter on guest-1:10401 keeps refusing clients",
         description=(
-            "For 20 minutes, the exporter on guest-1:10401 has refused logins or TLS handshakes again and again: a "
-            "client has a wrong password or certificate, or somebody guesses. The exporter's log has the addresses."
+            "For 20 minutes, the exporter on guest-1:10401 has refused logins or TLS handshakes again and again. A "
+            "client has a wrong password or certificate, or passwords are being guessed. The exporter's log has the "
+            "addresses."
         ),
         # Somebody mistypes a password many times within a minute, and once an hour; one handshake fails.
         near=[

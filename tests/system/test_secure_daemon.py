@@ -47,6 +47,8 @@ SERVE = PROGRAM[:-1]
 
 SUCCESSFUL = "kvm_exporter_web_config_last_reload_successful"
 
+EXPIRY = "kvm_exporter_web_certificate_expiry_timestamp_seconds"
+
 KEPT = "could not reload the web configuration, keeping the previous one"
 
 
@@ -89,10 +91,9 @@ def test_metrics_over_tls(made: Certificates, version: ssl.TLSVersion) -> None:
             reply = ask_on(kept)
             assert reply.status == 200
             assert Scrape(reply.body).value(SUCCESSFUL) == 1
-        assert isinstance(kept.sock, ssl.SSLSocket)
-        end = (kept.sock.getpeercert() or {})["notAfter"]
-        expiry = Scrape(reply.body).value("kvm_exporter_web_certificate_expiry_timestamp_seconds")
-        assert expiry == ssl.cert_time_to_seconds(str(end))
+            assert isinstance(kept.sock, ssl.SSLSocket)
+            end = (kept.sock.getpeercert() or {})["notAfter"]
+            assert Scrape(reply.body).value(EXPIRY) == ssl.cert_time_to_seconds(str(end))
         assert kept.sock.version() == version.name.replace("_", ".")
         assert running.stop() == 0
         assert errors(running) == []
@@ -286,9 +287,8 @@ def test_a_password_without_tls(tmp_path: Path) -> None:
 def test_a_first_login_is_answered_before_a_flood(tmp_path: Path, cost: int) -> None:
     """Right after the start, while the logins of three other addresses wait: of names that exist, its own, and none."""
     hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(cost)).decode()
-    users = "".join(f"  {name}: {hashed}\n" for name in ("prometheus", "other"))
-    flag = f"--web.config.file={web_config(tmp_path, f'basic_auth_users:\n{users}')}"
-    with exporter(flag) as running, ExitStack() as stack:
+    users = USERS.replace(HASH, hashed) + f"  other: {hashed}\n"
+    with exporter(f"--web.config.file={web_config(tmp_path, users)}") as running, ExitStack() as stack:
         flood = []
         for number in range(3 * MAX_OF_PEER):
             source = (f"127.0.0.{2 + number % 3}", 0)

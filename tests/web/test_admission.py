@@ -1,4 +1,4 @@
-"""kvm_exporter.web.server with a guard: connections that end when who may connect has changed, and headers of errors."""
+"""kvm_exporter.web.server with a guard: who may connect changes, connections end; headers of errors."""
 
 import asyncio
 import ssl

@@ -146,9 +146,7 @@ async def test_what_is_remembered_has_a_bound(asked: Bcrypt, monkeypatch: pytest
 
 def flood(verifier: Credentials, peer: str, count: int, user: str = "alice") -> list[asyncio.Task[bool | None]]:
     """Start to verify logins of a peer, each with another wrong password."""
-    return [
-        asyncio.create_task(verifier.verify(basic(user, f"{peer} {number}"), peer)) for number in range(count)
-    ]
+    return [asyncio.create_task(verifier.verify(basic(user, f"{peer} {number}"), peer)) for number in range(count)]
 
 
 @in_loop

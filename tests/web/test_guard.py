@@ -11,7 +11,7 @@ from kvm_exporter.report.page import HEADERS
 from kvm_exporter.web import turns
 from kvm_exporter.web.guard import RETRY_SECONDS, Guard, watch_web_config
 from kvm_exporter.web.http import Request, Response, text_response
-from lab.secure import TLS, USERS, basic
+from lab.secure import TLS, USERS, basic, web_config
 from tests.support.rooms.certificates import certificates
 from tests.support.rooms.loop import in_loop
 
@@ -159,7 +159,7 @@ async def test_the_certificate_that_is_served_is_logged(path: Path, caplog: pyte
     """At the start and after each change: names and end. A change that fails leaves the one that was said last."""
     caplog.set_level(logging.INFO, "kvm_exporter.web.guard")
     made = certificates(path.parent)
-    path.write_text(TLS)
+    web_config(path.parent, TLS)
     guard = Guard(site, watch_web_config(path, None))
     for name in ("rsa", "nonsense", "alone"):
         for kind in ("crt", "key"):

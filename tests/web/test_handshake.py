@@ -137,7 +137,10 @@ def test_a_flood_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None
         traffic.respond(HTTPStatus.OK, "192.0.2.1:4")
         traffic.respond(HTTPStatus.UNAUTHORIZED, "192.0.2.2:5")
     assert (traffic.dropped["deadline"], traffic.responses[200], traffic.responses[401]) == (6, 6, 6)
-    lines = ("dropped {} connection(s), the last of 192.0.2.1:4 (deadline): it sent nothing", "refused {} login(s), the last of 192.0.2.2:5")
+    lines = (
+        "dropped {} connection(s), the last of 192.0.2.1:4 (deadline): it sent nothing",
+        "refused {} request(s) without a valid login, the last of 192.0.2.2:5",
+    )
     assert [record.getMessage() for record in caplog.records] == [
         line.format(count) for count in (1, 4) for line in lines
     ]

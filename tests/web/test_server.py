@@ -61,6 +61,22 @@ async def test_a_burst_is_answered() -> None:
     assert statuses == [200] * 5 * MAX_BATCH
 
 
+@in_loop
+async def test_a_request_has_the_address_of_its_peer() -> None:
+    """Also the second one of a connection, which is parsed from the cache."""
+    peers = []
+
+    async def note(request: Request) -> Response:
+        peers.append(request.peer)
+        return await yes(request)
+
+    async with serving(note) as served, served.peer() as peer:
+        for _ in range(2):
+            await peer.send(GET)
+            await peer.reply()
+    assert peers == ["127.0.0.1"] * 2
+
+
 # More connections than the limit.
 
 

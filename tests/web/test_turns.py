@@ -1,4 +1,4 @@
-"""kvm_exporter.web.turns: whose job is next, which job loses its place, and what is forgotten when the queue is empty."""
+"""kvm_exporter.web.turns: whose job is next, which job loses its place, and what an empty queue forgets."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""kvm_exporter.web.x509: names and end of certificates, as Python's own decoder reads them, and what is no certificate."""
+"""kvm_exporter.web.x509: names and end of certificates, as Python itself decodes them, and what is no certificate."""
 
 import ssl
 from base64 import encodebytes
@@ -112,7 +112,14 @@ def test_it_says_which_certificate_it_is() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"nonsense", HEADER + FOOTER, HEADER + b"MA==" + FOOTER, HEADER + b"MIIB" + FOOTER, HEADER + b"MAAwAA" + FOOTER],
+    [
+        b"",
+        b"nonsense",
+        HEADER + FOOTER,
+        HEADER + b"MA==" + FOOTER,
+        HEADER + b"MIIB" + FOOTER,
+        HEADER + b"MAAwAA" + FOOTER,
+    ],
 )
 def test_what_is_no_certificate(content: bytes) -> None:
     """A ValueError; in use OpenSSL has read the file before."""
