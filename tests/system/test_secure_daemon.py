@@ -87,13 +87,15 @@ def test_metrics_over_tls(made: Certificates, version: ssl.TLSVersion) -> None:
         exporter(secure(made, TLS)) as running,
         closing(connection(running.port, client(made, version=version))) as kept,
     ):
+        scrapes = []
         for _ in range(20):
             reply = ask_on(kept)
             assert reply.status == 200
-            assert Scrape(reply.body).value(SUCCESSFUL) == 1
-            assert isinstance(kept.sock, ssl.SSLSocket)
-            end = (kept.sock.getpeercert() or {})["notAfter"]
-            assert Scrape(reply.body).value(EXPIRY) == ssl.cert_time_to_seconds(str(end))
+            scrapes.append(Scrape(reply.body))
+            assert scrapes[-1].value(SUCCESSFUL) == 1
+        assert isinstance(kept.sock, ssl.SSLSocket)
+        end = (kept.sock.getpeercert() or {})["notAfter"]
+        assert scrapes[-1].value(EXPIRY) == ssl.cert_time_to_seconds(str(end))
         assert kept.sock.version() == version.name.replace("_", ".")
         assert running.stop() == 0
         assert errors(running) == []
