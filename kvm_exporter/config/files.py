@@ -36,7 +36,7 @@ def read_bounded(file: Path | BinaryIO, limit: int, kind: str, remedy: str) -> b
             content = opened.read(limit + 1)
     except OSError as error:
         if isinstance(error, PermissionError):
-            remedy = f"let the user {os.geteuid()} read it; a unit can pass it with LoadCredential="
+            remedy = f"let the user {os.geteuid()} read it, in a unit with SupplementaryGroups="
         raise InputError(f"cannot be read: {error.strerror}; {remedy}") from error
     if len(content) > limit:
         raise InputError(f"is larger than {limit} bytes; check that it is {kind}")

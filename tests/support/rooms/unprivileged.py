@@ -11,7 +11,7 @@ NOBODY = 65534
 USER = os.geteuid() or NOBODY
 """The user in such a block."""
 
-PERMISSION = f"let the user {USER} read it; a unit can pass it with LoadCredential="
+PERMISSION = f"let the user {USER} read it, in a unit with SupplementaryGroups="
 """What a message says of a file that may not be read in such a block."""
 
 
