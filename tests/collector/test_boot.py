@@ -62,6 +62,7 @@ LATER = sample_of({0: guest(0x0100007B)})
 
 
 READABLE = "make it readable by the exporter's user); starting a new one"
+REFUSED = f"{PERMISSION}); starting a new one"
 
 
 LOST = "Permission denied; it is lost when the exporter exits"
@@ -387,7 +388,7 @@ def test_where_no_file_can_be_kept_the_reference_lives_in_memory(
         (
             0o000,
             [
-                f"ignoring unusable boot reference {{path}} (cannot be read: Permission denied; {PERMISSION}); starting a new one",
+                f"ignoring unusable boot reference {{path}} (cannot be read: Permission denied; {REFUSED}",
                 "cannot write the boot reference {path}: Permission denied; it is lost when the exporter exits",
             ],
         ),
