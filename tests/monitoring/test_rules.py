@@ -16,6 +16,7 @@ from tests.support.tools import monitoring_program
 
 REPOSITORY = DASHBOARDS.parent
 RUNBOOKS = (REPOSITORY / "docs" / "runbooks.md").read_text(encoding="utf-8")
+METRICS = (REPOSITORY / "docs" / "metrics.md").read_text(encoding="utf-8")
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 ALERTMANAGER = DASHBOARDS / "alertmanager.example.yaml"
 
@@ -50,22 +51,22 @@ def test_alertmanager_accepts_the_example(release: str) -> None:
 
 
 def test_the_metrics_are_the_exporters() -> None:
-    """Every name in an expression is one that it renders and that the README knows."""
+    """Every name in an expression is one that it renders and that docs/metrics.md knows."""
     used = {name for rule in committed_rules() for name in re.findall(r"\bkvm_[a-z_]+", rule["expr"])}
     assert used - {rule.get("record") for rule in committed_rules()} <= rendered()
     assert {name for name in used if not described(name)} == set()
 
 
 def test_every_series_is_described() -> None:
-    """In the README, whether a rule or a panel asks for it or not; families of another name than their series aside."""
+    """In docs/metrics.md, whether a rule or a panel asks for it or not; families named otherwise aside."""
     series = {name for name in rendered() if not {f"{name}_info", f"{name}_total"} & rendered()}
     assert {name for name in series if name.startswith("kvm_") and not described(name)} == set()
 
 
 def described(name: str) -> bool:
-    """Whether the README names a metric, or its end after others that begin alike."""
-    shortened = re.findall(r"`…(_[a-z_]+)`", README)
-    return f"`{name}`" in README or any(name.endswith(end) for end in shortened)
+    """Whether docs/metrics.md names a metric, or its end after others that begin alike."""
+    shortened = re.findall(r"`…(_[a-z_]+)`", METRICS)
+    return f"`{name}`" in METRICS or any(name.endswith(end) for end in shortened)
 
 
 def test_what_is_recorded_is_used_by_its_name() -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from kvm_exporter.kvm.effects import NOTHING, Level, action, level, weight
+from kvm_exporter.kvm.drift import Difference
+from kvm_exporter.kvm.effects import NOTHING, Level, action, effects, level, weight
 from kvm_exporter.kvm.features import FEATURES, feature_named
 from kvm_exporter.kvm.leaves import Leaves, SignatureLeaf, Timing
 from kvm_exporter.kvm.migration import Side, compare
-from kvm_exporter.kvm.outcomes import GAINED, LOST, Change, Outcome
+from kvm_exporter.kvm.outcomes import GAINED, LOST, Change, Circumstance, Outcome, Severity
 from kvm_exporter.kvm.processor import Processor
 from kvm_exporter.report.comparison import comparison_text
 from kvm_exporter.report.effects import severity_words
@@ -24,6 +25,7 @@ from lab.tree import REPOSITORY
 
 VERDICTS = REPOSITORY / "tests" / "golden" / "effects" / "verdicts.txt"
 PAGE = REPOSITORY / "docs" / "effects.md"
+README = REPOSITORY / "README.md"
 
 UPDATE = os.environ.get("UPDATE_GOLDEN") == "1"
 
@@ -143,9 +145,33 @@ def actions() -> Iterator[str]:
                 yield f"| {change} | {one.name.lower()} | {action(change, one)} |"
 
 
-def generated(page: str) -> str:
-    """Return the page with its tables as the code has them: each follows a heading and ends at an empty line."""
-    for heading, rows in (("What to do", actions()), ("Lost", table(LOST)), ("Gained", table(GAINED))):
+LOST_IN_SHORT = {
+    Severity.HARMLESS: "nothing",
+    Severity.UNKNOWN: "unknown",
+    Severity.SLOWER: "slower",
+    Severity.TIME_DRIFTS: "time drifts",
+    Severity.STALLS: "tasks, CPUs or devices wait for ever",
+    Severity.CORRUPTS: "programs use memory that was taken away",
+}
+
+
+def in_short() -> Iterator[str]:
+    """Yield the rows of README.md: each feature, and the worst to expect where a guest with all others loses it."""
+    yield "| feature | bit | meaning | lost |"
+    yield "|---|---|---|---|"
+    for feature in FEATURES:
+        boot = (*EVERYTHING, feature.name) if feature.register == "edx" else EVERYTHING
+        [effect] = effects(Difference((feature,)), having(*boot))
+        worst = LOST_IN_SHORT[effect.severity]
+        usual = [one.severity for one in effect.outcomes if one.circumstance is Circumstance.USUAL]
+        words = worst if effect.severity in (Severity.HARMLESS, *usual) else f"may: {worst}"
+        words += ", unless the VMM or the guest is unusual" * (effect.severity < effect.worst and not effect.severity)
+        yield f"| `{feature.name}` | {feature.register} {feature.bit} | {feature.meaning} | {words} |"
+
+
+def generated(page: str, tables: Mapping[str, Iterator[str]]) -> str:
+    """Return a page with its tables as the code has them: each follows its heading and ends at an empty line."""
+    for heading, rows in tables.items():
         before, _, rest = page.partition(f"## {heading}\n")
         words, _, rest = rest.partition("\n| ")
         after = rest.partition("\n\n")[2]
@@ -170,4 +196,10 @@ def test_every_verdict_on_a_single_bit_and_on_pairs() -> None:
 
 def test_the_page_says_what_the_table_says() -> None:
     """docs/effects.md has every row of the code, and no other."""
-    hold_against(PAGE, generated(PAGE.read_text(encoding="utf-8")))
+    tables = {"What to do": actions(), "Lost": table(LOST), "Gained": table(GAINED)}
+    hold_against(PAGE, generated(PAGE.read_text(encoding="utf-8"), tables))
+
+
+def test_the_readme_says_it_in_short() -> None:
+    """README.md has a row for each feature."""
+    hold_against(README, generated(README.read_text(encoding="utf-8"), {"What each feature does": in_short()}))
