@@ -1,6 +1,7 @@
 """The HTTP routes: metrics, the landing page, health and readiness."""
 
 import math
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from kvm_exporter.metrics.exporter import (
 from kvm_exporter.metrics.exposition import Body, Cache, Families
 from kvm_exporter.metrics.machine import expected_families, machine_families, observed_families
 from kvm_exporter.metrics.negotiation import Format, choose_format, choose_gzip
+from kvm_exporter.report.findings import findings
 from kvm_exporter.report.page import HEADERS, landing_page
 from kvm_exporter.web.http import ALLOWED, Request, Response, method_not_allowed, text_response
 
@@ -158,12 +160,17 @@ class Site:
             self._baseline.refresh()
         observation = await self._sampler.current(self._sampler.limits.timeout)
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
-        page = landing_page(
+        found = findings(
             observation,
-            {name: path.removeprefix("/") for name, path in self._links.items()},
             self._baseline.value if self._baseline is not None else None,
             success=self._sampler.tally.success,
             baseline_valid=self._baseline is None or self._baseline.success,
+        )
+        page = landing_page(
+            observation,
+            found,
+            {name: path.removeprefix("/") for name, path in self._links.items()},
+            host=socket.gethostname(),
             age=now - observation.sample.boottime if observation is not None else 0,
         )
         return Response(HTTPStatus.OK, page.encode(), list(HEADERS))

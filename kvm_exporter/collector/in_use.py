@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 
 from kvm_exporter.collector.conditions import (
     CONDITIONS,
-    KVM_CLOCK,
     NOT_DECIDED,
     OF_EVERY_VERSION,
     Answer,
@@ -94,11 +93,6 @@ def switched_off(evidence: Evidence, found: Found) -> tuple[tuple[Feature, str],
         return ()
     words = sorted(SWITCHES.keys() & (evidence.parameters or ()))
     return tuple(sorted((feature_named(name), word) for word in words for name in SWITCHES[word]))
-
-
-def kvmclock_is_current(evidence: Evidence) -> bool | None:
-    """Return whether the current clocksource is kvm-clock; None if it could not be read."""
-    return None if evidence.current_clocksource is None else evidence.current_clocksource == KVM_CLOCK
 
 
 def _decide(feature: Feature, kernel: Kernel, off: Iterable[tuple[Feature, str]]) -> Use:

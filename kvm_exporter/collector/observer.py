@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from kvm_exporter.collector.boot import BootReference, BootReferenceKeeper
-from kvm_exporter.collector.conditions import Found, Use
+from kvm_exporter.collector.conditions import KVM_CLOCK, Found, Use
 from kvm_exporter.collector.guest import Evidence, read_evidence
 from kvm_exporter.collector.host import own_kvm
-from kvm_exporter.collector.in_use import features_in_use, kvmclock_is_current, switched_off
+from kvm_exporter.collector.in_use import features_in_use, switched_off
 from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.registers import Source
 from kvm_exporter.errors import ReadError
@@ -46,7 +46,8 @@ class Observation:
     in_use: Mapping[Feature, Use] = field(default_factory=dict)
     #: Features that a boot parameter forbids, each with the parameter.
     switched_off: tuple[tuple[Feature, str], ...] = ()
-    kvmclock_is_current: bool | None = None
+    #: The guest kernel's current clocksource; None if it could not be read.
+    clocksource: str | None = None
     #: The technology that fixes the leaves at launch, so that they cannot show drift: ``sev-snp``; else None.
     fixed_at_launch: str | None = None
     #: What this machine's own KVM can offer to guests; None without /dev/kvm, or if it cannot be read.
@@ -57,6 +58,11 @@ class Observation:
     collectors: Mapping[str, Collected] = field(default_factory=dict)
     #: Whether the reference outlives a restart of the exporter.
     persistent: bool = False
+
+    @property
+    def kvmclock_is_current(self) -> bool | None:
+        """Whether the guest kernel's current clocksource is kvm-clock; None if it could not be read."""
+        return None if self.clocksource is None else self.clocksource == KVM_CLOCK
 
     @cached_property
     def since_reference(self) -> Difference:
@@ -131,7 +137,7 @@ class Observer:
             reference=reference,
             in_use=features_in_use(evidence, found, sample.common),
             switched_off=switched_off(evidence, found),
-            kvmclock_is_current=kvmclock_is_current(evidence),
+            clocksource=evidence.current_clocksource,
             fixed_at_launch="sev-snp" if evidence.sev_snp else None,
             host=host,
             host_clocksource_based_on_tsc=(

@@ -10,13 +10,12 @@ from pathlib import Path
 
 from kvm_exporter import __version__
 from kvm_exporter.collector.observer import Observation, shown_features
-from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.effects import Level
 from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.leaves import fingerprint, printable
 from kvm_exporter.kvm.words import clock_words, cpu_counts, duration_words, mhz, moment
 from kvm_exporter.report.columns import ObservedColumn, observed_columns, yes_no
-from kvm_exporter.report.findings import FEW, Finding, findings, headline
+from kvm_exporter.report.findings import FEW, Finding, headline
 
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
@@ -37,39 +36,39 @@ HEADERS = (
 
 def landing_page(
     observation: Observation | None,
+    found: tuple[Finding, ...],
     links: Mapping[str, str],
-    baseline: Baseline | None = None,
     *,
-    success: bool = True,
-    baseline_valid: bool = True,
+    host: str = "",
     age: float = 0.0,
 ) -> str:
     """Return the HTML page. All values from the machine and from the arguments are escaped.
 
-    ``links`` are paths by their titles. ``success`` tells whether the last attempt to sample succeeded. ``age`` is the
-    age of the sample in seconds.
+    ``found`` are the findings of the observation, ``links`` paths by their titles. ``host`` is the machine's name, and
+    ``age`` the age of the sample in seconds.
     """
-    found = findings(observation, baseline, success=success, baseline_valid=baseline_valid)
+    title = ": ".join(filter(None, (host, headline(found))))
     return "\n".join(
         (
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(headline(found))} - kvm-exporter</title>\n<style>{STYLE}</style>\n</head>",
+            f"<title>{escape(title)} - kvm-exporter</title>\n<style>{STYLE}</style>\n</head>",
             '<body>\n<header>\n<p>kvm-exporter</p>\n<nav aria-label="Endpoints"><ul>',
             *(f'<li><a href="{escape(path)}">{escape(name)}</a></li>' for name, path in links.items()),
             "</ul></nav>\n</header>\n<main>",
-            *_status(found, observation, age),
+            *_status(found, observation, host, age),
             *(_content(observation) if observation is not None else ()),
             f"</main>\n<footer><p>kvm-exporter {escape(__version__)}</p></footer>\n</body>\n</html>\n",
         )
     )
 
 
-def _status(found: tuple[Finding, ...], observation: Observation | None, age: float) -> Iterator[str]:
+def _status(found: tuple[Finding, ...], observation: Observation | None, host: str, age: float) -> Iterator[str]:
     level = found[0].level.name
+    where = f" on {escape(host)}" if host else ""
     yield f'<section class="status {level.lower()}" aria-labelledby="status">'
     clauses = escape(headline(found)).replace("; ", ";</span> <span>")
-    yield f'<h1 id="status"><span class="level">{level}</span> <span>{clauses}</span></h1>'
+    yield f'<h1 id="status"><span class="level">{level}{where}</span> <span>{clauses}</span></h1>'
     if lines := [line for finding in found for line in _lines(finding)]:
         yield from ("<ul>", *(f"<li>{line}</li>" for line in lines), "</ul>")
     if observation is not None:
@@ -79,11 +78,14 @@ def _status(found: tuple[Finding, ...], observation: Observation | None, age: fl
 
 
 def _lines(finding: Finding) -> Iterator[str]:
-    """The details of a finding, since when it is so, and what to do, as HTML."""
+    """The details of a finding, since when it is so, what follows and what to do, as HTML."""
     yield from map(escape, finding.details)
+    kind = finding.kind
     since = f"Since {_time(finding.since)}. " if finding.since is not None else ""
-    if since or finding.kind.action:
-        yield f"{since}{escape(finding.kind.action)}".rstrip()
+    said = kind.level is Level.OK or finding.effects or kind.follows in finding.details
+    follows = "" if said else f"{escape(kind.follows)} "
+    if words := f"{since}{follows}{escape(kind.action)}".rstrip():
+        yield words
 
 
 def _content(observation: Observation) -> Iterator[str]:
@@ -113,8 +115,8 @@ def _facts(observation: Observation) -> Iterator[tuple[str, str]]:
         yield "Frequencies", f"TSC {mhz(kvm.timing.tsc_khz)}, APIC bus {mhz(kvm.timing.bus_khz)}"
     if sample.clock is not None:
         yield "KVM's clock", clock_words(sample.clock)
-    if observation.kvmclock_is_current is not None:
-        yield "Current clocksource", "kvm-clock" if observation.kvmclock_is_current else "not kvm-clock"
+    if observation.clocksource is not None:
+        yield "Current clocksource", escape(observation.clocksource)
     if observation.reference is not None:
         reference = observation.reference
         late = f"</dd><dd>{duration_words(reference.uptime)} after boot" if reference.uptime is not None else ""

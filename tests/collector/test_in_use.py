@@ -20,13 +20,13 @@ from kvm_exporter.collector.boot import (
 )
 from kvm_exporter.collector.conditions import CONDITIONS, NOT_DECIDED, Answer, Found, Use
 from kvm_exporter.collector.guest import ALWAYS_THERE, Evidence, read_evidence
-from kvm_exporter.collector.in_use import SWITCHES, features_in_use, kvmclock_is_current, switched_off
+from kvm_exporter.collector.in_use import SWITCHES, features_in_use, switched_off
 from kvm_exporter.collector.observer import Observation, Observer
 from kvm_exporter.collector.sweep import CpuSelection
 from kvm_exporter.kvm.features import FEATURES, feature_named
 from kvm_exporter.kvm.leaves import Kvm, Leaves, SignatureLeaf
 from lab.live import live_machine
-from lab.readers import BARE_METAL, Machine, guest, kvm_rows, reader
+from lab.readers import BARE_METAL, Machine, guest, kvm_rows, reader, sample_of
 from tests.support.rooms.kernel import CURRENT, STAT, Content, kernel
 
 HOST = guest(0x01007AFB)
@@ -420,7 +420,8 @@ def test_each_answer_has_its_evidence(evidence: Evidence, eax: int, edx: int, no
 )
 def test_where_the_time_comes_from(tmp_path: Path, current: Content, expected: bool | None) -> None:  # noqa: FBT001 - a table
     """The result says whether kvm-clock is the current clocksource, and is None if that is unknown."""
-    assert kvmclock_is_current(read_evidence(kernel(tmp_path, {CURRENT: current}))) is expected
+    found = read_evidence(kernel(tmp_path, {CURRENT: current}))
+    assert Observation(sample_of({0: HOST}), clocksource=found.current_clocksource).kvmclock_is_current is expected
 
 
 def observer_of(machine: Machine, root: Path, keeper: BootReferenceKeeper | None) -> Observer:

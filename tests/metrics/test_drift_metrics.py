@@ -196,10 +196,10 @@ def test_what_a_switch_forbids() -> None:
     assert scrape(Observation(sample_of({0: ALL}))).values("kvm_feature_switched_off", *BIT) == {}
 
 
-@pytest.mark.parametrize(("current", "expected"), [(True, {(): 1}), (False, {(): 0}), (None, {})])
-def test_where_the_kernels_time_comes_from(current: bool | None, expected: Mapping[tuple[()], int]) -> None:  # noqa: FBT001 - a table
+@pytest.mark.parametrize(("current", "expected"), [("kvm-clock", {(): 1}), ("tsc", {(): 0}), (None, {})])
+def test_where_the_kernels_time_comes_from(current: str | None, expected: Mapping[tuple[()], int]) -> None:
     """The value is 1 for kvm-clock, 0 for another clocksource, and absent if that is unknown."""
-    observation = Observation(sample_of({0: ALL}), kvmclock_is_current=current)
+    observation = Observation(sample_of({0: ALL}), clocksource=current)
     assert scrape(observation).values("kvm_clocksource_current_is_kvmclock") == expected
 
 

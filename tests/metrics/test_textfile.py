@@ -16,7 +16,7 @@ OBSERVATION = Observation(
     reference=BootReference(guest(0x41007EFB), 1704067100.0, 20.0),
     in_use={feature_named("steal_time"): Use(Answer.YES, "offered at boot")},
     switched_off=((feature_named("steal_time"), "nopv"),),
-    kvmclock_is_current=False,
+    clocksource="tsc",
     host=Kvm(BASE, 0x01007AFB, 0),
     host_clocksource_based_on_tsc=True,
     collectors={"guest": Collected(success=True, duration=0.1), "host": Collected(success=True, duration=0.2)},

@@ -23,7 +23,7 @@ from kvm_exporter.kvm.effects import Level, action
 from kvm_exporter.kvm.features import FEATURES, feature_at, feature_named
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.report.findings import REFERENCE_VOLATILE, findings
+from kvm_exporter.report.findings import GUEST_UNREAD, REFERENCE_VOLATILE, findings
 from kvm_exporter.report.page import HEADERS, STYLE, landing_page
 from kvm_exporter.report.table import as_json, table
 from lab.exporter import exporter
@@ -69,7 +69,8 @@ STEALS, UNUSED = Use(Answer.BROKEN, "not offered now"), Use(Answer.NO, "one poss
 
 def page_of(observation: Observation | None, baseline: Baseline | None = None, *, success: bool = True) -> Outline:
     """Return the page as loaded 125 s after the sample."""
-    return Outline(landing_page(observation, LINKS, baseline, success=success, age=125.0))
+    found = findings(observation, baseline, success=success)
+    return Outline(landing_page(observation, found, LINKS, age=125.0))
 
 
 def rows_of(page: Outline) -> dict[str, dict[str, str]]:
@@ -242,7 +243,7 @@ def test_leaves_that_cannot_show_drift_are_no_good_news() -> None:
             replace(observed(TWO, ALL), collectors={"guest": Collected(success=False, duration=0.1)}),
             "UNKNOWN",
             "Use by the guest kernel not known completely; KVM, all 2 CPUs alike, nothing changed since boot",
-            ["Let the exporter read /proc and /sys; the log names the files."],
+            [f"{GUEST_UNREAD.follows} {GUEST_UNREAD.action}"],
         ),
         (
             observed(sample_of({0: DEFAULT})),
@@ -263,7 +264,7 @@ def test_leaves_that_cannot_show_drift_are_no_good_news() -> None:
             replace(observed(TWO, ALL), persistent=False),
             "NOTE",
             "Boot reference in memory only; KVM, all 2 CPUs alike, nothing changed since boot",
-            [REFERENCE_VOLATILE.action],
+            [f"{REFERENCE_VOLATILE.follows} {REFERENCE_VOLATILE.action}"],
         ),
     ],
 )
@@ -291,7 +292,9 @@ def test_a_finding_says_since_when_and_what_to_do() -> None:
 
 def test_a_baseline_that_is_not_valid_is_no_good_news() -> None:
     """An invalid baseline file is unknown, and the page says so."""
-    page = Outline(landing_page(observed(TWO, ALL), LINKS, Baseline(), baseline_valid=False))
+    observation = observed(TWO, ALL)
+    found = findings(observation, Baseline(), success=True, baseline_valid=False)
+    page = Outline(landing_page(observation, found, LINKS))
     assert page.texts("h1") == ["UNKNOWN The baseline is not valid; KVM, all 2 CPUs alike, nothing changed since boot"]
 
 
@@ -333,7 +336,8 @@ def test_a_clock_that_is_not_stable(
     clock: PvClock | None, now: Leaves, boot: Leaves | None, *, current: bool | None, expected: list[tuple[str, str]]
 ) -> None:
     """It counts where kvm-clock is current: by the page's flag, or by bit 24 at boot; without a page it is unknown."""
-    observation = replace(observed(sample_of({0: now}, clock=clock), boot), kvmclock_is_current=current)
+    source = {True: "kvm-clock", False: "tsc", None: None}[current]
+    observation = replace(observed(sample_of({0: now}, clock=clock), boot), clocksource=source)
     found = findings(observation, None, success=True)
     assert [(one.kind.name, *one.details) for one in found if "clock" in one.kind.name] == [
         tuple(filter(None, one)) for one in expected
@@ -428,7 +432,7 @@ def test_the_machine_is_described() -> None:
     found = (hyper_v, SignatureLeaf(0x40000100, KVM_SIGNATURE, 0x40000110))
     leaves = Leaves(hypervisor_bit=True, hypervisors=found, kvm=kvm)
     sample = sample_of({0: leaves}, retained={1: leaves}, skipped=[2], clock=STABLE)
-    page = page_of(Observation(sample, BootReference(leaves, 1704060000.9, 20.0), kvmclock_is_current=True))
+    page = page_of(Observation(sample, BootReference(leaves, 1704060000.9, 20.0), clocksource="kvm-clock"))
     terms = [(text, "") if tag == "dt" else ("", text) for tag, _, text in page.elements if tag in {"dt", "dd"}]
     assert [term or value for term, value in terms] == [
         *("Signature", "Microsoft Hv at 0x40000000", "highest leaf 0x40000005"),
@@ -466,7 +470,9 @@ def test_where_there_is_no_feature_leaf_the_page_says_so() -> None:
 )
 def test_the_age_is_in_words(age: float, words: str) -> None:
     """The age is given in the largest unit that is at least 1, rounded down; a negative age is less than a second."""
-    assert f", {words} before this page was loaded.</p>" in landing_page(observed(TWO), LINKS, age=age)
+    observation = observed(TWO)
+    page = landing_page(observation, findings(observation, None, success=True), LINKS, age=age)
+    assert f", {words} before this page was loaded.</p>" in page
 
 
 def test_what_came_from_elsewhere_is_text() -> None:
@@ -474,7 +480,11 @@ def test_what_came_from_elsewhere_is_text() -> None:
     tricks = [b"<script>'\"&x", b'"><img src=x', b"</dd></dl>&l"]
     hypervisors = tuple(SignatureLeaf(0x40000000 + 0x100 * n, trick, 0x40000000) for n, trick in enumerate(tricks))
     sample = sample_of({0: Leaves(hypervisor_bit=True, hypervisors=hypervisors)}, failed={7: "</ul><b id='x'>\" &lt;"})
-    page = Outline(landing_page(observed(sample, ALL), {"Metrics": '/"><script>', "<i>": "/"}))
+    observation = observed(sample, ALL)
+    found = findings(observation, None, success=True)
+    page = Outline(landing_page(observation, found, {"Metrics": '/"><script>', "<i>": "/"}, host="<b>host</b>"))
+    assert page.texts("title")[0].startswith("<b>host</b>: ")
+    assert page.texts("h1")[0].startswith("CRITICAL on <b>host</b> ")
     assert page.tags.keys() <= TAGS
     assert [text.split(" at ")[0] for text in page.texts("dd") if " at " in text] == [
         trick.decode() for trick in tricks
@@ -523,7 +533,7 @@ def observations(draw: st.DrawFn) -> Observation:
         sample,
         draw(st.none() | st.builds(BootReference, LEAVES, SECONDS)),
         in_use=draw(st.dictionaries(st.sampled_from(FEATURES), st.builds(Use, st.sampled_from(Answer), st.text()))),
-        kvmclock_is_current=draw(st.none() | st.booleans()),
+        clocksource=draw(st.none() | st.sampled_from(["kvm-clock", "tsc"]) | st.text()),
         host=draw(st.none() | st.builds(Kvm, st.just(BASES[0]), WORDS, WORDS)),
         collectors=draw(st.sampled_from([{}, {"guest": Collected(success=True, duration=0.0)}])),
     )
@@ -544,7 +554,7 @@ def names_to_show(observation: Observation) -> set[str]:
 @given(observations(), SECONDS, st.booleans())
 def test_any_observation_is_a_page(observation: Observation, age: float, success: bool) -> None:  # noqa: FBT001
     """Any page is well-formed and has only known elements, ordered headings, a row per feature, and every reason."""
-    page = Outline(landing_page(observation, LINKS, success=success, age=age))
+    page = Outline(landing_page(observation, findings(observation, None, success=success), LINKS, age=age))
     assert page.declaration == "DOCTYPE html"
     assert page.tags.keys() <= TAGS
     assert [page.tags[tag] for tag in ("html", "title", "header", "nav", "main", "footer", "h1")] == [1] * 7

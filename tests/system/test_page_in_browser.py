@@ -2,6 +2,7 @@
 
 import base64
 import re
+import socket
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -146,7 +147,9 @@ def test_every_state_can_be_read_everywhere(scene: str, root: Path, chromium: Br
                 chromium.show(width, scheme)
                 chromium.open(running.url)
                 assert chromium.complaints() == []
-                assert chromium.run("return document.querySelector('h1').textContent") == HEADLINES[scene]
+                level, _, words = HEADLINES[scene].partition(" ")
+                headline = f"{level} on {socket.gethostname()} {words}"
+                assert chromium.run("return document.querySelector('h1').textContent") == headline
                 assert chromium.run("return [innerWidth, document.documentElement.scrollWidth]") == [width, width]
                 assert chromium.run(CUT_OFF) == []
                 faint = chromium.run(FAINT)
@@ -279,7 +282,10 @@ def test_the_browser_obeys_the_policy(root: Path, chromium: Browser) -> None:
         title, display = chromium.run("return [document.title, getComputedStyle(document.body).display]")
         after = chromium.complaints()
     assert sent == dict(HEADERS)
-    assert (title, display) == ("KVM, all 2 CPUs alike, nothing changed since boot - kvm-exporter", "block")
+    assert (title, display) == (
+        f"{socket.gethostname()}: KVM, all 2 CPUs alike, nothing changed since boot - kvm-exporter",
+        "block",
+    )
     assert before == []
     assert len(after) == 2
     assert all("Content Security Policy" in complaint for complaint in after)

@@ -44,7 +44,7 @@ def rendered() -> frozenset[str]:
             Observation(
                 sample,
                 reference,
-                kvmclock_is_current=True,
+                clocksource="kvm-clock",
                 host=host,
                 host_clocksource_based_on_tsc=True,
                 fixed_at_launch="sev-snp",
