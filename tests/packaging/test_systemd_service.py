@@ -115,7 +115,7 @@ def test_wrong_flags_are_not_tried_again(service: Unit) -> None:
         "2",
         "0",
     )
-    assert "kvm-exporter: unrecognized arguments: --nonsense" in service.log()
+    assert "kvm-exporter: unknown arguments: --nonsense" in service.log()
 
 
 # CPUs.
