@@ -6,6 +6,7 @@ Linux 6.1, 6.12 and 7.2, and QEMU 10.0.
 
 from dataclasses import dataclass
 
+from kvm_exporter.kvm.effects import Weight
 from kvm_exporter.kvm.features import Feature, feature_named
 from kvm_exporter.kvm.leaves import Leaves
 
@@ -18,8 +19,8 @@ class Rule:
     """
 
     name: str
-    #: Whether a running guest is in danger; otherwise a feature is merely unused.
-    contradiction: bool
+    #: What it means for a running guest that is to move, even to an identical host.
+    weight: Weight
     features: tuple[Feature, ...]
     follows: str
     action: str
@@ -27,6 +28,11 @@ class Rule:
     source: str
     without: tuple[Feature, ...] = ()
     beside: tuple[Feature, ...] = ()
+
+    @property
+    def contradiction(self) -> bool:
+        """Whether a running guest may be in danger; otherwise a feature is merely unused."""
+        return self.weight is not Weight.HARMLESS
 
     def broken_by(self, leaves: Leaves) -> tuple[Feature, ...]:
         """Return the features that break the rule on a CPU; ``()`` if it is kept."""
@@ -44,7 +50,7 @@ _NOTHING = "Nothing, if the machine booted like this; "
 RULES = (
     Rule(
         "async_pf_int_without_async_pf",
-        contradiction=True,
+        weight=Weight.INCOMPATIBLE,
         features=_features("async_pf_int"),
         without=_features("async_pf"),
         follows="Linux enables asynchronous page faults on bit 14 alone, and QEMU restores their MSR 0x4b564d02 only "
@@ -56,7 +62,7 @@ RULES = (
     ),
     Rule(
         "async_pf_without_async_pf_int",
-        contradiction=False,
+        weight=Weight.HARMLESS,
         features=_features("async_pf"),
         without=_features("async_pf_int"),
         follows="Linux from 5.10 on has asynchronous page faults only with bit 14. QEMU's default features lack it.",
@@ -65,7 +71,7 @@ RULES = (
     ),
     Rule(
         "async_pf_vmexit_without_async_pf_int",
-        contradiction=False,
+        weight=Weight.HARMLESS,
         features=_features("async_pf_vmexit"),
         without=_features("async_pf_int"),
         follows="Linux from 5.10 on reads the bit only where it enables asynchronous page faults, which needs bit 14.",
@@ -74,7 +80,7 @@ RULES = (
     ),
     Rule(
         "preemption_without_steal_time",
-        contradiction=False,
+        weight=Weight.HARMLESS,
         features=_features("pv_tlb_flush", "pv_sched_yield"),
         without=_features("steal_time"),
         follows="Linux uses pv_tlb_flush and pv_sched_yield only if it boots with steal_time, which shows preempted "
@@ -84,7 +90,7 @@ RULES = (
     ),
     Rule(
         "preemption_beside_hint",
-        contradiction=False,
+        weight=Weight.HARMLESS,
         features=_features("pv_unhalt", "pv_tlb_flush", "pv_sched_yield"),
         beside=_features("hints_realtime"),
         follows="Linux uses pv_unhalt, pv_tlb_flush and pv_sched_yield only if it boots without the hint, which says "
@@ -94,7 +100,7 @@ RULES = (
     ),
     Rule(
         "stable_bit_without_clock",
-        contradiction=False,
+        weight=Weight.HARMLESS,
         features=_features("clocksource_stable_bit"),
         without=_features("clocksource", "clocksource2"),
         follows="The bit describes kvmclock, which is not offered.",
@@ -103,7 +109,7 @@ RULES = (
     ),
     Rule(
         "migration_control_without_map_gpa_range",
-        contradiction=True,
+        weight=Weight.WARNING,
         features=_features("migration_control"),
         without=_features("hc_map_gpa_range"),
         follows="An SEV guest with Linux allows its migration on bit 17 alone, and reports its shared pages with the "

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from kvm_exporter.cpuid.cpulist import format_cpu_list
+from kvm_exporter.kvm.consistency import inconsistencies
 from kvm_exporter.kvm.drift import Difference, difference, difference_of_samples
 from kvm_exporter.kvm.effects import Effect, Weight, effects
+from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.host import VMM_ONLY, at_most, in_form_of
 from kvm_exporter.kvm.leaves import Leaves
 from kvm_exporter.kvm.outcomes import IDENTITY
@@ -33,10 +35,10 @@ _UNKNOWN_OF_HOST = (
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One difference between two machines."""
+    """One difference between two machines, or one contradiction of the source's features."""
 
     weight: Weight
-    #: Such as ``lost: steal_time (eax bit 5)``.
+    #: Such as ``lost: steal_time (eax bit 5)`` or ``contradictory: async_pf_int (eax bit 14) without async_pf (…)``.
     what: str
     why: str
     #: What it does to a running guest, where the difference is one of a feature.
@@ -55,7 +57,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Every difference between two machines, the worst first."""
+    """Every reason for or against a move, the worst first."""
 
     source: Side
     target: Side
@@ -137,6 +139,7 @@ def _of_leaves(source: Sample, target: Sample) -> Iterator[Reason]:
         where = f" on CPU {format_cpu_list(cpus)}" if len(found) > 1 else ""
         after = target.known[cpus[0]] if target.known else target.common
         yield from _of_change(change, before, after, where)
+    yield from _of_contradictions(before, {feature for change in found for feature in change.lost})
     yield from _of_tsc(difference_of_samples(source, target))
 
 
@@ -147,6 +150,16 @@ def _of_change(change: Difference, before: Leaves, after: Leaves, where: str) ->
     for effect in effects(change, before):
         what = f"{effect.change}: {effect.feature.title}{where}"
         yield Reason(effect.weight, what, effect.text, effect)
+
+
+def _of_contradictions(before: Leaves, lost: set[Feature]) -> Iterator[Reason]:
+    """Yield each contradiction of the source's features: it harms a guest at any move, whatever the target offers.
+
+    A contradiction whose feature is lost is left out: the effect of the loss says the same.
+    """
+    for one in inconsistencies(before):
+        if one.rule.contradiction and not lost.intersection(one.features):
+            yield Reason(one.rule.weight, f"contradictory: {one.words}", f"{one.rule.follows} {one.rule.action}")
 
 
 def _of_tsc(change: Difference) -> Iterator[Reason]:
