@@ -92,9 +92,11 @@ def _lost(chosen: str = "") -> str:
 
 
 def _usable_at_boot(feature: Feature) -> str:
-    """Offered now and not gained since boot, or lost since; and not known to be unused."""
+    """Offered now and not gained since boot, or lost since; and not known to be unused, which no hint is."""
     bit = selector([feature])
     offered = f"kvm_feature_offered{bit} == 1\nunless on ({OF_MACHINE}) {CHANGED}{bit} == 1\nor {CHANGED}{bit} == -1"
+    if feature.register == "edx":
+        return offered
     return f"{_block(offered)}\nunless on ({OF_MACHINE}) kvm_feature_in_use{bit} == 0"
 
 

@@ -13,6 +13,7 @@ from kvm_exporter.collector.sampler import Limits, Observe
 from kvm_exporter.collector.sweep import CpuSelection
 from kvm_exporter.config.baseline import watch_baseline
 from kvm_exporter.cpuid.registers import BASES
+from kvm_exporter.kvm.host import is_based_on_tsc
 from kvm_exporter.kvm.leaves import Kvm
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.web.addresses import TcpAddress
@@ -29,7 +30,7 @@ def main() -> None:
     keeper = BootReferenceKeeper(runtime_directory(), read_boot())
     observer = Observer(machine, CpuSelection(), keeper, host=False, root=arguments.folder / ROOT)
     options = daemon.Options([TcpAddress("127.0.0.1", arguments.port)], Limits(max_age=arguments.max_age))
-    observe = elsewhere(observer.observe, arguments.clock_behind, arguments.host_supports, arguments.unreadable)
+    observe = elsewhere(observer.observe, arguments)
     baseline = watch_baseline(arguments.baseline) if arguments.baseline is not None else None
     web_config = None
     if arguments.web_config is not None:
@@ -37,23 +38,22 @@ def main() -> None:
     asyncio.run(daemon.serve(options, machine, observe, baseline, web_config))
 
 
-def elsewhere(
-    observe: Observe, clock_behind: float, host_supports: int | None, unreadable: int | None = None
-) -> Observe:
-    """Return an Observe whose samples are ``clock_behind`` seconds older, and whose host supports these features.
-
-    The CPU ``unreadable`` fails in each of its samples.
-    """
+def elsewhere(observe: Observe, arguments: argparse.Namespace) -> Observe:
+    """Return an Observe of a machine that is as the arguments say: its clock, a CPU that fails, its own KVM."""
 
     def look(last: Sample | None) -> Observation:
         seen = observe(last)
-        seen = replace(seen, sample=replace(seen.sample, timestamp=seen.sample.timestamp - clock_behind))
-        if unreadable is not None:
-            seen = replace(seen, sample=without(seen.sample, unreadable))
-        if host_supports is None:
+        seen = replace(seen, sample=replace(seen.sample, timestamp=seen.sample.timestamp - arguments.clock_behind))
+        if arguments.unreadable is not None:
+            seen = replace(seen, sample=without(seen.sample, arguments.unreadable))
+        if arguments.host_supports is None:
             return seen
-        collectors = {**seen.collectors, "host": Collected(success=True, duration=0.0)}
-        return replace(seen, host=Kvm(BASES.start, host_supports, 0), collectors=collectors)
+        return replace(
+            seen,
+            host=Kvm(BASES.start, arguments.host_supports, 0),
+            host_clocksource_based_on_tsc=is_based_on_tsc(arguments.host_clocksource),
+            collectors={**seen.collectors, "host": Collected(success=True, duration=0.0)},
+        )
 
     return look
 
@@ -74,6 +74,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--web-config", type=Path, help="a web configuration's file")
     parser.add_argument("--clock-behind", type=float, default=0, help="seconds that the machine's clock is behind")
     parser.add_argument("--host-supports", type=lambda text: int(text, 0), help="EAX that the machine's own KVM offers")
+    parser.add_argument("--host-clocksource", default="tsc", help="of a machine with KVM; default: %(default)s")
     parser.add_argument("--unreadable", type=int, metavar="CPU", help="a CPU that cannot be read")
     return parser.parse_args()
 

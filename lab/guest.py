@@ -48,7 +48,7 @@ class Guest:
 
         KVM's pvclock page is there from then on, and says stable.
         """
-        (self.folder / PVCLOCK).write_bytes(pvclock_page())
+        self.set_clock()
         files = {
             "proc/cmdline": f"root=/dev/vda1 {switches}\n",
             "proc/cpuinfo": "processor\t: 0\nflags\t\t: fpu hypervisor\n",
@@ -62,6 +62,10 @@ class Guest:
             path = self.folder / ROOT / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
+
+    def set_clock(self, *, tsc_khz: int = 2_600_000, stable: bool = True) -> None:
+        """Replace KVM's pvclock page."""
+        (self.folder / PVCLOCK).write_bytes(pvclock_page(tsc_khz=tsc_khz, flags=int(stable)))
 
     def exporter(self, *flags: str, max_age: float = EAGER) -> Sequence[str]:
         """Return the command line of the daemon in the guest; lab/daemon.py lists its flags."""

@@ -23,15 +23,13 @@ from lab.patience import PATIENCE_SECONDS
 from lab.readers import BASE
 from lab.secure import TLS, until_the_end
 from tests.support.monitoring.prometheus import Prometheus
-from tests.support.monitoring.queries import EMPTY_WHEN_WELL, OF_OTHER_MACHINES, QUERIES, committed_rules
+from tests.support.monitoring.queries import EMPTY_WHEN_WELL, QUERIES, committed_rules
 from tests.support.monitoring.stack import stack, until
 from tests.support.rooms.layouts import AMD, kvm, signature
 from tests.support.tools import RELEASES
 
-GOES_WRONG = EMPTY_WHEN_WELL - OF_OTHER_MACHINES
-
 EAX = 0x0100_7EFB
-STEAL_TIME, STABLE_CLOCK = 1 << 5, 1 << 24
+STEAL_TIME, ASYNC_PF_INT, STABLE_CLOCK = 1 << 5, 1 << 14, 1 << 24
 
 ALL: Rows = {**kvm(EAX), **signature(BASE, BASE + 0x10), (BASE + 0x10, 0): Registers(2_599_997, 1_000_000, 0, 0)}
 """The frequencies as well."""
@@ -45,6 +43,7 @@ MACHINES = {
     "vanished": 1,
     "moved": 1,
     "gained": 1,
+    "risky": 1,
     "uneven": 1,
     "violator": 1,
     "misjudged": 1,
@@ -54,6 +53,8 @@ MACHINES = {
     "mute": 1,
     "belated": 1,
     "faster": 1,
+    "unstable": 1,
+    "host": 1,
     "unreadable": 1,
     "volatile": 1,
     "late": 1,
@@ -92,6 +93,7 @@ class Fleet:
         self._certificates.make("server", signer="ca", sans="IP:127.0.0.1")
         flags = {
             "steady": f"--host-supports={EAX:#x}",
+            "host": f"--host-supports={EAX:#x}",
             "violator": f"--baseline={self._write('violator', KEPT)}",
             "misjudged": f"--baseline={self._write('misjudged', KEPT)}",
             "locked": f"--web-config={self._write('locked', '{}')}",
@@ -126,18 +128,28 @@ class Fleet:
         self._exporters["belated"].stop()
         self._start("belated", f"--port={port}", "--clock-behind=600")
         self._hosts["faster"].change(on_all(FASTER))
+        self._hosts["faster"].set_clock(tsc_khz=3_100_000)
+        self._hosts["unstable"].set_clock(stable=False)
+        self._restart("host", f"--host-supports={EAX & ~STEAL_TIME:#x}", "--host-clocksource=hpet")
         self._restart("unreadable", "--unreadable=1")
         self._restart("volatile", RUNTIME_DIRECTORY="")
-        self._hosts["late"].change(on_all(kvm(EAX & ~STEAL_TIME)))
-        (self._hosts["late"].runtime_directory / FILE_NAME).unlink()
-        self._restart("late")
+        self._reboot("late", kvm(EAX & ~STEAL_TIME))
+        self._reboot("risky", kvm(EAX & ~ASYNC_PF_INT))
+        self._hosts["risky"].change(on_all(ALL))
         self._exporters["gone"].stop()
 
-    def _restart(self, name: str, *flags: str, **environment: str) -> None:
+    def _reboot(self, name: str, rows: Rows) -> None:
+        """Have the boot reference of a machine taken again, from other leaves; return once it is."""
+        self._exporters[name].stop()
+        self._hosts[name].change(on_all(rows))
+        (self._hosts[name].runtime_directory / FILE_NAME).unlink()
+        self._restart(name).scrape()
+
+    def _restart(self, name: str, *flags: str, **environment: str) -> Exporter:
         """Stop an exporter, and start another one on its port."""
         port = self._exporters[name].port
         self._exporters[name].stop()
-        self._running.enter_context(
+        return self._running.enter_context(
             self._hosts[name].daemon(f"--port={port}", *flags, environment={**UNMEASURED, **environment})
         )
 
@@ -171,7 +183,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Answers]:
         }
         well = {release: ask_all(server, lambda names: names == EMPTY_WHEN_WELL) for release, server in servers.items()}
         fleet.go_wrong()
-        wrong = {release: ask_all(server, lambda names: not names & GOES_WRONG) for release, server in servers.items()}
+        wrong = {release: ask_all(server, lambda names: not names) for release, server in servers.items()}
         evaluated = {
             release: [rule for group in server.ask("rules")["groups"] for rule in group["rules"]]
             for release, server in servers.items()
@@ -188,7 +200,7 @@ def test_when_all_is_well_a_query_has_an_answer_or_is_named(answers: Mapping[str
 @pytest.mark.parametrize("release", RELEASES)
 def test_when_all_is_wrong_those_have_one_too(answers: Mapping[str, Answers], release: str) -> None:
     """Every alert is about something that can happen."""
-    assert answers[release].unanswered_when_wrong & GOES_WRONG == set()
+    assert answers[release].unanswered_when_wrong == set()
 
 
 @pytest.mark.parametrize("release", RELEASES)

@@ -33,25 +33,10 @@ PANELS = {str(query): query.expression for query in queries()}
 
 QUERIES: Mapping[str, str] = {**of_rules(), **PANELS}
 
-OF_OTHER_MACHINES = frozenset(
-    {
-        "KvmClockUnstable",
-        "KvmFeatureGainedRisky",
-        "KvmHostClockUnstable",
-        "KvmHostsDiffer",
-        "KvmTscFrequencyChanged",
-        'kvm_feature_in_use{register="edx", bit="0"}',
-        "kvm_host_clocksource_based_on_tsc",
-    }
-)
-"""Queries about hosts, other clocks and other kernels than this machine's. Rule tests alone have answers to them."""
-
 EMPTY_WHEN_WELL = frozenset(
     {
         *alert_rules(),
         *(name for name in of_rules() if name.startswith("kvm_boot_feature_changed{")),
-        'kvm_feature_in_use{register="edx", bit="0"}',
-        "kvm_host_clocksource_based_on_tsc",
         "kvm_boot_feature_changed",
         "kvm_feature_switched_off",
         "cohort:kvm_boot_feature_changed:gained",
