@@ -51,7 +51,7 @@ test test-all: $(VENV)/.installed-test build/tools/.unpacked build/guests/.unpac
 test: ## every test but the slow ones, which say little more; PYTEST_FLAGS="tests/guests -x" for some
 test-all: ## every test
 
-test-kernel: $(VENV)/.installed-test build/guests/.unpacked ## what stock guest kernels do when a feature is lost or gained
+test-kernel: $(VENV)/.installed-test build/guests/.unpacked ## what stock guest kernels do with KVM's features: some take minutes
 	@scripts/system-packages $(PYTHON) test
 	$(BIN)/python -m pytest --durations=20 -m kernel tests/guests $(PYTEST_FLAGS)
 

@@ -16,6 +16,8 @@ from tests.support.guests.inside import show
 from tests.support.guests.serial import Shell
 from tests.support.guests.twolevel import Hypervisor, Laboratory
 
+pytestmark = pytest.mark.kernel
+
 CLOCKSOURCE = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
 
 WITHOUT_BIT = "host,-kvmclock-stable-bit"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.guests.images import guest_image
-from tests.support.guests.inside import kernel_state, show
+from tests.support.guests.inside import KernelState, kernel_state, show
 from tests.support.guests.qemu import Machine
 from tests.support.guests.serial import Shell
 from tests.support.guests.twolevel import TWO_CPUS, Hypervisor, Laboratory
@@ -47,17 +47,12 @@ USUAL = "host,-kvm-steal-time,-kvm-pv-unhalt,+kvm-hint-dedicated"
 class Kernel:
     """What a guest's kernel has enabled, by its own account."""
 
-    #: KVM's MSRs of each CPU, by number.
-    msrs: dict[str, list[int]]
+    state: KernelState
     log: str
-    #: Whether pv_ops has kvm_io_delay().
-    io_delay: bool
-    #: Whether pvclock's valid_flags have PVCLOCK_TSC_STABLE_BIT.
-    stable_bit: bool
 
     def has_set(self, msr: int, mask: int = 1) -> bool:
         """Whether bits of an MSR are set on every CPU; a CPU where that differs fails the test."""
-        [answer] = {value & mask == mask for value in self.msrs[f"{msr:#x}"]}
+        [answer] = {values[msr] & mask == mask for values in self.state.msrs.values()}
         return answer
 
     def logged(self, line: str) -> bool:
@@ -68,7 +63,7 @@ class Kernel:
 JUDGES: dict[str, Callable[[Kernel], bool]] = {
     # The old and the new MSRs are one register to KVM: the log tells them apart.
     "clocksource": lambda kernel: kernel.logged("kvm-clock: Using msrs 12 and 11"),
-    "nop_io_delay": lambda kernel: kernel.io_delay,
+    "nop_io_delay": lambda kernel: kernel.state.io_delay,
     "clocksource2": lambda kernel: kernel.logged("kvm-clock: Using msrs 4b564d01 and") and kernel.has_set(0x4B564D01),
     "async_pf": lambda kernel: kernel.has_set(0x4B564D02),
     "steal_time": lambda kernel: kernel.has_set(0x4B564D03),
@@ -81,7 +76,7 @@ JUDGES: dict[str, Callable[[Kernel], bool]] = {
     "poll_control": lambda kernel: not kernel.has_set(0x4B564D05),
     "pv_sched_yield": lambda kernel: kernel.logged("kvm-guest: setup PV sched yield"),
     "async_pf_int": lambda kernel: kernel.has_set(0x4B564D02, 0b1001) and kernel.has_set(0x4B564D06),
-    "clocksource_stable_bit": lambda kernel: kernel.stable_bit,
+    "clocksource_stable_bit": lambda kernel: kernel.state.stable_bit,
 }
 """How a feature shows that the kernel has enabled it: in KVM's MSR; without one, in the kernel's log; without a line
 there, in a variable of the kernel (nop_io_delay, clocksource_stable_bit)."""
@@ -115,7 +110,7 @@ def observe(shell: Shell) -> Observation:
     shown = show(shell)
     if not shown["kvm"]:
         return Observation(shown, None)
-    return Observation(shown, Kernel(log=shell.run("dmesg"), **kernel_state(shell)))
+    return Observation(shown, Kernel(kernel_state(shell), shell.run("dmesg")))
 
 
 def undone(observation: Observation) -> set[str]:
@@ -142,6 +137,7 @@ def observe_under_kvm(
     return laboratory.attempt(experiment)
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("cpu", [pytest.param(cpu, marks=() if cpu == USUAL else pytest.mark.slow) for cpu in OFFERS])
 def test_guest_is_offered_what_the_mask_leaves(laboratory: Laboratory, cpu: str) -> None:
     """Signatures, base and feature words are the mask's, and each of the two vCPUs was read on itself."""
@@ -157,6 +153,7 @@ def test_guest_is_offered_what_the_mask_leaves(laboratory: Laboratory, cpu: str)
     assert_in_use_is_what_the_kernel_did(observation)
 
 
+@pytest.mark.kernel
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("cpu", "cpus", "switches"),
@@ -175,6 +172,16 @@ def test_guest_uses_what_the_kernel_has_enabled(
 ) -> None:
     """With other masks, numbers of CPUs and boot switches; the usual mask is judged in every run."""
     assert_in_use_is_what_the_kernel_did(observe_under_kvm(laboratory, cpu, switches, cpus))
+
+
+@pytest.mark.kernel
+@pytest.mark.slow
+def test_guest_that_may_not_use_kvm_uses_nothing(laboratory: Laboratory) -> None:
+    """With the boot parameter nopv each feature that is offered is known to be unused, and the kernel enabled none."""
+    observation = observe_under_kvm(laboratory, "host", "nopv")
+    assert observation.kernel is not None
+    assert not any(judge(observation.kernel) for judge in JUDGES.values())
+    assert observation.in_use == dict.fromkeys(observation.in_use, False)
 
 
 @pytest.mark.slow

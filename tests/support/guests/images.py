@@ -10,7 +10,7 @@ from pathlib import Path
 from lab.tree import REPOSITORY
 from tests.support.guests import initramfs
 from tests.support.guests.initramfs import LOADER, Archive, libraries, loaded
-from tests.support.tools import missing
+from tests.support.tools import missing, program
 
 GUESTS = REPOSITORY / "build" / "guests"
 """Where scripts/guest-tools unpacks."""
@@ -25,6 +25,9 @@ SERVER = "usr/bin/qemu-system-x86_64-microvm"
 
 KERNEL_STATE = "usr/local/kernel_state.py"
 """A program that prints what the guest's kernel has enabled."""
+
+STALE_READS = "usr/local/stale-reads"
+"""A program that counts reads of a page that was taken away."""
 
 # Modules that the exporter never imports; the extensions would bring libraries of their own.
 UNUSED = (
@@ -97,13 +100,19 @@ def guest_image(folder: Path) -> Path:
         exporter = Archive()
         exporter.tree(package, f"{PACKAGES}/kvm_exporter")
         exporter.program("usr/bin/kvm-exporter", EXPORTER)
-        exporter.copy(Path(__file__).with_name("kvm_msrs.py"), "experiments/kvm_msrs.py")
-        [module] = ROOT.glob("lib/modules/*/kernel/arch/x86/kernel/msr.ko")
-        exporter.copy(module, "experiments/msr.ko")
         exporter.copy(Path(__file__).with_name("kernel_state.py"), KERNEL_STATE)
+        exporter.copy(_compiled("stale_reads.c", Path(staged)), STALE_READS)
         exporter.write(folder / "exporter.cpio")
     _join(image, _cached("guest", _guest), folder / "exporter.cpio")
     return image
+
+
+def _compiled(source: str, folder: Path) -> Path:
+    """Compile a C program of this folder, without shared libraries: the guest's are another release's."""
+    binary = folder / Path(source).stem
+    flags = ("-O2", "-Wall", "-Wextra", "-Werror", "-static", "-pthread")
+    subprocess.run([program("gcc"), *flags, "-o", binary, Path(__file__).with_name(source)], check=True)
+    return binary
 
 
 def _hypervisor() -> Archive:
@@ -127,8 +136,8 @@ def _guest() -> Archive:
     for folder in (PYTHON, PACKAGES):
         _compile(ROOT / folder, ROOT)
         loading += [path for path in archive.tree(ROOT / folder, folder, *UNUSED) if path.suffix == ".so"]
-    for program in loading:
-        for library in libraries(ROOT, str(program.relative_to(ROOT))):
+    for path in loading:
+        for library in libraries(ROOT, str(path.relative_to(ROOT))):
             archive.copy(ROOT / library, library)
     # What Debian installs beside the kernel, and the module that shows KVM's MSRs.
     [configuration] = ROOT.glob("boot/config-*")

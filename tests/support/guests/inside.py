@@ -3,11 +3,12 @@
 import json
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from lab.patience import GUEST_PATIENCE_SECONDS
 from lab.scrape import Scrape
-from tests.support.guests.images import KERNEL_STATE
+from tests.support.guests.images import KERNEL_STATE, STALE_READS
 from tests.support.guests.serial import Shell
 
 PORT = 10401
@@ -40,23 +41,37 @@ def read(shell: Shell, path: str) -> str:
     return shell.run(f"cat {path}").strip()
 
 
-def kernel_state(shell: Shell) -> dict[str, Any]:
-    """What kernel_state.py prints in the guest: KVM's MSRs of each CPU, and variables of the kernel."""
-    state: dict[str, Any] = json.loads(
-        shell.run(f"(grep -qw ^msr /proc/modules || insmod /modules/msr.ko) && python3 /{KERNEL_STATE}")
-    )
-    return state
-
-
 Msrs = Mapping[int, Mapping[int, int]]
-"""The values of KVM's MSRs, by CPU and by the last byte of their numbers."""
+"""The values of KVM's MSRs, by CPU and number."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelState:
+    """What a guest's kernel has enabled, read by kernel_state.py."""
+
+    msrs: Msrs
+    #: Whether pv_ops has kvm_io_delay().
+    io_delay: bool
+    #: Whether pvclock's valid_flags have PVCLOCK_TSC_STABLE_BIT.
+    stable_bit: bool
+
+
+def kernel_state(shell: Shell) -> KernelState:
+    """Read it in the guest."""
+    program = f"(grep -qw ^msr /proc/modules || insmod /modules/msr.ko) && python3 /{KERNEL_STATE}"
+    state = json.loads(shell.run(program))
+    msrs = {int(cpu): {int(msr): value for msr, value in values.items()} for cpu, values in state.pop("msrs").items()}
+    return KernelState(msrs, **state)
 
 
 def msrs(shell: Shell) -> Msrs:
     """Read KVM's MSRs of each online CPU."""
-    shell.run("grep -qw ^msr /proc/modules || insmod /experiments/msr.ko")
-    found = json.loads(shell.run("python3 /experiments/kvm_msrs.py"))
-    return {int(cpu): {int(msr): value for msr, value in values.items()} for cpu, values in found.items()}
+    return kernel_state(shell).msrs
+
+
+def stale_reads(shell: Shell, cpu: int, rounds: int) -> int:
+    """Return in how many rounds a CPU could read a page after another one had taken it away; see stale_reads.c."""
+    return int(shell.run(f"/{STALE_READS} {cpu} {rounds}"))
 
 
 class ServingExporter:

@@ -1,7 +1,7 @@
-"""Prints as JSON what a guest's kernel has enabled: KVM's MSRs of each CPU, and variables of the kernel.
+"""Prints as JSON what a guest's kernel has enabled: KVM's MSRs of each online CPU, and variables of the kernel.
 
-Root runs it in the guest. The variables are read from /proc/kcore at the addresses of /proc/kallsyms. Needs the module
-msr.
+Root runs it in the guest, with the module msr. The variables are read from /proc/kcore at the addresses of
+/proc/kallsyms. Source of the MSRs: the kernel's Documentation/virt/kvm/x86/msr.rst.
 """
 
 import json
@@ -24,16 +24,18 @@ def main() -> None:
     address = addresses("pv_ops", "kvm_io_delay", "valid_flags")
     pointers = struct.unpack(f"<{PV_OPS_BYTES // 8}Q", memory(address["pv_ops"], PV_OPS_BYTES))
     state = {
-        "msrs": {f"{msr:#x}": [read_msr(cpu, msr) for cpu in sorted(Path("/dev/cpu").iterdir())] for msr in MSRS},
+        "msrs": {
+            path.parent.name: {msr: read_msr(path, msr) for msr in MSRS} for path in Path("/dev/cpu").glob("*/msr")
+        },
         "io_delay": address["kvm_io_delay"] in pointers,
         "stable_bit": bool(memory(address["valid_flags"], 1)[0] & 1),
     }
     sys.stdout.write(json.dumps(state))
 
 
-def read_msr(cpu: Path, msr: int) -> int:
-    """Return the MSR of the CPU with a folder in /dev/cpu."""
-    with (cpu / "msr").open("rb", buffering=0) as file:
+def read_msr(path: Path, msr: int) -> int:
+    """Return an MSR of the CPU with this device."""
+    with path.open("rb", buffering=0) as file:
         return int.from_bytes(os.pread(file.fileno(), 8, msr), "little")
 
 

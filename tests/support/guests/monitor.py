@@ -40,15 +40,21 @@ class Monitor:
         self.run("migrate", uri=f"exec:cat > {path}")
         self._poll("query-migrate", "completed")
 
-    def wait_until_running(self) -> None:
-        """Until a guest that is migrated in runs on. Raises SilentError."""
-        self._poll("query-status", "running")
+    def resume(self) -> None:
+        """Wait until a guest has been migrated in, and let it run on if it was paused. Raises SilentError."""
+        self._poll("query-status", "running", "paused")
+        self.run("cont")
 
-    def _poll(self, command: str, wanted: str) -> None:
+    def byte(self, address: int) -> int:
+        """Return a byte of the guest's memory at a physical address."""
+        text: str = self.run("human-monitor-command", **{"command-line": f"xp /1xb {address:#x}"})
+        return int(text.partition(":")[2], 16)
+
+    def _poll(self, command: str, *wanted: str) -> None:
         deadline = time.monotonic() + GUEST_PATIENCE_SECONDS
-        while (status := self.run(command).get("status")) != wanted:
+        while (status := self.run(command).get("status")) not in wanted:
             if status == "failed":
                 raise MonitorError(f"{command} says that it failed")
             if time.monotonic() > deadline:
-                raise SilentError(f"{command} still says {status}, not {wanted}")
+                raise SilentError(f"{command} still says {status}, not {' or '.join(wanted)}")
             time.sleep(0.1)

@@ -15,8 +15,7 @@ from tests.support.guests.monitor import Monitor
 from tests.support.guests.qemu import BARE, COMMAND_LINE, Machine
 from tests.support.guests.serial import Shell, SilentError
 
-# One processor, although a guest has two: emulated ones wait for each other whenever this machine's are busy.
-PROCESSOR = ("-cpu", "EPYC,+svm,+npt,check=off", "-smp", "1", "-m", "3072")
+PROCESSOR = ("-cpu", "EPYC,+svm,+npt,check=off", "-m", "3072")
 
 GUEST = (
     *(f"/{SERVER}", *BARE, "-M", "q35", "-accel", "kvm", "-m", "256"),
@@ -33,8 +32,9 @@ T = TypeVar("T")
 class Hypervisor:
     """An emulated machine that runs one guest at a time."""
 
-    def __init__(self, image: Path) -> None:
-        self._machine = Machine(image, 3, *PROCESSOR)
+    def __init__(self, image: Path, processors: int) -> None:
+        self.processors = processors
+        self._machine = Machine(image, 3, *PROCESSOR, "-smp", str(processors))
         self._guest_line, self._monitor_line = self._machine.lines[1:]
         self.shell = Shell(self._machine.lines[0])
         self.starts = 0
@@ -74,7 +74,7 @@ class Guest:
 
     def __init__(self, hypervisor: Hypervisor, shell: Shell, monitor: Monitor, switches: str) -> None:
         self.shell = shell
-        self._monitor = monitor
+        self.monitor = monitor
         self._hypervisor = hypervisor
         self._command_line = f"{COMMAND_LINE} {switches}".rstrip()
         self._process = ""
@@ -86,20 +86,24 @@ class Guest:
         ports = ("-serial", f"file:/console-{number}", "-serial", "chardev:shell")
         command = shlex.join((*GUEST, "-append", self._command_line, *ports, "-cpu", cpu, *cpus, *flags))
         self._process = self._hypervisor.shell.run(f"{command} >/log-{number} 2>&1 & echo $!").strip()
-        self._monitor.greet()
+        self.monitor.greet()
 
     def move(self, cpu: str, cpus: Sequence[str] = TWO_CPUS) -> None:
         """Migrate to a file and on into another QEMU, as if to another host: what CPUID says may change."""
         state = f"/state-{self._hypervisor.starts}"
-        self._monitor.save(state)
+        self.monitor.save(state)
         self.quit()
         self.start(cpu, cpus, "-incoming", f"exec:cat {state}")
-        self._monitor.wait_until_running()
+        self.monitor.resume()
         self._hypervisor.shell.run(f"rm {state}")
+
+    def share_a_processor(self) -> None:
+        """Have QEMU and its vCPUs take turns on one processor, until the guest moves: a host with too many guests."""
+        self._hypervisor.shell.run(f"taskset -ap 1 {self._process}")
 
     def quit(self) -> None:
         """End QEMU, whatever the guest does."""
-        self._monitor.run("quit")
+        self.monitor.run("quit")
         self._hypervisor.shell.run(f"wait {self._process}")
 
 
@@ -115,16 +119,22 @@ class Laboratory:
         self._say = say
         self._hypervisor: Hypervisor | None = None
 
-    def attempt(self, experiment: Callable[[Hypervisor], T]) -> T:
-        """What the experiment returns. Raises SilentError if it fell silent twice."""
+    def attempt(self, experiment: Callable[[Hypervisor], T], processors: int = 1) -> T:
+        """What the experiment returns. Raises SilentError if it fell silent twice.
+
+        One processor is enough for most, although a guest has two CPUs: emulated ones wait for each other whenever this
+        machine's are busy.
+        """
         try:
-            return self._once(experiment)
+            return self._once(experiment, processors)
         except SilentError as error:
             self._say("\n".join(["the emulated hypervisor is started once more:", str(error), *error.__notes__]))
-            return self._once(experiment)
+            return self._once(experiment, processors)
 
-    def _once(self, experiment: Callable[[Hypervisor], T]) -> T:
-        hypervisor = self._hypervisor or Hypervisor(self._image)
+    def _once(self, experiment: Callable[[Hypervisor], T], processors: int) -> T:
+        if self._hypervisor is not None and self._hypervisor.processors != processors:
+            self._stop()
+        hypervisor = self._hypervisor or Hypervisor(self._image, processors)
         self._hypervisor = hypervisor
         try:
             return experiment(hypervisor)
