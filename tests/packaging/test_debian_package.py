@@ -4,6 +4,7 @@ That it can be installed and what it does then is shown in a booted system.
 """
 
 import re
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -22,6 +23,23 @@ def test_the_changelog_has_the_version() -> None:
     """The version is said in one place; Debian's changelog has to follow it."""
     version = run("dpkg-parsechangelog", "--file", CHANGELOG, "--show-field", "Version").strip()
     assert re.fullmatch(re.escape(__version__) + r"-[1-9][0-9]*", version)
+
+
+def test_what_make_deb_would_install(tmp_path: Path) -> None:
+    """On a system without dpkg-dev: all build dependencies, and build-essential, which every Debian build needs."""
+    for name in ("sh", "dirname", "sed", "tr"):
+        (tmp_path / name).symlink_to(program(name))
+    ended = subprocess.run(
+        [REPOSITORY / "scripts/system-packages", "nowhere/python3", "deb"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    control = (REPOSITORY / "packaging/debian/control").read_text(encoding="utf-8")
+    built_with = re.findall(r"^ ([a-z0-9-]+)", control.partition("Standards-Version")[0], re.MULTILINE)
+    assert ended.returncode == 1
+    assert {*built_with, "build-essential"} <= set(ended.stderr.split())
 
 
 def test_it_depends_on_debians_own_libraries(debian_package: DebianPackage) -> None:
