@@ -70,7 +70,8 @@ class _Parser(argparse.ArgumentParser):
         """Print the message, with the one of the known words that is most like the wrong one, and exit."""
         close = get_close_matches(wrong.lower(), known, n=1)
         see = f"did you mean {close[0]}? See" if close else "see"
-        self.exit(UsageError.exit_code, f"kvm-exporter: {message}; {see} {self.prog} --help\n")
+        print_error(f"{message}; {see} {self.prog} --help")
+        raise SystemExit(UsageError.exit_code)
 
     def flags(self) -> Iterable[str]:
         """Return the names of all flags."""

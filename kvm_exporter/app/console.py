@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from kvm_exporter.app.systemd import stderr_is_journal
 from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.config.files import read_bounded
 from kvm_exporter.cpuid.dump import parse_dump
@@ -72,7 +73,10 @@ def terminal_width() -> int | None:
 
 
 def print_error(message: str) -> None:
-    """Print a line on standard error. Errors of the write are ignored: the exit code reports the failure."""
+    """Print a line on standard error, after the name of the program; errors of the write are ignored.
+
+    In the journal, which has the name already, the line has the priority ``err`` (3) instead: sd-daemon(3).
+    """
     if sys.stderr is not None:  # the parent process may have closed it
         with suppress(OSError):
-            sys.stderr.write(f"kvm-exporter: {message}\n")
+            sys.stderr.write(f"{'<3>' if stderr_is_journal() else 'kvm-exporter: '}{message}\n")

@@ -51,6 +51,21 @@ def test_the_process_ends_likewise() -> None:
     assert ended.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("wrong", ["--nonsense", "decode nowhere"])
+def test_an_error_in_the_journal(wrong: str, tmp_path: Path) -> None:
+    """A line has the priority err, sd-daemon(3), and not the program's name, which the journal has."""
+    with (tmp_path / "stream").open("w+") as stream:
+        status = os.fstat(stream.fileno())
+        environment = {**os.environ, "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        command = [*PROGRAM, *wrong.split()]
+        ended = subprocess.run(command, stderr=stream, env=environment, timeout=PATIENCE_SECONDS, check=False)
+        stream.seek(0)
+        [line] = stream
+    assert ended.returncode == 2
+    assert line.startswith("<3>")
+    assert "kvm-exporter:" not in line
+
+
 # Version and help.
 
 
