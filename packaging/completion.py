@@ -41,10 +41,10 @@ _kvm_exporter()
         _filedir
     fi
 } &&
-    complete -F _kvm_exporter kvm-exporter
+    complete -F _kvm_exporter kvm-exporter prometheus-kvm-exporter
 """
 
-ZSH = r"""#compdef kvm-exporter
+ZSH = r"""#compdef kvm-exporter prometheus-kvm-exporter
 # zsh completion for kvm-exporter(1), generated from its command line
 
 local -a commands

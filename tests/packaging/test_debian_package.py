@@ -66,7 +66,7 @@ def test_it_depends_on_debians_own_libraries(debian_package: DebianPackage) -> N
 def test_what_is_in_it(debian_package: DebianPackage) -> None:
     """Everything that is installed has its place, and nothing else is in there."""
     root = debian_package.root
-    files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() or path.is_symlink()}
     modules = {
         f"usr/lib/python3/dist-packages/{name}"
         for name in {*tracked(), "kvm_exporter/_revision.py"}
@@ -76,13 +76,16 @@ def test_what_is_in_it(debian_package: DebianPackage) -> None:
     assert modules - files == set()
     assert {name for name in files - modules if not re.search(r"/kvm_exporter-[^/]*\.dist-info/", name)} == {
         "usr/bin/kvm-exporter",
+        f"usr/bin/{NAME}",
         "usr/lib/python3/dist-packages/kvm_exporter/_cpuid.abi3.so",
-        *(f"lib/systemd/system/{name}" for name in units if name.endswith((".service", ".socket"))),
+        *(f"usr/lib/systemd/system/{name}" for name in units if name.endswith((".service", ".socket", ".timer"))),
         f"usr/lib/systemd/catalog/{NAME}.catalog",
         f"etc/default/{NAME}",
         "usr/share/bash-completion/completions/kvm-exporter",
+        f"usr/share/bash-completion/completions/{NAME}",
         "usr/share/zsh/vendor-completions/_kvm-exporter",
         "usr/share/man/man1/kvm-exporter.1.gz",
+        f"usr/share/man/man1/{NAME}.1.gz",
         *(f"usr/share/{NAME}/systemd/{name}" for name in units if name.endswith(".conf")),
         *(
             f"usr/share/{NAME}/{name.removeprefix('dashboards/')}"
@@ -104,19 +107,30 @@ def test_what_is_in_it(debian_package: DebianPackage) -> None:
 
 
 def test_only_the_plain_service_is_started(debian_package: DebianPackage, tmp_path: Path) -> None:
-    """The variant on a socket is for who chooses it; both are stopped when the package goes."""
+    """The variant on a socket and the timer are for who chooses them; all are stopped when the package goes."""
     run("dpkg-deb", "--control", debian_package.deb, tmp_path)
     installs, removes = ((tmp_path / name).read_text(encoding="utf-8") for name in ("postinst", "prerm"))
     assert re.findall(r"deb-systemd-invoke (\S+) (.*?) >", installs) == [
         ("$_dh_action", "'prometheus-kvm-exporter.service'"),
-        ("try-restart", "'prometheus-kvm-exporter-socket.service' 'prometheus-kvm-exporter.socket'"),
+        ("try-restart", f"'{NAME}-socket.service' '{NAME}-textfile.timer' '{NAME}.socket'"),
     ]
     assert "deb-systemd-helper --quiet was-enabled 'prometheus-kvm-exporter.service'" in installs
     assert re.search(r"if deb-systemd-helper debian-installed 'prometheus-kvm-exporter.socket'; then", installs)
     stopped = " ".join(re.findall(r"deb-systemd-invoke stop (.*?) >", removes)).replace("'", "").split()
     units = (REPOSITORY / "packaging/systemd").iterdir()
-    assert set(stopped) == {unit.name for unit in units if unit.suffix in {".service", ".socket"}}
+    assert set(stopped) == {unit.name for unit in units if unit.suffix in {".service", ".socket", ".timer"}}
     assert (tmp_path / "conffiles").read_text(encoding="utf-8") == f"/etc/default/{NAME}\n"
+
+
+def test_the_packages_name_is_a_command(debian_package: DebianPackage) -> None:
+    """As Debian's exporters have it: a program and a man page, which are those of kvm-exporter."""
+    share = debian_package.root / "usr/share"
+    for link, target in (
+        (share / f"man/man1/{NAME}.1.gz", "kvm-exporter.1.gz"),
+        (share / f"bash-completion/completions/{NAME}", "kvm-exporter"),
+        (debian_package.root / f"usr/bin/{NAME}", "kvm-exporter"),
+    ):
+        assert str(link.readlink()) == target
 
 
 def test_what_it_installs_runs_with_debians_python(debian_package: DebianPackage) -> None:

@@ -25,6 +25,9 @@ SERVICE = f"{NAME}.service"
 SOCKET = f"{NAME}.socket"
 KEYS = f"/etc/{NAME}"
 DROP_INS = "/etc/systemd/system"
+COPIED = (f"{SERVICE}.d/tls.conf", f"{SERVICE}.d/host.conf", f"{NAME}-socket.service.d/tls.conf")
+"""Drop-ins that the page's commands copy."""
+
 COLLECTED = "/var/lib/prometheus/node-exporter"
 
 
@@ -42,7 +45,7 @@ def machine(booted: Container) -> Iterator[Container]:
     """The same; afterwards the page's files are taken away, and the service runs as it is installed."""
     yield booted
     booted.run("systemctl", "disable", "--now", SOCKET)
-    for path in (*UNIT_FILES, *(f"{DROP_INS}/{NAME}{unit}.d/tls.conf" for unit in (".service", "-socket.service"))):
+    for path in (*UNIT_FILES, *(f"{DROP_INS}/{drop_in}" for drop_in in COPIED)):
         booted.remove(path)
     booted.run("systemctl", "daemon-reload")
     booted.run("systemctl", "enable", "--now", SERVICE)
@@ -67,7 +70,7 @@ def give_keys(machine: Container, folder: Path) -> Certificates:
     machine.write(f"{KEYS}/web.yml", FILES[f"{KEYS}/web.yml"])
     for name in ("server.crt", "server.key"):
         machine.write(f"{KEYS}/{name}", (made / name).read_text())
-    do(machine, "groupadd")
+    do(machine, "chgrp -R")
     return made
 
 
@@ -146,6 +149,9 @@ def test_the_variant_on_a_socket(machine: Container, tmp_path: Path) -> None:
     assert (Unit(machine, SERVICE).show("ActiveState"), service.show("ActiveState")) == ("inactive", "inactive")
     assert scrape(machine).value("kvm_exporter_sample_success") == 1
     assert service.show("ActiveState") == "active"
+    service.stop()
+    machine.run("systemctl", "start", "multi-user.target")  # as at boot
+    service.wait_for("ActiveState", "active")
 
     context = client(give_keys(machine, tmp_path))
     machine.run("mkdir", f"{DROP_INS}/{service.name}.d")
@@ -159,19 +165,35 @@ def test_the_variant_on_a_socket(machine: Container, tmp_path: Path) -> None:
     assert socket.show("Listen") == "192.0.2.1:10401 (Stream)"
 
 
+def test_a_host_without_the_group_kvm(machine: Container) -> None:
+    """The page's commands create the group, without which systemd would not start the service."""
+    machine.run("groupadd", "--force", "kvm")
+    machine.run("groupdel", "kvm")
+    do(machine, "systemd/host.conf")
+    service = Unit(machine, SERVICE)
+    assert (service.show("SupplementaryGroups"), service.show("ActiveState")) == ("kvm", "active")
+
+
 def test_a_timer_for_node_exporter(machine: Container) -> None:
-    """It writes the gauges where node_exporter looks, and keeps the first sample of this boot."""
+    """As a user of its own it writes the gauges where node_exporter looks, and keeps the first sample of this boot."""
+    timer, service = f"{NAME}-textfile.timer", Unit(machine, f"{NAME}-textfile.service")
     machine.run("mkdir", "--parents", COLLECTED)
-    give(machine, f"{DROP_INS}/kvm-textfile.service", f"{DROP_INS}/kvm-textfile.timer")
-    do(machine, "kvm-textfile.timer")
-    machine.run("systemctl", "start", "kvm-textfile.service")
+    do(machine, timer)
+    machine.run("systemctl", "start", service.name)
     written = Scrape((machine.root / COLLECTED.lstrip("/") / "kvm.prom").read_text())
     assert written.value("kvm_exporter_sample_success") == 1
     assert written.value("kvm_boot_reference_timestamp_seconds") > 0
-    assert list((machine.root / "run/kvm-textfile").iterdir())
-    assert Unit(machine, "kvm-textfile.timer").show("ActiveState") == "active"
+    assert machine.run("stat", "--format=%U %a", f"{COLLECTED}/kvm.prom") == "prometheus-kvm-textfile 644\n"
+    assert machine.run("ls", f"/run/{NAME}-textfile") == "boot-reference.json\n"
+    assert Unit(machine, timer).show("ActiveState") == "active"
     assert Unit(machine, SERVICE).show("ActiveState") == "inactive"
-    machine.run("systemctl", "disable", "--now", "kvm-textfile.timer")
+    machine.run("systemctl", "disable", "--now", timer)
+
+    other = "/var/lib/node_exporter"
+    machine.run("install", "--directory", "--group=prometheus-kvm-textfile", "--mode=775", other)
+    give(machine, f"{DROP_INS}/{service.name}.d/directory.conf")
+    machine.run("systemctl", "start", service.name)
+    assert (machine.root / other.lstrip("/") / "kvm.prom").exists()
 
 
 def test_the_variant_on_a_socket_outlives_an_upgrade_and_not_the_package(

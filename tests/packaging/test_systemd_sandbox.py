@@ -17,6 +17,7 @@ from tests.support.packaging.probe import WORKED
 from tests.support.packaging.unit import Unit, journal, scrape
 
 SERVICE, SOCKET, SOCKET_SERVICE = f"{NAME}.service", f"{NAME}.socket", f"{NAME}-socket.service"
+TEXTFILE_SERVICE, TEXTFILE_TIMER = f"{NAME}-textfile.service", f"{NAME}-textfile.timer"
 
 PROBE = "/usr/lib/kvm-exporter-probe.py"
 
@@ -54,7 +55,7 @@ SOCKETS = {
 }
 
 
-@pytest.mark.parametrize(("unit", "most"), [(SERVICE, 1.5), (SOCKET_SERVICE, 0.5)])
+@pytest.mark.parametrize(("unit", "most"), [(SERVICE, 1.5), (SOCKET_SERVICE, 0.5), (TEXTFILE_SERVICE, 0.5)])
 def test_systemds_own_rating(system: Container, unit: str, most: float) -> None:
     """Nobody else's exporter is below 7."""
     rating = system.run("systemd-analyze", "security", "--no-pager", f"--threshold={most * 10:.0f}", unit)
@@ -64,12 +65,12 @@ def test_systemds_own_rating(system: Container, unit: str, most: float) -> None:
 
 
 def test_every_directive_is_known(system: Container) -> None:
-    """Systemd has nothing to say of the units but, where it is old, that it takes the first of two types."""
-    said = system.run("sh", "-c", f"systemd-analyze verify --man=no {SERVICE} {SOCKET} {SOCKET_SERVICE} 2>&1")
-    complaints = [
-        line for line in said.splitlines() if "Failed to parse service type, ignoring: notify-reload" not in line
-    ]
-    assert complaints == []
+    """Neither when they are checked nor when the service manager reads them does systemd have anything to say."""
+    units = f"{SERVICE} {SOCKET} {SOCKET_SERVICE} {TEXTFILE_SERVICE} {TEXTFILE_TIMER}"
+    assert system.run("sh", "-c", f"systemd-analyze verify --man=no {units} 2>&1") == ""
+    system.run("systemctl", "daemon-reload")
+    system.run("systemctl", "show", *units.split())
+    assert [line for line in journal(system, "_PID=1").splitlines() if NAME in line and ".service:" in line] == []
 
 
 @pytest.mark.parametrize("unit", [SERVICE, SOCKET_SERVICE])
@@ -125,17 +126,27 @@ def test_the_variant_has_all_of_the_sandbox() -> None:
         "Description=Prometheus exporter for the KVM CPUID leaves",
         "ExecStart=/usr/bin/kvm-exporter serve $WEB_CONFIG $ARGS",
         "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
-        "[Install]",
-        "WantedBy=multi-user.target",
     }
     assert variant - service == {
         "Description=Prometheus exporter for the KVM CPUID leaves (socket-activated)",
         f"Conflicts={SERVICE}",
         f"Requires={SOCKET}",
         f"After={SERVICE}",
+        f"Also={SOCKET}",
         "ExecStart=/usr/bin/kvm-exporter serve --web.systemd-socket $WEB_CONFIG $ARGS",
         f"User={NAME}",
         "PrivateNetwork=yes",
         "IPAddressDeny=any",
         "RestrictAddressFamilies=AF_UNIX",
+    }
+
+
+def test_the_textfile_service_has_all_of_the_sandbox() -> None:
+    """It is the variant without a network, and differs in how it runs, in its user, and in where it writes."""
+    sandbox = "".join((UNITS / SOCKET_SERVICE).read_text().partition("MemoryMax=")[1:]).partition("[Install]")[0]
+    lines = {line for line in sandbox.splitlines() if line and not line.startswith("#")}
+    assert lines - set(settings(TEXTFILE_SERVICE)) == {f"NoExecPaths=/ /run {RUNTIME_DIRECTORY}"}
+    assert {line for line in settings(TEXTFILE_SERVICE) if "Paths=" in line} - lines == {
+        "ReadWritePaths=/var/lib/prometheus/node-exporter",
+        f"NoExecPaths=/ /run /run/{NAME}-textfile",
     }

@@ -115,7 +115,27 @@ def test_wrong_flags_are_not_tried_again(service: Unit) -> None:
         "2",
         "0",
     )
-    assert "kvm-exporter: unknown arguments: --nonsense" in service.log()
+    assert service.log("--priority=err").startswith("unknown arguments: --nonsense; ")
+
+
+def test_an_address_that_comes_later_is_found(service: Unit) -> None:
+    """Each start that fails has its reason in one line of priority err; the exporter is started until it can listen."""
+    system, reason = service.system, f"cannot listen on :{PORT}: Address already in use"
+    assert service.show("RestartUSec") == "30s"
+    service.stop()
+    with service.drop_in("[Service]\nRestartSec=3s\n"):
+        system.run("systemd-run", "--unit=holder", f"--socket-property=ListenStream={PORT}", "/bin/true")
+        try:
+            system.run("systemctl", "start", "--no-block", service.name)
+            service.wait_for("NRestarts", "2")
+            of_it = ("--lines=2", f"_SYSTEMD_UNIT={service.name}")
+            lines = [journal(system, *of_it), journal(system, *of_it, "--priority=err")]
+        finally:
+            system.run("systemctl", "stop", "holder.socket")
+        service.wait_for("ActiveState", "active")
+    assert lines[0] == lines[1]
+    assert [line.startswith(reason) for line in lines[0].splitlines()] == [True, True]
+    assert scrape(system).value("kvm_exporter_sample_success") == 1
 
 
 # CPUs.
@@ -213,7 +233,7 @@ def test_one_that_hangs_is_ended_and_started_again(service: Unit) -> None:
 
 
 def test_one_that_is_killed_is_started_again(service: Unit) -> None:
-    """After five seconds, and with the reference that was taken when this boot was first sampled."""
+    """After half a minute, and with the reference that was taken when this boot was first sampled."""
     before, pid = scrape(service.system), service.pid
     service.signal("KILL")
     service.wait_for("NRestarts", "1")
