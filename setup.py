@@ -1,12 +1,15 @@
-"""The parts of the build that pyproject.toml cannot express: the cffi extension, and the revision of the build."""
+"""What pyproject.toml cannot express: the cffi extension, the revision of the build, the licence and the README."""
 
 import os
+import re
 import subprocess
+import tomllib
 from pathlib import Path
 
-from setuptools import setup
+import setuptools
 
 REVISION = Path("kvm_exporter/_revision.py")
+SPDX_SETUPTOOLS = 77
 
 
 def revision() -> str:
@@ -20,6 +23,19 @@ def revision() -> str:
         return "unknown"
 
 
+def licence() -> dict[str, str]:
+    """Return the licence, as an SPDX expression (PEP 639) where setuptools knows that field: from 77 on."""
+    knows_spdx = int(setuptools.__version__.partition(".")[0]) >= SPDX_SETUPTOOLS
+    return {"license_expression" if knows_spdx else "license": "Apache-2.0"}
+
+
+def readme() -> str:
+    """Return README.md with absolute links: where a package index shows it, there are no files beside it."""
+    published = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Source"]
+    text = Path("README.md").read_text(encoding="utf-8")
+    return re.sub(r"\]\((?!https?://|#)", f"]({published}/", text)
+
+
 # An sdist contains the file, so that a wheel built from it without git has the same revision.
 if Path(".git").exists() or not REVISION.exists():
     text = f'"""Written by setup.py: the commit that this package was built from."""\n\nREVISION = "{revision()}"\n'
@@ -29,4 +45,9 @@ if Path(".git").exists() or not REVISION.exists():
         written.write_text(text, encoding="utf-8")
         written.replace(REVISION)
 
-setup(cffi_modules=["kvm_exporter/_cpuid_build.py:ffibuilder"])
+setuptools.setup(
+    cffi_modules=["kvm_exporter/_cpuid_build.py:ffibuilder"],
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+    **licence(),
+)

@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import tarfile
 import zipfile
+from email import message_from_string
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ from kvm_exporter import __version__
 from lab.exporter import exporter
 from tests.support.packaging.distribution import run
 from tests.support.tree import tracked
+
+OLDEST_GLIBC = 34
+"""The minor version of glibc 2 in RHEL 9; Ubuntu 22.04 has 35."""
 
 
 def pythons() -> list[Path]:
@@ -59,14 +63,39 @@ def test_the_sdist_has_everything(distribution: Path) -> None:
 
 
 def test_the_wheel_is_for_every_python_from_3_11_on(wheel: Path) -> None:
-    """One wheel for an architecture: its tag says abi3, and so does the extension in it."""
-    platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
-    assert wheel.name == f"kvm_exporter-{__version__}-cp311-abi3-{platform}.whl"
+    """One wheel for an architecture, also with old C libraries; the extension is of the ABI that the tag names."""
+    tags = re.escape(f"kvm_exporter-{__version__}-cp311-abi3-") + r"(?:manylinux\d+_\w+\.)?manylinux_2_(\d+)_\w+\.whl"
+    tag = re.fullmatch(tags, wheel.name)
+    assert tag is not None
+    assert int(tag[1]) <= OLDEST_GLIBC
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert "kvm_exporter/_cpuid.abi3.so" in names
     assert "kvm_exporter/py.typed" in names
     assert {name.partition("/")[0] for name in names} == {"kvm_exporter", f"kvm_exporter-{__version__}.dist-info"}
+
+
+def test_an_index_would_take_it(distribution: Path, wheel: Path) -> None:
+    """Tools that know packages and indexes have nothing to say: of the metadata, the content, the ABI."""
+    sdist = distribution / f"kvm_exporter-{__version__}.tar.gz"
+    scripts = Path(sysconfig.get_path("scripts"))
+    run(scripts / "twine", "check", "--strict", sdist, wheel, cwd=distribution)
+    run(scripts / "check-wheel-contents", wheel, cwd=distribution)
+    run(scripts / "abi3audit", "--strict", wheel, cwd=distribution)
+    run(scripts / "pyroma", "--min=10", sdist, cwd=distribution)
+
+
+def test_the_metadata(wheel: Path) -> None:
+    """The licence is an SPDX expression, and no link in the text needs a file beside it."""
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(f"kvm_exporter-{__version__}.dist-info/METADATA").decode()
+    metadata = message_from_string(text)
+    assert metadata["License-Expression"] == "Apache-2.0"
+    [source] = metadata.get_all("Project-URL", [])
+    links = re.findall(r"\]\(([^)]*)\)", metadata.get_payload())
+    published = source.removeprefix("Source, ")
+    assert f"{published}/docs/deploying.md" in links
+    assert [link for link in links if not link.startswith("https://")] == []
 
 
 @pytest.mark.parametrize("interpreter", each_python())

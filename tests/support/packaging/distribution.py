@@ -1,4 +1,4 @@
-"""What is given to pip: an sdist and the wheel that is built from it, as ``make dist`` does."""
+"""What is given to pip: an sdist and the wheel that is built from it, by what ``make dist`` runs."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ def build(folder: Path) -> None:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(REPOSITORY / name, tree / name)
     shutil.copy2(REPOSITORY / "kvm_exporter/_revision.py", tree / "kvm_exporter")
-    run(sys.executable, "-m", "build", "--outdir", folder, tree, cwd=folder)
+    run(REPOSITORY / "scripts/build-dist", sys.executable, folder, tree, cwd=folder)
 
 
 def run(*command: str | Path, cwd: Path) -> str:
