@@ -100,6 +100,7 @@ def test_what_is_in_it(debian_package: DebianPackage) -> None:
         f"usr/share/doc/{NAME}/deploying.md.gz",
         f"usr/share/doc/{NAME}/effects.md.gz",
         f"usr/share/doc/{NAME}/host-settings.md.gz",
+        f"usr/share/doc/{NAME}/metrics.md.gz",
         f"usr/share/doc/{NAME}/runbooks.md.gz",
         f"usr/share/doc/{NAME}/verdicts.md.gz",
         f"usr/share/lintian/overrides/{NAME}",

@@ -92,7 +92,7 @@ def test_the_metadata(wheel: Path) -> None:
     metadata = message_from_string(text)
     assert metadata["License-Expression"] == "Apache-2.0"
     [source] = metadata.get_all("Project-URL", [])
-    links = re.findall(r"\]\(([^)]*)\)", metadata.get_payload())
+    links = re.findall(r"\]\(([^)]*)\)", text)
     published = source.removeprefix("Source, ")
     assert f"{published}/docs/deploying.md" in links
     assert [link for link in links if not link.startswith("https://")] == []
