@@ -59,6 +59,7 @@ def test_it_depends_on_debians_own_libraries(debian_package: DebianPackage) -> N
         "python3:any",
     }
     assert "python3 (>= 3.11)" in alternatives
+    assert "python3-h11 (>= 0.14.0-1.1~deb12u1)" in alternatives
     # An extension of the stable ABI is for newer ones too.
     assert "<< 3." not in debian_package.field("Depends")
 
