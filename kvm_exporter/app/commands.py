@@ -67,8 +67,16 @@ def serve(options: argparse.Namespace) -> int:
         return _confirm(options.web_config, options.baseline, missing)
     if options.systemd_socket and options.addresses:
         raise UsageError("--web.systemd-socket and --web.listen-address are mutually exclusive; remove one")
-    web_config = _watch_web_config(options.web_config) if options.web_config is not None else None
     handler = log.configure(options.log_level, options.log_format)
+    try:
+        return _serve(options, lambda: handler.dropped)
+    finally:
+        handler.close()  # the log comes before the error message
+
+
+def _serve(options: argparse.Namespace, dropped_messages: Callable[[], int]) -> int:
+    """Run the daemon. ``dropped_messages`` returns how many log messages were dropped."""
+    web_config = _watch_web_config(options.web_config) if options.web_config is not None else None
     baseline = None
     if options.baseline is not None:
         from kvm_exporter.config.baseline import watch_baseline  # noqa: PLC0415 - imports yaml only if needed
@@ -80,8 +88,8 @@ def serve(options: argparse.Namespace) -> int:
         limits=Limits(options.max_age, options.timeout),
         telemetry_path=options.telemetry_path,
         cpu_features=options.cpu_features,
-        exporter_metrics=options.exporter_metrics,
-        dropped_messages=lambda: handler.dropped,
+        exporter_metrics=not options.disable_exporter_metrics,
+        dropped_messages=dropped_messages,
     )
     topology = Topology()
     if options.cpus is not None and (possible := topology.possible()) and not options.cpus & possible:
@@ -90,10 +98,7 @@ def serve(options: argparse.Namespace) -> int:
     machine = Machine(topology)
     keeper = BootReferenceKeeper(options.reference_directory or runtime_directory(), read_boot())
     observer = Observer(machine, CpuSelection(options.isolated, options.cpus), keeper, host=options.host)
-    try:
-        asyncio.run(daemon.serve(settings, machine, observer.observe, baseline, web_config))
-    finally:
-        handler.close()  # the log comes before the error message
+    asyncio.run(daemon.serve(settings, machine, observer.observe, baseline, web_config))
     return 0
 
 

@@ -37,15 +37,17 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
     web.add_argument(
         "--web.systemd-socket",
         dest="systemd_socket",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
+        default=False,
         help="listen only on the sockets that systemd passes (from a .socket unit)",
     )
     web.add_argument(
         "--web.config.file",
         dest="web_config",
         metavar="FILE",
-        type=Path,
-        help="TLS, users, headers and rate limit, in the exporter toolkit's format; reloaded when it changes",
+        type=parse_optional_path,
+        help="TLS, users, headers and rate limit, in the exporter toolkit's format; reloaded when it changes "
+        "(default: none)",
     )
     web.add_argument(
         "--web.config.check",
@@ -71,8 +73,9 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
     )
     web.add_argument(
         "--web.disable-exporter-metrics",
-        dest="exporter_metrics",
-        action="store_false",
+        dest="disable_exporter_metrics",
+        action=argparse.BooleanOptionalAction,
+        default=False,
         help="leave out process_* and python_info",
     )
     sample = parser.add_argument_group("sampling")
@@ -180,6 +183,11 @@ def parse_max_requests(text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
         raise ValueError(f"{text!r} is not a number of scrapes; use one such as 40, or 0 for unlimited")
     return int(text)
+
+
+def parse_optional_path(text: str) -> Path | None:
+    """Return a path, or None for an empty text, the exporter toolkit's default of ``--web.config.file``."""
+    return Path(text) if text else None
 
 
 def parse_cpus(text: str) -> frozenset[int]:

@@ -14,8 +14,14 @@ from kvm_exporter.errors import InputError
 Node = yaml.Node
 
 _TAG = "tag:yaml.org,2002:"
-_FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-_COUNT = re.compile(r"0|[1-9][0-9]{0,8}")
+_TRUE, _FALSE = (
+    {write(word) for word in words for write in (str.lower, str.capitalize, str.upper)}
+    for words in (("true", "yes", "on", "y"), ("false", "no", "off", "n"))
+)
+_OCTAL = re.compile(r"[-+]?0[0-7]+")
+_INTEGER = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|0|[1-9][0-9]{0,18})")
+_FRACTION = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_MAX_NUMBER = 2**63 - 1
 
 
 def compose(text: bytes) -> Node | None:
@@ -86,13 +92,14 @@ def items(node: Node) -> list[Node] | None:
 
 
 def text(node: Node, label: str) -> str:
-    """Return the value of a string. Raises InputError if the node is not a string or is_encodable() is false for it.
+    """Return the text of a scalar as it is written, a number or a date too, as Go reads a string; null is empty.
 
-    The message does not contain the value, which may be a secret.
+    Raises InputError for a list or a mapping, for !!binary, or if is_encodable() is false for the text. The message
+    does not contain the text, which may be a secret.
     """
-    if not isinstance(node, yaml.ScalarNode) or node.tag != _TAG + "str":
-        raise InputError(f"{line_of(node)}: {label} must be a string; quote it if it looks like a number")
-    value = str(node.value)
+    if not isinstance(node, yaml.ScalarNode) or node.tag == _TAG + "binary":
+        raise InputError(f"{line_of(node)}: {label} must be a string")
+    value = "" if is_null(node) else str(node.value)
     if not is_encodable(value):
         raise InputError(f"{line_of(node)}: {label} contains an invalid character; remove it")
     return value
@@ -107,31 +114,41 @@ def choice(node: Node, label: str, known: Collection[str]) -> str:
 
 
 def texts(node: Node, label: str, known: Collection[str] | None = None) -> list[str]:
-    """Return the strings of a list in order. Raises InputError for a duplicate, or one not in ``known`` (None: any)."""
+    """Return the strings of a list in order, without duplicates. Raises InputError for one not in ``known`` (None: any)."""
     nodes = items(node)
     if nodes is None:
         raise InputError(f"{line_of(node)}: {label} must be a list")
-    values: dict[str, None] = {}
-    for item in nodes:
-        value = text(item, f"each item of {label}") if known is None else choice(item, label, known)
-        if value in values:
-            raise InputError(f"{line_of(item)}: duplicate {value} in {label}; keep one")
-        values[value] = None
-    return list(values)
+    values = (text(item, f"each item of {label}") if known is None else choice(item, label, known) for item in nodes)
+    return list(dict.fromkeys(values))
 
 
 def flag(node: Node, label: str) -> bool:
-    """Return the value of a boolean. Raises InputError."""
-    if not isinstance(node, yaml.ScalarNode) or node.tag != _TAG + "bool" or node.value.lower() not in _FLAGS:
+    """Return the value of a boolean; as in Go, y and n are booleans too. Raises InputError."""
+    if not _is_plain(node) or node.value not in _TRUE | _FALSE:
         raise InputError(f"{line_of(node)}: {label} must be true or false")
-    return _FLAGS[node.value.lower()]
+    return node.value in _TRUE
 
 
-def count(node: Node, label: str) -> int:
-    """Return the value of an integer from 0 to 999,999,999. Raises InputError."""
-    if not isinstance(node, yaml.ScalarNode) or node.tag != _TAG + "int" or not _COUNT.fullmatch(node.value):
-        raise InputError(f"{line_of(node)}: {label} must be a whole number, such as 5")
-    return int(node.value)
+def number(node: Node) -> int | None:
+    """Return the whole number that Go reads from a node, or None if it is no number of 64 bits.
+
+    Go reads 1_000, 0x10, octal 010 and 1e3, and rounds 1.5 towards zero. A number in quotes is a string.
+    """
+    plain = node.value.replace("_", "") if _is_plain(node) else ""
+    if _OCTAL.fullmatch(plain):
+        value = int(plain, 8)
+    elif _INTEGER.fullmatch(plain):
+        value = int(plain, 0)
+    elif _FRACTION.fullmatch(plain) and abs(fraction := float(plain)) <= _MAX_NUMBER:
+        value = int(fraction)
+    else:
+        return None
+    return value if abs(value) <= _MAX_NUMBER else None
+
+
+def _is_plain(node: Node) -> bool:
+    """Return whether a node is a scalar without quotes."""
+    return isinstance(node, yaml.ScalarNode) and node.style is None
 
 
 def is_encodable(value: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from kvm_exporter.config.schema import Node, choice, flag, is_null, line_of, section, text, texts
+from kvm_exporter.config.schema import Node, choice, flag, line_of, section, text, texts
 from kvm_exporter.errors import InputError
 
 
@@ -16,6 +16,8 @@ class ClientAuth(Enum):
     """Which client certificates are required, with the names of Go's crypto/tls.ClientAuthType as values."""
 
     ANYONE = "NoClientCert"
+    #: The certificate is not verified, and nothing reads it, so this is ANYONE by another name.
+    REQUESTED = "RequestClientCert"
     VERIFIED_IF_GIVEN = "VerifyClientCertIfGiven"
     VERIFIED = "RequireAndVerifyClientCert"
 
@@ -40,7 +42,7 @@ class TlsConfig:
     cert: Pem
     #: The private key of the server's certificate.
     key: Pem
-    #: The authorities that client certificates are verified against; set unless client_auth is ANYONE.
+    #: The authorities that client certificates are verified against; None: those that the system trusts.
     client_ca: Pem | None = None
     client_auth: ClientAuth = ClientAuth.ANYONE
     #: A client certificate must have at least one of these subject alternative names; empty: no such restriction.
@@ -103,29 +105,33 @@ CURVES: Mapping[str, str] = {
     "X25519": "X25519",
 }
 
+ENABLING = ("cert", "cert_file", "key", "key_file", "client_ca", "client_ca_file", "client_auth_type")
+"""Keys that enable TLS. Without any of them plain HTTP is served, as by the toolkit."""
+
 KEYS = (
-    *("cert", "cert_file", "key", "key_file", "client_ca", "client_ca_file", "client_auth_type", "client_allowed_sans"),
-    *("min_version", "max_version", "cipher_suites", "prefer_server_cipher_suites", "curve_preferences"),
+    *ENABLING,
+    *("client_allowed_sans", "min_version", "max_version", "cipher_suites", "prefer_server_cipher_suites"),
+    "curve_preferences",
 )
 
-_UNVERIFIED = {
-    "RequestClientCert": ClientAuth.VERIFIED_IF_GIVEN,
-    "RequireAnyClientCert": ClientAuth.VERIFIED,
-    "RequireClientCert": ClientAuth.VERIFIED,
-}
-"""Policies of Go that accept unverified client certificates, and the policy to use instead."""
+_UNVERIFIED = {"RequireAnyClientCert", "RequireClientCert"}
+"""Policies of Go that require a certificate, but do not verify it."""
 
 Values = Mapping[str, Node]
 
 
 def parse_tls_section(node: Node | None, folder: Path) -> TlsConfig | None:
-    """Return the values of tls_server_config, or None if the section is absent or empty.
+    """Return the values of tls_server_config, or None if the section is absent or does not enable TLS.
 
     Relative paths are resolved against ``folder``. Raises InputError, whose message begins with the line number.
     """
     # An empty value counts as absent, as in Go.
     values = {key: value for key, value in section(node, KEYS, "tls_server_config").items() if value.value != ""}
-    if node is None or is_null(node) or not node.value:
+    min_version, max_version = _versions(values)
+    suites, min_version = _suites(values, min_version, max_version)
+    curve, prefer = _curve(values), values.get("prefer_server_cipher_suites")
+    prefer_server = prefer is None or flag(prefer, "prefer_server_cipher_suites")
+    if node is None or not values.keys() & set(ENABLING):
         return None
     cert, key = _pem(values, "cert", folder), _pem(values, "key", folder)
     if cert is None:
@@ -134,8 +140,6 @@ def parse_tls_section(node: Node | None, folder: Path) -> TlsConfig | None:
         raise InputError(f"{line_of(node)}: tls_server_config has no private key; add key_file, or key")
     client_ca = _pem(values, "client_ca", folder)
     auth = _client_auth(values, client_ca)
-    min_version, max_version = _versions(values)
-    prefer = values.get("prefer_server_cipher_suites")
     return TlsConfig(
         cert=cert,
         key=key,
@@ -144,9 +148,9 @@ def parse_tls_section(node: Node | None, folder: Path) -> TlsConfig | None:
         client_allowed_sans=_sans(values, auth),
         min_version=min_version,
         max_version=max_version,
-        cipher_suites=_suites(values, min_version),
-        curve=_curve(values),
-        prefer_server_cipher_suites=prefer is None or flag(prefer, "prefer_server_cipher_suites"),
+        cipher_suites=suites,
+        curve=curve,
+        prefer_server_cipher_suites=prefer_server,
     )
 
 
@@ -163,8 +167,6 @@ def _pem(values: Values, key: str, folder: Path) -> Pem | None:
 def _client_auth(values: Values, client_ca: Pem | None) -> ClientAuth:
     node = values.get("client_auth_type")
     auth = _policy(node) if node is not None else ClientAuth.ANYONE
-    if node is not None and auth is not ClientAuth.ANYONE and client_ca is None:
-        raise InputError(f"{line_of(node)}: client_auth_type {auth.value} needs an authority; add client_ca_file")
     if client_ca is not None and auth is ClientAuth.ANYONE:
         raise InputError(
             f"{line_of(values[client_ca.key])}: {client_ca.key} has no effect without client_auth_type; "
@@ -177,8 +179,8 @@ def _policy(node: Node) -> ClientAuth:
     policy = text(node, "client_auth_type")
     if policy in _UNVERIFIED:
         raise InputError(
-            f"{line_of(node)}: client_auth_type {policy} accepts unverified certificates, which "
-            f"Python's ssl module does not support; use {_UNVERIFIED[policy].value} with client_ca_file"
+            f"{line_of(node)}: client_auth_type {policy} accepts unverified certificates, which Python's ssl module "
+            f"does not support; use {ClientAuth.VERIFIED.value} with client_ca_file"
         )
     return ClientAuth(choice(node, "client_auth_type", [known.value for known in ClientAuth]))
 
@@ -212,21 +214,19 @@ def _versions(values: Values) -> tuple[str, str]:
     return low, high
 
 
-def _suites(values: Values, min_version: str) -> tuple[str, ...]:
-    """Return the cipher suites up to TLS 1.2 that cipher_suites names, in its order. Raises InputError."""
+def _suites(values: Values, min_version: str, max_version: str) -> tuple[tuple[str, ...], str]:
+    """Return the cipher suites up to TLS 1.2 that cipher_suites names, in its order, and the lowest version left.
+
+    As in Go, suites of TLS 1.3 have no effect in the list; a list of them alone leaves only TLS 1.3. Raises InputError.
+    """
     node = values.get("cipher_suites")
     names = texts(node, "cipher_suites", [*SUITES, *TLS13_SUITES]) if node is not None else []
-    if node is None or not names:
-        return ()
-    if any(name in names for name in TLS13_SUITES) and not all(name in names for name in TLS13_SUITES):
-        raise InputError(
-            f"{line_of(node)}: cipher_suites cannot select single suites of TLS 1.3, which are always all enabled; "
-            f"list all of them or leave them out: {', '.join(TLS13_SUITES)}"
-        )
     suites = tuple(name for name in names if name in SUITES)
-    if not suites and min_version != "TLS13":
-        raise InputError(f"{line_of(node)}: cipher_suites has no suite for TLS 1.2; add one, or set min_version: TLS13")
-    return suites
+    if node is None or not names or suites:
+        return suites, min_version
+    if max_version != "TLS13":
+        raise InputError(f"{line_of(node)}: cipher_suites has no suite for {max_version}; add one")
+    return suites, "TLS13"
 
 
 def _curve(values: Values) -> str | None:

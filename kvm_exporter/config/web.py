@@ -13,13 +13,12 @@ from kvm_exporter.config.duration import nanoseconds
 from kvm_exporter.config.schema import (
     Node,
     compose,
-    count,
     flag,
     is_encodable,
-    is_null,
     line_of,
     mapping,
     name,
+    number,
     section,
     text,
 )
@@ -114,7 +113,7 @@ def _users(node: Node | None) -> Mapping[str, bytes]:
         if ":" in user or not is_encodable(user):
             reason = "must not contain a colon, NUL or lone surrogate; choose another"
             raise InputError(f"{line_of(value)}: the name of this user in basic_auth_users {reason}")
-        if is_null(value) or not _BCRYPT.fullmatch(text(value, "the hash of this user in basic_auth_users")):
+        if not _BCRYPT.fullmatch(text(value, "the hash of this user in basic_auth_users")):
             reason = "is not a bcrypt hash ($2a$, $2b$ or $2y$); create one with htpasswd -nBC 10 USER"
             raise InputError(f"{line_of(value)}: the hash of this user in basic_auth_users {reason}")
         users[user] = str(value.value).encode()
@@ -123,18 +122,25 @@ def _users(node: Node | None) -> Mapping[str, bytes]:
 
 def _rate_limit(node: Node | None) -> RateLimit | None:
     values = section(node, ("interval", "burst"), "rate_limit")
-    if node is None or not values:
-        return None
-    if "interval" not in values:
-        raise InputError(f"{line_of(node)}: rate_limit has no interval; add one, such as interval: 1s")
-    try:
-        interval = nanoseconds(name(values["interval"]))
-    except ValueError as error:
-        raise InputError(f"{line_of(values['interval'])}: interval {error}") from error
-    burst = count(values["burst"], "burst") if "burst" in values else 0
-    if not interval:
-        return None
-    if not burst:
+    interval = _interval(values["interval"]) if "interval" in values else 0
+    burst = number(values["burst"]) if "burst" in values else 0
+    if burst is None:
+        raise InputError(f"{line_of(values['burst'])}: burst must be a whole number, such as 5")
+    if node is None or interval <= 0:
+        return None  # as in Go, which does not limit requests without a time between them
+    if burst <= 0:
         place = line_of(values.get("burst", node))
         raise InputError(f"{place}: rate_limit without a burst would refuse every request; add one, such as burst: 5")
     return RateLimit(interval, burst)
+
+
+def _interval(node: Node) -> int:
+    """Return the nanoseconds of a duration of Go, which may have a sign, or of a number, which has no unit."""
+    if (value := number(node)) is not None:
+        return value
+    duration = text(node, "interval")
+    try:
+        value = nanoseconds(re.sub(r"^[-+]", "", duration))
+    except ValueError as error:
+        raise InputError(f"{line_of(node)}: interval {error}") from error
+    return -value if duration.startswith("-") else value

@@ -10,7 +10,8 @@ from pathlib import Path
 from kvm_exporter.errors import ListenError
 from kvm_exporter.web.addresses import Address, TcpAddress, UnixAddress, VsockAddress
 
-BACKLOG = 1024
+BACKLOG = 4096
+"""Connections that may wait in the kernel; further ones try again after a second. The kernel's own limit by default."""
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes] | tuple[int, int] | str
 """A socket address as bind() takes it."""

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import os
 import resource
 import socket
 import ssl
@@ -34,7 +35,7 @@ At the limit, each new connection closes an old one.
 """
 
 SPARE_DESCRIPTORS = 64
-"""File descriptors reserved for other uses than connections, but at most half of them, where RLIMIT_NOFILE is low."""
+"""File descriptors kept free for other uses than connections, but at most half of those that are free at the start."""
 
 BACK_OFF_SECONDS = 0.02
 """How long accepting pauses after a failure for lack of descriptors or memory."""
@@ -68,11 +69,16 @@ class Server:
         self.traffic = traffic or Traffic()
         self._connections: set[Connection] = set()
         self._all_closed = asyncio.Event()
+        self._limit = MAX_CONNECTIONS
         #: Whether accept() last failed for lack of descriptors or memory; that is logged once.
         self._exhausted = False
 
     def start(self, listeners: Iterable[socket.socket]) -> None:
         """Accept connections from non-blocking listening sockets. The server closes them in stop()."""
+        self._limit = _max_connections()
+        if self._limit < MAX_CONNECTIONS:
+            text = "serving at most %d connections at a time: few files may be open; raise the limit (LimitNOFILE=)"
+            logger.warning(text, self._limit)
         for listener in listeners:
             self._listeners.append(listener)
             self._accept_from(listener)
@@ -134,7 +140,7 @@ class Server:
         An unfinished one has HANDSHAKE_SECONDS: a handshake takes several iterations of the event loop.
         """
         clock = asyncio.get_running_loop().time
-        limit = min(MAX_TLS_CONNECTIONS, _max_connections())
+        limit = min(MAX_TLS_CONNECTIONS, self._limit)
         while len(others := [other for other in self._connections if other.secure]) >= limit:
             other = min(others, key=_priority)
             left = other.since + HANDSHAKE_SECONDS - clock() if other.state is State.UNFINISHED else 0
@@ -158,8 +164,7 @@ class Server:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def _accept(self, listener: socket.socket) -> None:
-        limit = _max_connections()
-        for _ in range(max(1, min(MAX_BATCH, limit // 16))):
+        for _ in range(max(1, min(MAX_BATCH, self._limit // 16))):
             try:
                 peer, address = listener.accept()
             except BlockingIOError:
@@ -167,11 +172,11 @@ class Server:
                 return
             except OSError as error:
                 if error.errno in _SHORTAGES:
-                    self._back_off(listener, error)
+                    self._make_room(listener, error)
                     return
                 continue  # this peer has already disconnected: accept(2) says to retry
             peer.setblocking(False)  # noqa: FBT003 - the parameter has no name
-            if len(self._connections) >= limit:
+            if len(self._connections) >= self._limit:
                 self._drop(min(self._connections, key=_priority))
             name, network = peer_name(peer.family, address), peer_network(peer.family, address)
             self._connections.add(Connection(self, peer, name, network))
@@ -183,15 +188,18 @@ class Server:
         self.closed(connection)
         connection.abort()
 
-    def _back_off(self, listener: socket.socket, error: OSError) -> None:
-        """Log a lack of descriptors or memory once, and pause accepting."""
+    def _make_room(self, listener: socket.socket, error: OSError) -> None:
+        """Log a lack of descriptors or memory once, and close a connection, as at the limit.
+
+        If all are being answered, stop accepting from the listener for BACK_OFF_SECONDS; meanwhile connections wait in
+        the kernel's queue.
+        """
         if not self._exhausted:
             logger.error("cannot accept connections: %s; raise the limit (LimitNOFILE=)", error.strerror)
         self._exhausted = True
-        self._pause(listener)
-
-    def _pause(self, listener: socket.socket) -> None:
-        """Stop accepting from a listener for BACK_OFF_SECONDS; meanwhile connections wait in the kernel's queue."""
+        if waiting := [connection for connection in self._connections if connection.state is not State.ANSWERING]:
+            self._drop(min(waiting, key=_priority))
+            return
         loop = asyncio.get_running_loop()
         loop.remove_reader(listener)
         loop.call_later(BACK_OFF_SECONDS, self._accept_from, listener)
@@ -207,5 +215,10 @@ def _priority(connection: Connection) -> tuple[State, float]:
 
 
 def _max_connections() -> int:
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, min(MAX_CONNECTIONS, descriptors - min(SPARE_DESCRIPTORS, descriptors // 2)))
+    """Return how many connections may be open at a time, by the file descriptors that are free now."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        free = limit - len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - only their number matters
+    except OSError:  # /proc is not mounted
+        free = limit
+    return max(1, min(MAX_CONNECTIONS, free - min(SPARE_DESCRIPTORS, free // 2)))

@@ -4,6 +4,7 @@ Source: OpenSSL's manual pages. The configuration has the semantics of Go's cryp
 """
 
 import ipaddress
+import logging
 import os
 import ssl
 import warnings
@@ -15,6 +16,8 @@ from typing import Any
 from kvm_exporter.config.files import read_bounded
 from kvm_exporter.config.tls import CURVES, DEFAULT_SUITES, SUITES, ClientAuth, Pem, TlsConfig
 from kvm_exporter.errors import InputError, named
+
+logger = logging.getLogger(__name__)
 
 MAX_BYTES = 1 << 20
 """Largest accepted PEM file; a bundle of all public certificate authorities fits."""
@@ -64,6 +67,8 @@ _VERSIONS = {
     "TLS13": (ssl.TLSVersion.TLSv1_3, ssl.HAS_TLSv1_3),
 }
 
+_VERIFY_MODES = {ClientAuth.VERIFIED_IF_GIVEN: ssl.CERT_OPTIONAL, ClientAuth.VERIFIED: ssl.CERT_REQUIRED}
+
 _MISMATCHES = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
 
 _NAMES = {"DNS", "IP Address", "email", "URI"}
@@ -100,17 +105,30 @@ def server_context(tls: TlsConfig, directory: Path | None = None) -> ssl.SSLCont
     _set_curve(context, tls)
     try:
         _load_certificate(context, tls, directory)
-        if tls.client_ca is not None:
-            optional = tls.client_auth is ClientAuth.VERIFIED_IF_GIVEN
-            context.verify_mode = ssl.CERT_OPTIONAL if optional else ssl.CERT_REQUIRED
-            # As in Go, each certificate in client_ca is a trust anchor, even if it is an intermediate.
-            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-            _load_authorities(context, tls.client_ca, read_pem(tls.client_ca), directory)
+        _verify_clients(context, tls, directory)
     except OSError as error:
         raise InputError(
             f"cannot pass the key to OpenSSL: {error.strerror}; mount /proc and allow memfd_create"
         ) from error
     return context
+
+
+def _verify_clients(context: ssl.SSLContext, tls: TlsConfig, directory: Path | None) -> None:
+    """Set how client certificates are verified, and warn if that lets in anybody."""
+    if tls.client_auth is ClientAuth.REQUESTED:
+        text = "client_auth_type %s verifies nothing and accepts every client; use %s with client_ca_file"
+        logger.warning(text, tls.client_auth.value, ClientAuth.VERIFIED.value)
+    if tls.client_auth not in _VERIFY_MODES:
+        return
+    context.verify_mode = _VERIFY_MODES[tls.client_auth]
+    # As in Go, each certificate in client_ca is a trust anchor, even if it is an intermediate.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if tls.client_ca is not None:
+        _load_authorities(context, tls.client_ca, read_pem(tls.client_ca), directory)
+        return
+    context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+    text = "client_auth_type %s without client_ca_file accepts the certificates of every public authority; add it"
+    logger.warning(text, tls.client_auth.value)
 
 
 def allowed_client(certificate: Mapping[str, Any], sans: Collection[str]) -> bool:

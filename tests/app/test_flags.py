@@ -27,7 +27,7 @@ def test_defaults() -> None:
         "web_config_check": False,
         "max_requests": 40,
         "telemetry_path": "/metrics",
-        "exporter_metrics": True,
+        "disable_exporter_metrics": False,
         "max_age": 60.0,
         "timeout": 5.0,
         "isolated": "once",
@@ -46,6 +46,18 @@ def test_addresses_add_up() -> None:
     """The flag --web.listen-address can be repeated."""
     flags = ("--web.listen-address=:1", "--web.listen-address=[::1]:2")
     assert options(*flags).addresses == [TcpAddress("", 1), TcpAddress("::1", 2)]
+
+
+@pytest.mark.parametrize("flag", ["web.systemd-socket", "web.disable-exporter-metrics"])
+def test_boolean_flags_of_the_toolkit_have_a_negation(flag: str) -> None:
+    """As in Go's kingpin, --no-FLAG is the default in words."""
+    assert options(f"--no-{flag}") == options()
+    assert options(f"--{flag}") != options()
+
+
+def test_no_web_configuration() -> None:
+    """An empty --web.config.file is none: the toolkit's default."""
+    assert options("--web.config.file=") == options()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kvm_exporter.config.tls import CURVES, SUITES, TLS13_SUITES, ClientAuth, Pem, TlsConfig
 from kvm_exporter.config.web import RateLimit, WebConfig, parse_web_config
 from kvm_exporter.errors import InputError
+from tests.support.rooms.pages import table
 
 FOLDER = Path("/etc/exporter")
 
@@ -18,6 +19,8 @@ HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 
 TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
 MUTUAL = f"{TLS}  client_ca_file: ca.crt\n  client_auth_type: RequireAndVerifyClientCert\n"
+
+ONE_SUITE = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
 
 SERVED = TlsConfig(Pem("cert_file", FOLDER / "server.crt"), Pem("key_file", FOLDER / "server.key"))
 VERIFIED = replace(SERVED, client_ca=Pem("client_ca_file", FOLDER / "ca.crt"), client_auth=ClientAuth.VERIFIED)
@@ -31,12 +34,29 @@ GOOD: dict[str, tuple[str, WebConfig]] = {
     ),
     "empty mappings": ("tls_server_config: {}\nhttp_server_config: {}\nbasic_auth_users: {}\n", WebConfig()),
     "certificate and key": (TLS, WebConfig(tls=SERVED)),
+    "nothing that enables TLS": (
+        "tls_server_config:\n  min_version: TLS13\n  curve_preferences: [X25519]\n  prefer_server_cipher_suites: n\n",
+        WebConfig(),
+    ),
+    "empty paths": ("tls_server_config: {cert_file: '', key_file: ''}\n", WebConfig()),
     "what is empty is left out": (
         f"{TLS}  client_ca_file: ''\n  client_auth_type: ''\n  min_version:\n  cipher_suites: []\n",
         WebConfig(tls=SERVED),
     ),
     "a policy that asks for nothing": (f"{TLS}  client_auth_type: NoClientCert\n", WebConfig(tls=SERVED)),
     "clients have to be verified": (MUTUAL, WebConfig(tls=VERIFIED)),
+    "clients are verified by the system's authorities": (
+        f"{TLS}  client_auth_type: RequireAndVerifyClientCert\n",
+        WebConfig(tls=replace(SERVED, client_auth=ClientAuth.VERIFIED)),
+    ),
+    "clients may be verified by the system's authorities": (
+        f"{TLS}  client_auth_type: VerifyClientCertIfGiven\n",
+        WebConfig(tls=replace(SERVED, client_auth=ClientAuth.VERIFIED_IF_GIVEN)),
+    ),
+    "clients are asked for a certificate": (
+        f"{TLS}  client_ca_file: ca.crt\n  client_auth_type: RequestClientCert\n",
+        WebConfig(tls=replace(VERIFIED, client_auth=ClientAuth.REQUESTED)),
+    ),
     "clients may be verified": (
         f"{TLS}  client_ca_file: ca.crt\n  client_auth_type: VerifyClientCertIfGiven\n",
         WebConfig(tls=replace(VERIFIED, client_auth=ClientAuth.VERIFIED_IF_GIVEN)),
@@ -67,6 +87,14 @@ GOOD: dict[str, tuple[str, WebConfig]] = {
         f"{TLS}  min_version: TLS13\n  cipher_suites: [{', '.join(TLS13_SUITES)}]\n",
         WebConfig(tls=replace(SERVED, min_version="TLS13")),
     ),
+    "one suite of TLS 1.3, which excludes no other": (
+        f"{TLS}  cipher_suites: [TLS_AES_128_GCM_SHA256, {ONE_SUITE}, {ONE_SUITE}]\n",
+        WebConfig(tls=replace(SERVED, cipher_suites=(ONE_SUITE,))),
+    ),
+    "no suite of TLS 1.2, which excludes that version": (
+        f"{TLS}  cipher_suites: [TLS_AES_128_GCM_SHA256]\n",
+        WebConfig(tls=replace(SERVED, min_version="TLS13")),
+    ),
     "the client's choice": (
         f"{TLS}  prefer_server_cipher_suites: false\n",
         WebConfig(tls=replace(SERVED, prefer_server_cipher_suites=False)),
@@ -79,6 +107,7 @@ GOOD: dict[str, tuple[str, WebConfig]] = {
     "no curve": (f"{TLS}  curve_preferences: []\n", WebConfig(tls=SERVED)),
     "HTTP/2 is welcome": ("http_server_config: {http2: true}\n", WebConfig()),
     "HTTP/2 is not": ("http_server_config: {http2: false}\n", WebConfig()),
+    "a single letter": ("http_server_config: {http2: Y}\n", WebConfig()),
     "every header": (
         (
             "http_server_config:\n  headers:\n"
@@ -119,6 +148,21 @@ GOOD: dict[str, tuple[str, WebConfig]] = {
     ),
 }
 
+NUMBERS = {
+    "5": 5,
+    "+5": 5,
+    "1_000": 1000,
+    "0x1F": 31,
+    "0b101": 5,
+    "0o17": 15,
+    "017": 15,
+    "08": 8,
+    "1e3": 1000,
+    "1.9": 1,
+    "9223372036854775807": 2**63 - 1,
+}
+"""How Go reads numbers in YAML. An interval without a unit is in nanoseconds."""
+
 NEWER: dict[str, tuple[str, WebConfig]] = {
     "allowed names": (
         f"{MUTUAL}  client_allowed_sans: [prometheus.example.org, 192.0.2.1, '::1', a@example.org, spiffe://x/y]\n",
@@ -138,6 +182,20 @@ NEWER: dict[str, tuple[str, WebConfig]] = {
     ),
     "no rate": ("rate_limit:\n  interval: 0\n  burst: 5\n", WebConfig()),
     "no rate either": ("rate_limit:\n", WebConfig()),
+    "a burst alone": ("rate_limit: {burst: 5}\n", WebConfig()),
+    "an interval that is over": ("rate_limit: {interval: -1s, burst: 5}\n", WebConfig()),
+    "an interval with its sign": ("rate_limit: {interval: +1m, burst: 5}\n", WebConfig(rate_limit=RateLimit(60 * 10**9, 5))),
+    **{
+        f"the number {text}": (
+            f"rate_limit: {{interval: {text}, burst: {text}}}\n",
+            WebConfig(rate_limit=RateLimit(value, value)),
+        )
+        for text, value in NUMBERS.items()
+    },
+    "names that look like numbers": (
+        f"{MUTUAL}  client_allowed_sans: [1, 2001-01-01, yes, yes]\n",
+        WebConfig(tls=replace(VERIFIED, client_allowed_sans=frozenset({"1", "2001-01-01", "yes"}))),
+    ),
 }
 """Keys that the toolkit of Debian 12 does not have yet."""
 
@@ -156,6 +214,10 @@ OTHERS = {
                 Pem("cert", b"one\ntwo\n"), Pem("key", b"three"), Pem("client_ca", b"four"), ClientAuth.VERIFIED
             )
         ),
+    ),
+    "a path that looks like a number": (
+        "tls_server_config: {cert_file: 7, key_file: yes}\n",
+        WebConfig(tls=TlsConfig(Pem("cert_file", FOLDER / "7"), Pem("key_file", FOLDER / "yes"))),
     ),
     "half inline": (
         "tls_server_config: {cert_file: server.crt, key: three}\n",
@@ -176,18 +238,80 @@ TLS_KEYS = (
 HEADERS = (
     "Content-Security-Policy, Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection"
 )
-ONE_SUITE = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
-UNVERIFIED = "accepts unverified certificates, which Python's ssl module does not support"
-USE_VERIFIED = "use RequireAndVerifyClientCert with client_ca_file"
+UNVERIFIED = (
+    "accepts unverified certificates, which Python's ssl module does not support; "
+    "use RequireAndVerifyClientCert with client_ca_file"
+)
 VERIFY = "add client_auth_type: RequireAndVerifyClientCert"
-NO_TEXT = "must be a string; quote it if it looks like a number"
+NO_TEXT = "must be a string"
 NO_HASH = (
     "the hash of this user in basic_auth_users is not a bcrypt hash ($2a$, $2b$ or $2y$); "
     "create one with htpasswd -nBC 10 USER"
 )
 NO_USER = "the name of this user in basic_auth_users must not contain a colon, NUL or lone surrogate; choose another"
 
+REFUSED = {
+    "client_auth_type: RequireAnyClientCert or RequireClientCert": {
+        f"{TLS}  client_auth_type: {policy}\n": f"line 4: client_auth_type {policy} {UNVERIFIED}"
+        for policy in ("RequireAnyClientCert", "RequireClientCert")
+    },
+    "more than one of curve_preferences": {
+        f"{TLS}  curve_preferences: [X25519, CurveP256]\n": (
+            "line 4: curve_preferences has 2 curves, but Python's ssl module can set only one; keep one"
+        )
+    },
+    "cert with cert_file, key with key_file, client_ca with client_ca_file": {
+        f"{TLS}  cert: x\n": "line 4: cert_file and cert are mutually exclusive; keep one",
+        f"{TLS}  key: x\n": "line 4: key_file and key are mutually exclusive; keep one",
+        f"{MUTUAL}  client_ca: x\n": "line 6: client_ca_file and client_ca are mutually exclusive; keep one",
+    },
+    "an empty client_allowed_sans": {
+        f"{MUTUAL}  client_allowed_sans: []\n": (
+            "line 6: client_allowed_sans is empty, so no client would be accepted; add a name, or remove it"
+        )
+    },
+    "max_version below min_version": {
+        f"{TLS}  max_version: TLS12\n  min_version: TLS13\n": (
+            "line 4: max_version TLS12 is below min_version TLS13; raise max_version or lower min_version"
+        ),
+        f"{TLS}  max_version: TLS11\n": (
+            "line 4: max_version TLS11 is below min_version TLS12; raise max_version or lower min_version"
+        ),
+    },
+    "cipher_suites of TLS 1.3 only, below that max_version": {
+        f"{TLS}  max_version: TLS12\n  cipher_suites: [{', '.join(TLS13_SUITES)}]\n": (
+            "line 5: cipher_suites has no suite for TLS12; add one"
+        )
+    },
+    "a burst of 0 or less": {
+        f"rate_limit:\n  interval: 1s\n{burst}": (
+            f"line {line}: rate_limit without a burst would refuse every request; add one, such as burst: 5"
+        )
+        for burst, line in (("", 2), ("  burst: 0\n", 3), ("  burst: -1\n", 3))
+    },
+    "a header that is not one line of printable ASCII": {
+        f"http_server_config:\n  headers: {{Content-Security-Policy: {value}}}\n": (
+            "line 2: Content-Security-Policy must be a single line of printable ASCII"
+        )
+        for value in ('"a\\r\\nSet-Cookie: b"', "ä")
+    },
+    "a colon in the name of a user": {f"basic_auth_users:\n  a:b: {HASH}\n": f"line 2: {NO_USER}"},
+    "a hash that is not one of bcrypt's $2a$, $2b$ or $2y$": {
+        f"basic_auth_users:\n  alice: {HASH.replace('$2y$', '$2x$')}\n": f"line 2: {NO_HASH}",
+        f"basic_auth_users:\n  alice: {HASH[:-1]}H\n": f"line 2: {NO_HASH}",
+    },
+    "<<, !!binary, a second document": {
+        "<<: {http_server_config: {http2: false}}\n": f"line 1: unknown key '<<'; use one of {SECTIONS}",
+        "tls_server_config: {min_version: !!binary VExTMTI=}\n": f"line 1: min_version {NO_TEXT}",
+        "--- {}\n--- {}\n": (
+            "line 2: not valid YAML: expected a single document in the stream, but found another document"
+        ),
+    },
+}
+"""Files that the toolkit accepts: the messages of their refusal, by the first column of the table in deploying.md."""
+
 BAD = [
+    *(bad for refused in REFUSED.values() for bad in refused.items()),
     # The file as a whole.
     ("tls_server_config", f"line 1: expected the keys of the web configuration: {SECTIONS}"),
     ("[]", f"line 1: expected the keys of the web configuration: {SECTIONS}"),
@@ -200,13 +324,8 @@ BAD = [
         "line 2: not valid YAML: while parsing a flow node, expected the node content, but found '<stream end>'",
     ),
     ("rate_limit: *x", "line 1: not valid YAML: found undefined alias 'x'"),
-    (
-        "--- {}\n--- {}\n",
-        "line 2: not valid YAML: expected a single document in the stream, but found another document",
-    ),
     ("\0", "line 1: not valid YAML: unacceptable character #x0000: special characters are not allowed"),
     (b"\xff\xfe\xff", "line 1: not valid YAML: unacceptable character #x00ff: truncated data"),
-    ("<<: {rate_limit: }", f"line 1: unknown key '<<'; use one of {SECTIONS}"),
     # Certificate and key.
     ("tls_server_config: x", f"line 1: expected the keys of tls_server_config: {TLS_KEYS}"),
     ("tls_server_config:\n- cert_file\n", f"line 2: expected the keys of tls_server_config: {TLS_KEYS}"),
@@ -214,26 +333,18 @@ BAD = [
     (f"{TLS}  key_file: server.key\n", "line 4: duplicate key key_file; keep one"),
     ("tls_server_config:\n  key_file: a\n", "line 2: tls_server_config has no certificate; add cert_file, or cert"),
     (
-        "tls_server_config:\n  min_version: TLS13\n",
-        "line 2: tls_server_config has no certificate; add cert_file, or cert",
-    ),
-    (
-        "tls_server_config:\n  cert_file: ''\n  key_file: ''\n",
+        "tls_server_config:\n  cert_file: ''\n  client_auth_type: NoClientCert\n",
         "line 2: tls_server_config has no certificate; add cert_file, or cert",
     ),
     (
         "tls_server_config:\n  cert: a\n  key_file:\n",
         "line 2: tls_server_config has no private key; add key_file, or key",
     ),
-    (f"{TLS}  cert: x\n", "line 4: cert_file and cert are mutually exclusive; keep one"),
     (
         "tls_server_config:\n  key: x\n  cert_file: y\n  key_file: z\n",
         "line 4: key_file and key are mutually exclusive; keep one",
     ),
-    (f"{MUTUAL}  client_ca: x\n", "line 6: client_ca_file and client_ca are mutually exclusive; keep one"),
     ("tls_server_config:\n  cert_file: [a]\n", f"line 2: cert_file {NO_TEXT}"),
-    ("tls_server_config:\n  cert_file: 7\n", f"line 2: cert_file {NO_TEXT}"),
-    ("tls_server_config:\n  cert_file: yes\n", f"line 2: cert_file {NO_TEXT}"),
     ("tls_server_config:\n  cert: !!binary eA==\n", f"line 2: cert {NO_TEXT}"),
     (
         'tls_server_config:\n  cert_file: "a\\0b"\n',
@@ -242,30 +353,10 @@ BAD = [
     ('tls_server_config:\n  cert: "\\ud800"\n', "line 2: cert contains an invalid character; remove it"),
     # Clients.
     (
-        f"{TLS}  client_auth_type: RequestClientCert\n",
-        f"line 4: client_auth_type RequestClientCert {UNVERIFIED}; use VerifyClientCertIfGiven with client_ca_file",
-    ),
-    (
-        f"{TLS}  client_auth_type: RequireAnyClientCert\n",
-        f"line 4: client_auth_type RequireAnyClientCert {UNVERIFIED}; {USE_VERIFIED}",
-    ),
-    (
-        f"{TLS}  client_auth_type: RequireClientCert\n",
-        f"line 4: client_auth_type RequireClientCert {UNVERIFIED}; {USE_VERIFIED}",
-    ),
-    (
         f"{TLS}  client_auth_type: Verify\n",
         f"line 4: unknown client_auth_type 'Verify'; use one of {', '.join(policy.value for policy in ClientAuth)}",
     ),
     (f"{TLS}  client_auth_type: [a]\n", f"line 4: client_auth_type {NO_TEXT}"),
-    (
-        f"{TLS}  client_auth_type: RequireAndVerifyClientCert\n",
-        "line 4: client_auth_type RequireAndVerifyClientCert needs an authority; add client_ca_file",
-    ),
-    (
-        f"{TLS}  client_auth_type: VerifyClientCertIfGiven\n",
-        "line 4: client_auth_type VerifyClientCertIfGiven needs an authority; add client_ca_file",
-    ),
     (
         f"{TLS}  client_ca_file: ca.crt\n",
         f"line 4: client_ca_file has no effect without client_auth_type; {VERIFY}",
@@ -282,46 +373,15 @@ BAD = [
         f"{TLS}  client_ca_file: a\n  client_auth_type: VerifyClientCertIfGiven\n  client_allowed_sans: [a]\n",
         f"line 6: client_allowed_sans would accept clients without a certificate; {VERIFY}",
     ),
-    (
-        f"{MUTUAL}  client_allowed_sans: []\n",
-        "line 6: client_allowed_sans is empty, so no client would be accepted; add a name, or remove it",
-    ),
     (f"{MUTUAL}  client_allowed_sans: a\n", "line 6: client_allowed_sans must be a list"),
-    (f"{MUTUAL}  client_allowed_sans:\n  - a\n  - 1\n", f"line 8: each item of client_allowed_sans {NO_TEXT}"),
-    (
-        f"{MUTUAL}  client_allowed_sans:\n  - a\n  - a\n",
-        "line 8: duplicate a in client_allowed_sans; keep one",
-    ),
+    (f"{MUTUAL}  client_allowed_sans:\n  - a\n  - [b]\n", f"line 8: each item of client_allowed_sans {NO_TEXT}"),
     # Versions, suites, curves.
     (f"{TLS}  min_version: TLS9\n", "line 4: unknown min_version 'TLS9'; use one of TLS10, TLS11, TLS12, TLS13"),
-    (f"{TLS}  max_version: 1.2\n", f"line 4: max_version {NO_TEXT}"),
-    (
-        f"{TLS}  max_version: TLS11\n",
-        "line 4: max_version TLS11 is below min_version TLS12; raise max_version or lower min_version",
-    ),
-    (
-        f"{TLS}  max_version: TLS12\n  min_version: TLS13\n",
-        "line 4: max_version TLS12 is below min_version TLS13; raise max_version or lower min_version",
-    ),
+    (f"{TLS}  max_version: 1.2\n", "line 4: unknown max_version '1.2'; use one of TLS10, TLS11, TLS12, TLS13"),
     (f"{TLS}  cipher_suites: {ONE_SUITE}\n", "line 4: cipher_suites must be a list"),
     (
         f"{TLS}  cipher_suites:\n  - {ONE_SUITE}\n  - TLS_NULL\n",
         f"line 6: unknown cipher_suites 'TLS_NULL'; use one of {', '.join([*SUITES, *TLS13_SUITES])}",
-    ),
-    (
-        f"{TLS}  cipher_suites: [{ONE_SUITE}, {ONE_SUITE}]\n",
-        f"line 4: duplicate {ONE_SUITE} in cipher_suites; keep one",
-    ),
-    (
-        f"{TLS}  cipher_suites: [{ONE_SUITE}, TLS_AES_128_GCM_SHA256]\n",
-        (
-            "line 4: cipher_suites cannot select single suites of TLS 1.3, which are always all enabled; "
-            f"list all of them or leave them out: {', '.join(TLS13_SUITES)}"
-        ),
-    ),
-    (
-        f"{TLS}  cipher_suites: [{', '.join(TLS13_SUITES)}]\n",
-        "line 4: cipher_suites has no suite for TLS 1.2; add one, or set min_version: TLS13",
     ),
     (f"{TLS}  prefer_server_cipher_suites: 1\n", "line 4: prefer_server_cipher_suites must be true or false"),
     (
@@ -332,10 +392,6 @@ BAD = [
     (
         f"{TLS}  curve_preferences: [P256]\n",
         "line 4: unknown curve_preferences 'P256'; use one of CurveP256, CurveP384, CurveP521, X25519",
-    ),
-    (
-        f"{TLS}  curve_preferences: [X25519, CurveP256]\n",
-        "line 4: curve_preferences has 2 curves, but Python's ssl module can set only one; keep one",
     ),
     # HTTP.
     ("http_server_config: 7", "line 1: expected the keys of http_server_config: headers, http2"),
@@ -361,14 +417,6 @@ BAD = [
         "http_server_config:\n  headers: {X-XSS-Protection: [0]}\n",
         "line 2: expected a name, not a list or a mapping",
     ),
-    (
-        'http_server_config:\n  headers: {Content-Security-Policy: "a\\r\\nSet-Cookie: b"}\n',
-        "line 2: Content-Security-Policy must be a single line of printable ASCII",
-    ),
-    (
-        "http_server_config:\n  headers: {Content-Security-Policy: ä}\n",
-        "line 2: Content-Security-Policy must be a single line of printable ASCII",
-    ),
     # Users.
     ("basic_auth_users: [alice]", "line 1: expected basic_auth_users to be a mapping of user names to bcrypt hashes"),
     ("basic_auth_users:\n  alice: secret\n", f"line 2: {NO_HASH}"),
@@ -376,27 +424,23 @@ BAD = [
     ("basic_auth_users:\n  alice: ''\n", f"line 2: {NO_HASH}"),
     (f"basic_auth_users:\n  alice: {HASH}x\n", f"line 2: {NO_HASH}"),
     (f"basic_auth_users:\n  alice: {HASH[:-1]}\n", f"line 2: {NO_HASH}"),
-    (f"basic_auth_users:\n  alice: {HASH[:-1]}H\n", f"line 2: {NO_HASH}"),
     (f"basic_auth_users:\n  alice: {HASH.replace('.zou', '.zov')}\n", f"line 2: {NO_HASH}"),
-    (f"basic_auth_users:\n  alice: {HASH.replace('$2y$', '$2x$')}\n", f"line 2: {NO_HASH}"),
     (f"basic_auth_users:\n  alice: {HASH.replace('$10$', '$03$')}\n", f"line 2: {NO_HASH}"),
     (f"basic_auth_users:\n  alice: {HASH.replace('$10$', '$32$')}\n", f"line 2: {NO_HASH}"),
     ("basic_auth_users:\n  alice: $argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ\n", f"line 2: {NO_HASH}"),
     (f"basic_auth_users:\n  {HASH}: alice\n", f"line 2: {NO_HASH}"),
     ("basic_auth_users:\n  alice: [x]\n", f"line 2: the hash of this user in basic_auth_users {NO_TEXT}"),
-    ("basic_auth_users:\n  alice: 7\n", f"line 2: the hash of this user in basic_auth_users {NO_TEXT}"),
+    ("basic_auth_users:\n  alice: 7\n", f"line 2: {NO_HASH}"),
     (
         f"basic_auth_users:\n  alice: {HASH}\n  alice: {HASH}\n",
         "line 3: duplicate key alice; keep one",
     ),
-    (f"basic_auth_users:\n  a:b: {HASH}\n", f"line 2: {NO_USER}"),
     (f'basic_auth_users:\n  "\\ud800": {HASH}\n', f"line 2: {NO_USER}"),
     # Rate limit.
     ("rate_limit: 1s", "line 1: expected the keys of rate_limit: burst, interval"),
     ("rate_limit:\n  every: 1s\n", "line 2: unknown key 'every'; use one of burst, interval"),
-    ("rate_limit:\n  burst: 5\n", "line 2: rate_limit has no interval; add one, such as interval: 1s"),
     (
-        "rate_limit:\n  burst: 5\n  interval: 5\n",
+        "rate_limit:\n  burst: 5\n  interval: '5'\n",
         "line 3: interval '5' is not a duration; use one such as 60s, 1m30s or 500ms",
     ),
     (
@@ -404,26 +448,18 @@ BAD = [
         "line 2: interval '1 s' is not a duration; use one such as 60s, 1m30s or 500ms",
     ),
     (
-        "rate_limit:\n  interval: -1s\n",
+        "rate_limit:\n  interval: --1s\n",
         "line 2: interval '-1s' is not a duration; use one such as 60s, 1m30s or 500ms",
     ),
-    ("rate_limit:\n  interval: [1s]\n", "line 2: expected a name, not a list or a mapping"),
+    ("rate_limit:\n  interval: [1s]\n", f"line 2: interval {NO_TEXT}"),
     (
         "rate_limit:\n  interval: 9999999h\n",
         "line 2: interval '9999999h' is longer than 290 years; use a shorter duration, such as 60s, 1m30s or 500ms",
     ),
-    (
-        "rate_limit:\n  interval: 1s\n",
-        "line 2: rate_limit without a burst would refuse every request; add one, such as burst: 5",
+    *(
+        (f"rate_limit:\n  interval: 1s\n  burst: {text}\n", "line 3: burst must be a whole number, such as 5")
+        for text in ("'5'", "five", "5s", "[5]", "9223372036854775808", "1e999", "0x", "٥", ".inf")
     ),
-    (
-        "rate_limit:\n  interval: 1s\n  burst: 0\n",
-        "line 3: rate_limit without a burst would refuse every request; add one, such as burst: 5",
-    ),
-    ("rate_limit:\n  interval: 1s\n  burst: -1\n", "line 3: burst must be a whole number, such as 5"),
-    ("rate_limit:\n  interval: 1s\n  burst: 1.5\n", "line 3: burst must be a whole number, such as 5"),
-    ("rate_limit:\n  interval: 1s\n  burst: '5'\n", "line 3: burst must be a whole number, such as 5"),
-    ("rate_limit:\n  interval: 1s\n  burst: 9999999999\n", "line 3: burst must be a whole number, such as 5"),
 ]
 
 
@@ -441,6 +477,11 @@ def test_a_bad_configuration_says_what_to_write_and_where(text: str | bytes, mes
         parse_web_config(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text, FOLDER)
     assert str(caught.value) == message
     assert HASH[7:] not in message
+
+
+def test_the_page_names_what_is_refused() -> None:
+    """docs/deploying.md has what the toolkit accepts and the exporter refuses, with a reason."""
+    assert list(table("deploying.md", "refused")) == list(REFUSED)
 
 
 def test_no_secret_is_shown_with_the_value() -> None:
