@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import footprint, growth, scrapes, sweeps
+from benchmarks import attacks, footprint, growth, scrapes, sweeps
 from benchmarks.effort import Effort
 from benchmarks.figures import Figure, as_json, table
 from benchmarks.programs import peer
@@ -19,6 +19,7 @@ MEASUREMENTS: dict[str, Callable[[Effort], Iterator[Figure]]] = {
     "scrapes": scrapes.measure,
     "footprint": footprint.measure,
     "growth": growth.measure,
+    "attacks": attacks.measure,
 }
 
 
@@ -35,7 +36,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         effort = Effort(Path(folder))
         if options.quick:
-            effort = Effort(Path(folder), rounds=2, requests=5, blocks=2, starts=1, idle_seconds=0.5, cpus=(2, 64))
+            counts = {"rounds": 2, "requests": 5, "blocks": 2, "starts": 1}
+            effort = Effort(Path(folder), **counts, idle_seconds=0.5, attack_seconds=0.5, cpus=(2, 64))
         for name in options.names or MEASUREMENTS:
             sys.stderr.write(f"measuring {name}\n")
             figures += MEASUREMENTS[name](effort)

@@ -24,4 +24,6 @@ class Effort:
     #: The number of starts of a process.
     starts: int = 10
     idle_seconds: float = 60
+    #: How long scrapes go on after all peers of an attack are there.
+    attack_seconds: float = 10
     cpus: tuple[int, ...] = (2, 64, 448, 4096)

@@ -19,19 +19,20 @@ _CLIENT_CERTIFICATE = frozenset({"CERTIFICATE_VERIFY_FAILED", "PEER_DID_NOT_RETU
 
 
 class _Protocol(SSLProtocol):
-    """asyncio's TLS, which sends the alert of a failed handshake, and whose read buffer is small."""
+    """asyncio's TLS, which sends the alert when it fails, and whose read buffer is small."""
 
     _process_outgoing: Callable[[], None]  # typeshed leaves the private methods out
     _get_app_transport: Callable[[], asyncio.Transport]
+    _transport: asyncio.Transport | None
 
     #: asyncio gives each connection 256 KiB, even when idle. Nothing larger than a header is read here.
     max_size = MAX_HEADER_BYTES
 
-    def _on_handshake_complete(self, handshake_exc: BaseException | None) -> None:
-        if isinstance(handshake_exc, ssl.SSLError):
+    def _fatal_error(self, exc: BaseException, message: str = "") -> None:
+        if isinstance(exc, ssl.SSLError) and self._transport is not None:
             # asyncio throws away what OpenSSL wants to send (https://github.com/python/cpython/issues/98078).
             self._process_outgoing()
-        super()._on_handshake_complete(handshake_exc)
+        super()._fatal_error(exc, message)
 
     def app_transport(self) -> asyncio.Transport:
         """Return the transport that encrypts."""

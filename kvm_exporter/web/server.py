@@ -14,7 +14,7 @@ from kvm_exporter.web.addresses import peer_name, peer_network
 from kvm_exporter.web.connection import Connection, Deadlines, State
 from kvm_exporter.web.http import Handler, Response
 from kvm_exporter.web.listeners import close
-from kvm_exporter.web.traffic import Traffic
+from kvm_exporter.web.traffic import QUIET_SECONDS, Traffic
 
 if TYPE_CHECKING:
     from kvm_exporter.web.guard import Guard
@@ -70,8 +70,8 @@ class Server:
         self._connections: set[Connection] = set()
         self._all_closed = asyncio.Event()
         self._limit = MAX_CONNECTIONS
-        #: Whether accept() last failed for lack of descriptors or memory; that is logged once.
-        self._exhausted = False
+        #: Until when a lack of descriptors or memory is not logged again, in seconds on the event loop's clock.
+        self._quiet_until = 0.0
 
     def start(self, listeners: Iterable[socket.socket]) -> None:
         """Accept connections from non-blocking listening sockets. The server closes them in stop()."""
@@ -168,8 +168,7 @@ class Server:
             try:
                 peer, address = listener.accept()
             except BlockingIOError:
-                self._exhausted = False  # no more connections are waiting
-                return
+                return  # no more connections are waiting
             except OSError as error:
                 if error.errno in _SHORTAGES:
                     self._make_room(listener, error)
@@ -189,18 +188,18 @@ class Server:
         connection.abort()
 
     def _make_room(self, listener: socket.socket, error: OSError) -> None:
-        """Log a lack of descriptors or memory once, and close a connection, as at the limit.
+        """After a lack of descriptors or memory, close a connection, as at the limit. Log it at most once a minute.
 
         If all are being answered, stop accepting from the listener for BACK_OFF_SECONDS; meanwhile connections wait in
         the kernel's queue.
         """
-        if not self._exhausted:
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._quiet_until:
+            self._quiet_until = loop.time() + QUIET_SECONDS
             logger.error("cannot accept connections: %s; raise the limit (LimitNOFILE=)", error.strerror)
-        self._exhausted = True
         if waiting := [connection for connection in self._connections if connection.state is not State.ANSWERING]:
             self._drop(min(waiting, key=_priority))
             return
-        loop = asyncio.get_running_loop()
         loop.remove_reader(listener)
         loop.call_later(BACK_OFF_SECONDS, self._accept_from, listener)
 

@@ -26,6 +26,9 @@ PROMISED = {
     "start_to_first_scrape": None,
     "idle_wakeups_per_minute": None,
     "series_of_64_cpus": 110 + 2 * 64,
+    "attack_idle_failed": 0,
+    "attack_idle_over_tls_failed": 0,
+    "attack_idle_p50": None,
 }
 """What is aimed at."""
 
@@ -71,7 +74,7 @@ def test_a_name_of_no_measurement() -> None:
     """Those that there are are named."""
     result = run("benchmarks", "speed")
     assert result.returncode == 2
-    assert "speed: no such measurement; choose from sweeps, scrapes, footprint, growth" in result.stderr
+    assert "speed: no such measurement; choose from sweeps, scrapes, footprint, growth, attacks" in result.stderr
 
 
 def test_figures() -> None:

@@ -1,0 +1,5 @@
+class TLSError(Exception): ...
+
+class TLSRemoteAlert(TLSError):
+    description: int
+    level: int
