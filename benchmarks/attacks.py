@@ -90,13 +90,11 @@ def attacked(name: str, port: int, authority: Path | None) -> Iterator[Callable[
     """Run an attack; give a function that tells whether its first peers are all there."""
     command = [sys.executable, "-m", "benchmarks.attackers", name, str(port), *([str(authority)] if authority else [])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as attackers:
-        assert attackers.stdin is not None
-        assert attackers.stdout is not None
         output = attackers.stdout
         try:
-            yield lambda: bool(select.select([output], [], [], 0)[0])
+            yield lambda: bool(output and select.select([output], [], [], 0)[0])
         finally:
-            attackers.stdin.close()
+            attackers.communicate()
 
 
 def scraped(name: str, program: str, folder: Path, seconds: float, *, tls: bool) -> Scraped:

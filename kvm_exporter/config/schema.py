@@ -114,7 +114,10 @@ def choice(node: Node, label: str, known: Collection[str]) -> str:
 
 
 def texts(node: Node, label: str, known: Collection[str] | None = None) -> list[str]:
-    """Return the strings of a list in order, without duplicates. Raises InputError for one not in ``known`` (None: any)."""
+    """Return the strings of a list in order, without duplicates.
+
+    Raises InputError for one that is not in ``known`` (None: any).
+    """
     nodes = items(node)
     if nodes is None:
         raise InputError(f"{line_of(node)}: {label} must be a list")

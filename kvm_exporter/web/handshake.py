@@ -8,6 +8,7 @@ import socket
 import ssl
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
+from contextlib import suppress
 
 from kvm_exporter.web.http import MAX_HEADER_BYTES
 from kvm_exporter.web.traffic import Reason
@@ -44,7 +45,8 @@ async def shake_hands(
 ) -> asyncio.Transport:
     """Return the transport of a connection after its TLS handshake, which has no deadline here.
 
-    The peer has ``linger`` seconds to shut down TLS at the end. Raises OSError; ssl.SSLError after the alert was sent.
+    The peer has ``linger`` seconds to shut down TLS at the end. Raises OSError; ssl.SSLError after the alert was sent,
+    and the peer has closed its side or ``linger`` seconds have passed.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
@@ -57,13 +59,28 @@ async def shake_hands(
         ssl_handshake_timeout=NO_LIMIT,
         ssl_shutdown_timeout=linger,
     )
-    transport, _ = await loop.connect_accepted_socket(lambda: tls, peer)
-    try:
-        await done
-    except BaseException:
-        transport.abort()
-        raise
+    with peer.dup() as still_open:
+        transport, _ = await loop.connect_accepted_socket(lambda: tls, peer)
+        try:
+            await done
+        except ssl.SSLError:
+            await _linger(still_open, linger)
+            raise
+        except BaseException:
+            transport.abort()
+            raise
     return tls.app_transport()
+
+
+async def _linger(peer: socket.socket, seconds: float) -> None:
+    """Read and discard what a peer still sends, so that the kernel does not reset the connection before it is read."""
+    loop = asyncio.get_running_loop()
+    peer.setblocking(False)  # noqa: FBT003 - the parameter has no name
+    with suppress(OSError):  # TimeoutError is one
+        peer.shutdown(socket.SHUT_WR)
+        async with asyncio.timeout(seconds):
+            while await loop.sock_recv(peer, MAX_HEADER_BYTES):
+                pass
 
 
 def why(error: ssl.SSLError) -> tuple[Reason, str]:

@@ -184,7 +184,10 @@ NEWER: dict[str, tuple[str, WebConfig]] = {
     "no rate either": ("rate_limit:\n", WebConfig()),
     "a burst alone": ("rate_limit: {burst: 5}\n", WebConfig()),
     "an interval that is over": ("rate_limit: {interval: -1s, burst: 5}\n", WebConfig()),
-    "an interval with its sign": ("rate_limit: {interval: +1m, burst: 5}\n", WebConfig(rate_limit=RateLimit(60 * 10**9, 5))),
+    "an interval with its sign": (
+        "rate_limit: {interval: +1m, burst: 5}\n",
+        WebConfig(rate_limit=RateLimit(60 * 10**9, 5)),
+    ),
     **{
         f"the number {text}": (
             f"rate_limit: {{interval: {text}, burst: {text}}}\n",
@@ -458,7 +461,7 @@ BAD = [
     ),
     *(
         (f"rate_limit:\n  interval: 1s\n  burst: {text}\n", "line 3: burst must be a whole number, such as 5")
-        for text in ("'5'", "five", "5s", "[5]", "9223372036854775808", "1e999", "0x", "٥", ".inf")
+        for text in ("'5'", "five", "5s", "[5]", "9223372036854775808", "1e999", "0x", "\u0665", ".inf")
     ),
 ]
 

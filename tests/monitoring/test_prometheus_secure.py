@@ -1,4 +1,4 @@
-"""Real Prometheus servers scrape an exporter that wants TLS, a password or a certificate, and show why they are refused."""
+"""Real Prometheus servers scrape an exporter with TLS, passwords or certificates, and show why they are refused."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -45,7 +45,7 @@ TARGETS = {
 @pytest.mark.parametrize("release", EACH_RELEASE)
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_secure_target(tmp_path: Path, release: str, name: str) -> None:
-    """A Prometheus of either release can give what the exporter wants; its page of targets has the reason of a refusal."""
+    """A server of either release can give what the exporter wants; its page of targets has the reason of a refusal."""
     target = TARGETS[name]
     certificates = make_server(tmp_path)
     certificates.make("client", signer="ca", sans="DNS:prometheus")

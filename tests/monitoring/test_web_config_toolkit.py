@@ -14,7 +14,6 @@ from lab.patience import PATIENCE_SECONDS
 from tests.config.test_web import GOOD, NEWER, REFUSED
 from tests.support.tools import monitoring_program
 
-
 NEW_KEYS = ("client_allowed_sans", "rate_limit", "cert:", "key:", "client_ca:")
 """What the toolkit of Debian 12 does not know."""
 

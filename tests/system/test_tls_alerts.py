@@ -6,7 +6,6 @@ The peer is tlslite-ng, which sends what it is told to send, right or wrong.
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -113,9 +112,15 @@ def zero_key_shares(message: ClientHello) -> None:
                 share.key_exchange = bytearray(len(share.key_exchange))
 
 
-def flip(data: bytearray) -> None:
-    """Make data wrong in its last bit."""
-    data[-1] ^= 1
+def flip(name: str) -> Callable[[Message], None]:
+    """Return what makes a field of a message wrong, in its last bit."""
+
+    def edit(message: Message) -> None:
+        data = bytearray(getattr(message, name))
+        data[-1] ^= 1
+        setattr(message, name, data)
+
+    return edit
 
 
 def handshake(kind: int, body: bytes) -> Message:
@@ -145,9 +150,7 @@ CONVERSATIONS = {
         change=hello(lambda message: setattr(message, "cipher_suites", [0x00FF, 0])), version=TLS_1_2
     ),
     "no group in common": Conversation(change=with_values(ExtensionType.supported_groups, "groups", [1])),
-    "no signature in common": Conversation(
-        change=with_values(ExtensionType.signature_algorithms, "sigalgs", [(1, 1)])
-    ),
+    "no signature in common": Conversation(change=with_values(ExtensionType.signature_algorithms, "sigalgs", [(1, 1)])),
     "no signatures": Conversation(change=without(ExtensionType.signature_algorithms)),
     "no groups": Conversation(change=without(ExtensionType.supported_groups)),
     "no key": Conversation(change=without(ExtensionType.key_share)),
@@ -165,15 +168,13 @@ CONVERSATIONS = {
     "a certificate that is none": Conversation(
         change=changed(Certificate, lambda _: handshake(11, b"\0\0\0\7\0\0\2no\0\0"))
     ),
-    "the key of another certificate": Conversation(
-        change=changed(CertificateVerify, lambda message: flip(message.signature))
-    ),
+    "the key of another certificate": Conversation(change=changed(CertificateVerify, flip("signature"))),
     "the key of another certificate in TLS 1.2": Conversation(
-        change=changed(CertificateVerify, lambda message: flip(message.signature)), version=TLS_1_2
+        change=changed(CertificateVerify, flip("signature")), version=TLS_1_2
     ),
-    "a handshake that was changed": Conversation(change=changed(Finished, lambda message: flip(message.verify_data))),
+    "a handshake that was changed": Conversation(change=changed(Finished, flip("verify_data"))),
     "a handshake that was changed in TLS 1.2": Conversation(
-        change=changed(Finished, lambda message: flip(message.verify_data)), version=TLS_1_2
+        change=changed(Finished, flip("verify_data")), version=TLS_1_2
     ),
     "a record that was changed": Conversation(
         after=lambda peer: peer.sock.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
@@ -227,6 +228,7 @@ def told(port: int, conversation: Conversation, made: Certificates) -> str:
             return AlertDescription.toStr(received[6]) if received.startswith(b"\x15") else ""
         peer, settings = Peer(plain, conversation.change), HandshakeSettings()
         settings.maxVersion = conversation.version
+        settings.certificate_compression_send = settings.certificate_compression_receive = []  # not in OpenSSL 3.0
         try:
             peer.handshakeClientCert(*credentials(made, conversation.certificate), settings=settings)
             conversation.after(peer)
@@ -248,11 +250,8 @@ def credentials(made: Certificates, name: str) -> tuple[X509CertChain | None, ob
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
-def test_a_peer_is_told_as_much_as_by_openssl(
-    name: str, ours: int, theirs: int, made: Certificates, figure: Callable[[str], None]
-) -> None:
+def test_a_peer_is_told_as_much_as_by_openssl(name: str, ours: int, theirs: int, made: Certificates) -> None:
     """The alert is the one that OpenSSL's server sends."""
     expected, found = (told(port, CONVERSATIONS[name], made) for port in (theirs, ours))
-    figure(f"{name}: {found}")
     assert expected
     assert found == expected

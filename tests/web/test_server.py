@@ -47,7 +47,7 @@ class FailingListener(socket.socket):
             raise failure
         return super().accept()
 
-    async def connect(self) -> Peer:
+    async def peer(self) -> Peer:
         """Connect a client."""
         return Peer(*await asyncio.open_connection(*self.getsockname()))
 
@@ -250,12 +250,11 @@ async def test_a_connection_that_is_just_being_made_is_ended(turns: int) -> None
 @in_loop
 async def test_a_peer_that_leaves_before_it_is_accepted_is_passed_over() -> None:
     """A connection that ends before accept(2) returns ECONNABORTED, and the next one is accepted."""
-
     listener = FailingListener()
     listener.failure = ConnectionAbortedError()
     passing = Server(yes)
     passing.start([listener])
-    peer = await listener.connect()
+    peer = await listener.peer()
     await peer.send(GET)
     assert (await peer.reply()).status == 200
     await peer.close()
@@ -287,31 +286,33 @@ SHORTAGE = "cannot accept connections: Too many open files; raise the limit (Lim
 @pytest.mark.parametrize("idle", [True, False], ids=["idle", "answered"])
 @in_loop
 async def test_where_descriptors_run_out(*, idle: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """An idle connection makes room; one that is being answered does not. The new one is served, and it is logged once."""
+    """An idle connection makes room, one being answered does not; new ones are served, and it is logged once."""
     held = Held()
 
     async def answer(request: Request) -> Response:
         return await (held if request.path == "/held" else yes)(request)
 
-    listener, serving_on = FailingListener(), Server(answer)
-    serving_on.start([listener])
-    first = await listener.connect()
-    await first.send(GET if idle else GET.replace(b"GET /", b"GET /held"))
-    await (first.reply() if idle else held.asked.wait())
-    for _ in range(2):
-        listener.failure = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        new = await listener.connect()
-        await new.send(GET.replace(b"GET /", b"GET /held"))
-        await new.send(GET)
-    held.go.set()
-    assert (await new.reply()).status == 200
-    if idle:
-        assert await first.rest() == b""
-    else:
-        assert (await first.reply()).status == 200
-    assert serving_on.traffic.dropped["limit"] == idle
+    listener, short = FailingListener(), Server(answer)
+    short.start([listener])
+    async with AsyncExitStack() as stack:
+        peers: list[Peer] = []
+        for path in ("/" if idle else "/held", "/held", "/"):
+            if peers:
+                listener.failure = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            peers.append(await listener.peer())
+            stack.push_async_callback(peers[-1].close)
+            await peers[-1].send(GET.replace(b"GET /", f"GET {path}".encode()))
+            if path == "/":
+                assert (await peers[-1].reply()).status == 200
+            else:
+                await held.asked.wait()
+        held.go.set()
+        for peer in peers[idle:2]:
+            assert (await peer.reply()).status == 200
+        assert not idle or await peers[0].rest() == b""
+        assert short.traffic.dropped["limit"] == idle
+        await short.stop(NEVER)
     assert [record.getMessage() for record in caplog.records] == [SHORTAGE]
-    await serving_on.stop(SHORT)
 
 
 def test_few_descriptors() -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import ssl
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -269,32 +270,24 @@ def test_clients_are_let_in_by_their_certificates(
             handshake(server_context(tls), client)
 
 
-@pytest.mark.parametrize(("name", "let_in"), [("client", True), ("unknown", False), ("", False)])
 def test_without_an_authority_the_system_s_are_trusted(
-    *,
     certificates: Certificates,
     served: TlsConfig,
     client: ssl.SSLContext,
-    name: str,
-    let_in: bool,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """As in Go, clients are verified by the authorities that the system trusts; the log warns of it."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.crt"))
-    monkeypatch.setenv("SSL_CERT_DIR", "/nowhere")
-    if name:
-        client.load_cert_chain(certificates / f"{name}.crt", certificates / f"{name}.key")
     context = server_context(replace(served, client_auth=ClientAuth.VERIFIED))
     [record] = caplog.records
     assert record.getMessage() == (
         "client_auth_type RequireAndVerifyClientCert without client_ca_file accepts the certificates of every public "
         "authority; add it"
     )
-    if let_in:
-        handshake(context, client)
-    else:
-        with pytest.raises(ssl.SSLError, match=r"CERTIFICATE_VERIFY_FAILED|PEER_DID_NOT_RETURN_A_CERTIFICATE"):
+    for name, refusal in (("unknown", "CERTIFICATE_VERIFY_FAILED"), ("client", "")):
+        client.load_cert_chain(certificates / f"{name}.crt", certificates / f"{name}.key")
+        with pytest.raises(ssl.SSLError, match=refusal) if refusal else nullcontext():
             handshake(context, client)
 
 

@@ -1,4 +1,4 @@
-"""Web configurations of the exporter toolkit and what they do, by real clients: the rows of the toolkit's own tests, and more.
+"""Web configurations of the exporter toolkit and what they do to real clients: the rows of its own tests, and more.
 
 tests/config/test_web.py has what each file means, and what is refused.
 """
@@ -75,7 +75,9 @@ ROWS = {
     # Without TLS.
     "an empty file": plain("", 200),
     "an empty file, and a client with TLS": Row("", "WRONG_VERSION_NUMBER"),
-    "empty sections": plain("tls_server_config: {}\nhttp_server_config: {}\nbasic_auth_users: {}\nrate_limit: {}\n", 200),
+    "empty sections": plain(
+        "tls_server_config: {}\nhttp_server_config: {}\nbasic_auth_users: {}\nrate_limit: {}\n", 200
+    ),
     "a section that enables nothing": plain("tls_server_config:\n  min_version: TLS13\n", 200),
     "a header": plain(HEADER, 200),
     "no password": plain(USERS, 401),
