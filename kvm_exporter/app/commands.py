@@ -67,16 +67,8 @@ def serve(options: argparse.Namespace) -> int:
         return _confirm(options.web_config, options.baseline, missing)
     if options.systemd_socket and options.addresses:
         raise UsageError("--web.systemd-socket and --web.listen-address are mutually exclusive; remove one")
-    handler = log.configure(options.log_level, options.log_format)
-    try:
-        return _serve(options, lambda: handler.dropped)
-    finally:
-        handler.close()  # the log comes before the error message
-
-
-def _serve(options: argparse.Namespace, dropped_messages: Callable[[], int]) -> int:
-    """Run the daemon. ``dropped_messages`` returns how many log messages were dropped."""
     web_config = _watch_web_config(options.web_config) if options.web_config is not None else None
+    handler = log.configure(options.log_level, options.log_format)
     baseline = None
     if options.baseline is not None:
         from kvm_exporter.config.baseline import watch_baseline  # noqa: PLC0415 - imports yaml only if needed
@@ -89,7 +81,7 @@ def _serve(options: argparse.Namespace, dropped_messages: Callable[[], int]) -> 
         telemetry_path=options.telemetry_path,
         cpu_features=options.cpu_features,
         exporter_metrics=not options.disable_exporter_metrics,
-        dropped_messages=dropped_messages,
+        dropped_messages=lambda: handler.dropped,
     )
     topology = Topology()
     if options.cpus is not None and (possible := topology.possible()) and not options.cpus & possible:
@@ -98,7 +90,10 @@ def _serve(options: argparse.Namespace, dropped_messages: Callable[[], int]) -> 
     machine = Machine(topology)
     keeper = BootReferenceKeeper(options.reference_directory or runtime_directory(), read_boot())
     observer = Observer(machine, CpuSelection(options.isolated, options.cpus), keeper, host=options.host)
-    asyncio.run(daemon.serve(settings, machine, observer.observe, baseline, web_config))
+    try:
+        asyncio.run(daemon.serve(settings, machine, observer.observe, baseline, web_config))
+    finally:
+        handler.close()  # the log comes before the error message
     return 0
 
 

@@ -58,6 +58,21 @@ class TlsConfig:
     prefer_server_cipher_suites: bool = True
 
     @property
+    def warning(self) -> str:
+        """What to tell an operator who may believe that clients are verified; empty if there is nothing to tell."""
+        if self.client_auth is ClientAuth.REQUESTED:
+            return (
+                f"client_auth_type {self.client_auth.value} verifies nothing and accepts every client; "
+                f"use {ClientAuth.VERIFIED.value} with client_ca_file"
+            )
+        if self.client_auth is not ClientAuth.ANYONE and self.client_ca is None:
+            return (
+                f"client_auth_type {self.client_auth.value} without client_ca_file accepts the certificates of every "
+                "authority that this system trusts; add client_ca_file"
+            )
+        return ""
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """The paths of the PEM files, which must be reloaded when they change."""
         pems = (self.cert, self.key, self.client_ca)

@@ -178,6 +178,8 @@ class Guard:
         self._credentials.use(config.users)
         if config.rate_limit != before.config.rate_limit:
             self._bucket = TokenBucket(config.rate_limit) if config.rate_limit is not None else None
+        if config.tls is not None and config.tls.warning:
+            logger.warning(config.tls.warning)
         if self._web.certificate is not None:
             logger.info("serving the certificate of %s", self._web.certificate)
         return self._web.admission != before.admission

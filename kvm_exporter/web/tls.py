@@ -4,7 +4,6 @@ Source: OpenSSL's manual pages. The configuration has the semantics of Go's cryp
 """
 
 import ipaddress
-import logging
 import os
 import ssl
 import warnings
@@ -16,8 +15,6 @@ from typing import Any
 from kvm_exporter.config.files import read_bounded
 from kvm_exporter.config.tls import CURVES, DEFAULT_SUITES, SUITES, ClientAuth, Pem, TlsConfig
 from kvm_exporter.errors import InputError, named
-
-logger = logging.getLogger(__name__)
 
 MAX_BYTES = 1 << 20
 """Largest accepted PEM file; a bundle of all public certificate authorities fits."""
@@ -114,10 +111,6 @@ def server_context(tls: TlsConfig, directory: Path | None = None) -> ssl.SSLCont
 
 
 def _verify_clients(context: ssl.SSLContext, tls: TlsConfig, directory: Path | None) -> None:
-    """Set how client certificates are verified, and warn if that lets in anybody."""
-    if tls.client_auth is ClientAuth.REQUESTED:
-        text = "client_auth_type %s verifies nothing and accepts every client; use %s with client_ca_file"
-        logger.warning(text, tls.client_auth.value, ClientAuth.VERIFIED.value)
     if tls.client_auth not in _VERIFY_MODES:
         return
     context.verify_mode = _VERIFY_MODES[tls.client_auth]
@@ -125,10 +118,8 @@ def _verify_clients(context: ssl.SSLContext, tls: TlsConfig, directory: Path | N
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if tls.client_ca is not None:
         _load_authorities(context, tls.client_ca, read_pem(tls.client_ca), directory)
-        return
-    context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
-    text = "client_auth_type %s without client_ca_file accepts the certificates of every public authority; add it"
-    logger.warning(text, tls.client_auth.value)
+    else:
+        context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
 
 
 def allowed_client(certificate: Mapping[str, Any], sans: Collection[str]) -> bool:

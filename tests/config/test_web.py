@@ -487,6 +487,24 @@ def test_the_page_names_what_is_refused() -> None:
     assert list(table("deploying.md", "refused")) == list(REFUSED)
 
 
+@pytest.mark.parametrize(
+    ("policy", "warned"),
+    [
+        ("RequestClientCert", "verifies nothing and accepts every client; use RequireAndVerifyClientCert"),
+        ("VerifyClientCertIfGiven", "accepts the certificates of every authority that this system trusts; add"),
+        ("RequireAndVerifyClientCert", "accepts the certificates of every authority that this system trusts; add"),
+        ("NoClientCert", ""),
+    ],
+)
+def test_a_policy_that_lets_in_strangers(policy: str, warned: str) -> None:
+    """There is a warning where an operator may believe that clients are verified."""
+    tls = parse_web_config(f"{TLS}  client_auth_type: {policy}\n".encode(), FOLDER).tls
+    assert tls is not None
+    assert warned in tls.warning
+    assert bool(tls.warning) == bool(warned)
+    assert not VERIFIED.warning
+
+
 def test_no_secret_is_shown_with_the_value() -> None:
     """The representation of a configuration contains neither hashes nor keys, so that logging it is safe."""
     shown = repr(

@@ -29,6 +29,14 @@ async def site(request: Request) -> Response:
     return text_response(HTTPStatus.NOT_FOUND, "Nothing here.")
 
 
+def test_a_policy_that_lets_in_strangers_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The warning is logged when the configuration is applied."""
+    certificates(tmp_path)
+    path = web_config(tmp_path, f"{TLS}  client_auth_type: VerifyClientCertIfGiven\n")
+    Guard(site, watch_web_config(path, None))
+    assert "client_auth_type VerifyClientCertIfGiven without client_ca_file accepts" in caplog.text
+
+
 class Guarded:
     """A site behind a guard, and the guard's file."""
 

@@ -6,11 +6,13 @@ tests/config/test_web.py has what each file means, and what is refused.
 import asyncio
 import ssl
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from kvm_exporter.web.http import Request, Response, text_response
 from lab.certificates import Certificates
 from lab.secure import MUTUAL, PASSWORD, TLS, USERS, ask, basic
 from tests.support.rooms.certificates import certificates
@@ -53,6 +55,11 @@ def with_certificate(name: str) -> Prepare:
 
 def with_nothing(_: ssl.SSLContext, __: Certificates) -> None:
     """Let a client have no certificate, and speak what it likes."""
+
+
+async def yes(_: Request) -> Response:
+    """Answer 200."""
+    return text_response(HTTPStatus.OK, "yes")
 
 
 class Row(NamedTuple):
@@ -145,7 +152,7 @@ async def test_what_a_file_does(name: str, tmp_path: Path, monkeypatch: pytest.M
         assert (reply.headers.get("x-frame-options") == "deny") == (HEADER in row.text)
         return reply.status
 
-    async with secured(tmp_path, row.text) as (_, port):
+    async with secured(tmp_path, row.text, yes) as (_, port):
         if isinstance(row.outcome, str):
             with pytest.raises(ssl.SSLError) as caught:
                 await asyncio.to_thread(request, port)
