@@ -37,7 +37,7 @@ def main() -> None:
         effort = Effort(Path(folder))
         if options.quick:
             counts = {"rounds": 2, "requests": 5, "blocks": 2, "starts": 1}
-            effort = Effort(Path(folder), **counts, idle_seconds=0.5, attack_seconds=0.5, cpus=(2, 64))
+            effort = Effort(Path(folder), **counts, idle_seconds=0.5, cpus=(2, 64), attack_seconds=0.5, attackers=0.05)
         for name in options.names or MEASUREMENTS:
             sys.stderr.write(f"measuring {name}\n")
             figures += MEASUREMENTS[name](effort)

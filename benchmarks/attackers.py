@@ -1,6 +1,7 @@
-"""``python -m benchmarks.attackers NAME PORT [CA]``: many peers that mean no good, until standard input ends.
+"""``python -m benchmarks.attackers NAME SHARE PORT [CA]``: many peers that mean no good, until standard input ends.
 
-With CA, the file of an authority, they use TLS. A line on standard output says that the first of them are all there.
+SHARE is the share of the peers that come. With CA, the file of an authority, they use TLS. A line on standard output
+says that the first of them are all there.
 """
 
 import resource
@@ -48,8 +49,9 @@ ATTACKS = {
 class Attackers:
     """The peers of an attack on a port of the loopback, over TLS with a context."""
 
-    def __init__(self, attack: Attack, port: int, context: ssl.SSLContext | None) -> None:
+    def __init__(self, attack: Attack, share: float, port: int, context: ssl.SSLContext | None) -> None:
         self._attack = attack
+        self._share = share
         self._port = port
         self._context = context
         self._peers: list[socket.socket] = []
@@ -57,9 +59,9 @@ class Attackers:
     def gather(self) -> None:
         """Bring the first peers."""
         tls = self._context is not None
-        for _ in range(self._attack.answered[tls]):
+        for _ in range(int(self._share * self._attack.answered[tls])):
             self._come(GET, self._context, answered=True)
-        for _ in range(self._attack.burst[tls]):
+        for _ in range(int(self._share * self._attack.burst[tls])):
             self.bring_another()
 
     def bring_another(self) -> None:
@@ -80,11 +82,12 @@ class Attackers:
 
 def main() -> None:
     """Attack until standard input ends."""
-    name, port, *authority = sys.argv[1:]
+    name, share, port, *authority = sys.argv[1:]
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     attack = ATTACKS[name]
-    attackers = Attackers(attack, int(port), ssl.create_default_context(cafile=authority[0]) if authority else None)
+    context = ssl.create_default_context(cafile=authority[0]) if authority else None
+    attackers = Attackers(attack, float(share), int(port), context)
     attackers.gather()
     sys.stdout.write("all there\n")
     sys.stdout.flush()

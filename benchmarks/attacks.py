@@ -86,9 +86,10 @@ def _ask(connection: http.client.HTTPConnection) -> None:
 
 
 @contextmanager
-def attacked(name: str, port: int, authority: Path | None) -> Iterator[Callable[[], bool]]:
+def attacked(name: str, share: float, port: int, authority: Path | None) -> Iterator[Callable[[], bool]]:
     """Run an attack; give a function that tells whether its first peers are all there."""
-    command = [sys.executable, "-m", "benchmarks.attackers", name, str(port), *([str(authority)] if authority else [])]
+    command = [sys.executable, "-m", "benchmarks.attackers", name, str(share), str(port)]
+    command += [str(authority)] if authority else []
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as attackers:
         output = attackers.stdout
         try:
@@ -97,16 +98,16 @@ def attacked(name: str, port: int, authority: Path | None) -> Iterator[Callable[
             attackers.communicate()
 
 
-def scraped(name: str, program: str, folder: Path, seconds: float, *, tls: bool) -> Scraped:
+def scraped(name: str, program: str, effort: Effort, *, tls: bool) -> Scraped:
     """Start a program, attack it, and return its scrapes. With ``tls``, the folder has certificates."""
     port = free_port()
-    authority = folder / "ca.crt" if tls else None
-    flags = [f"--web.config.file={web_config(folder, TLS)}"] if tls else []
+    authority = effort.folder / "ca.crt" if tls else None
+    flags = [f"--web.config.file={web_config(effort.folder, TLS)}"] if tls else []
     context = ssl.create_default_context(cafile=str(authority)) if tls else None
     with running([*COMMANDS[program](port), *flags], port):
         scraper = Scraper(port, context)
-        with attacked(name, port, authority) as ready:
-            return scraper.scrape_for(seconds, ready)
+        with attacked(name, effort.attackers, port, authority) as ready:
+            return scraper.scrape_for(effort.attack_seconds, ready)
 
 
 COMMANDS: dict[str, Callable[[int], Sequence[str | Path]]] = {"exporter": exporter, "node_exporter": node_exporter}
@@ -117,9 +118,7 @@ def measure(effort: Effort) -> Iterator[Figure]:
     make_server(effort.folder)
     for name in ATTACKS:
         for tls in (False, True):
-            ours, theirs = (
-                scraped(name, program, effort.folder, effort.attack_seconds, tls=tls) for program in COMMANDS
-            )
+            ours, theirs = (scraped(name, program, effort, tls=tls) for program in COMMANDS)
             attack = f"attack_{name}_over_tls" if tls else f"attack_{name}"
             yield Figure(f"{attack}_failed", [ours.failed], "", target=0)
             yield Figure(f"{attack}_failed_of_node_exporter", [theirs.failed], "")

@@ -26,4 +26,6 @@ class Effort:
     idle_seconds: float = 60
     #: How long scrapes go on after all peers of an attack are there.
     attack_seconds: float = 10
+    #: The share of an attack's peers that come at once.
+    attackers: float = 1
     cpus: tuple[int, ...] = (2, 64, 448, 4096)

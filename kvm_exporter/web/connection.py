@@ -185,6 +185,10 @@ class Connection:
                 await self._open(context)
                 if self._is_allowed():
                     await self._serve()
+                elif await self._receive(first=True) is not None:
+                    # After the handshake OpenSSL offers no alert, so the peer is told in HTTP.
+                    reason = "No name in the client certificate is in client_allowed_sans."
+                    await self._refuse(text_response(HTTPStatus.FORBIDDEN, reason))
         except TimeoutError as error:
             error.__traceback__ = None
             self._server.traffic.drop("deadline", self.name, "it took too long")

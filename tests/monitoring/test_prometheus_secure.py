@@ -36,6 +36,9 @@ TARGETS = {
     ),
     "no certificate": Target(MUTUAL, TRUST, "remote error: tls: certificate required"),
     "a stranger's certificate": Target(MUTUAL, TRUST + STRANGER, "remote error: tls: unknown certificate authority"),
+    "a name that is not allowed": Target(
+        f"{MUTUAL}  client_allowed_sans: [elsewhere]\n", TRUST + CLIENT, "server returned HTTP status 403 Forbidden"
+    ),
     "http on the port of https": Target(TLS, "", "server returned HTTP status 400 Bad Request"),
     "https on the port of http": Target("", TRUST, "http: server gave HTTP response to HTTPS client"),
     "too often": Target(ONCE, "", "server returned HTTP status 429 Too Many Requests"),

@@ -117,6 +117,7 @@ ROWS = {
     "no certificate": Row(MUTUAL, "TLSV13_ALERT_CERTIFICATE_REQUIRED"),
     "a certificate of a stranger": Row(MUTUAL, "TLSV1_ALERT_UNKNOWN_CA", with_certificate("unknown")),
     "a name that is allowed": Row(f"{MUTUAL}  client_allowed_sans: [prometheus]\n", [200], with_certificate("client")),
+    "a name that is not": Row(f"{MUTUAL}  client_allowed_sans: [other]\n", [403], with_certificate("client")),
     "a certificate that is asked for": Row(
         f"{TLS}  client_auth_type: RequestClientCert\n", [200], with_certificate("unknown")
     ),
