@@ -1,10 +1,14 @@
 """Integration with systemd: notifications, watchdog, sockets and the journal. The only importer of systemd.
 
-Source: sd_notify(3), sd_watchdog_enabled(3), systemd.exec(5) on JOURNAL_STREAM.
+Source: sd_notify(3), sd_watchdog_enabled(3), systemd.exec(5) on JOURNAL_STREAM, https://systemd.io/JOURNAL_NATIVE_PROTOCOL.
+
+Datagrams are not sent by systemd-python: it holds the interpreter's lock while it sends, so that a journal or a service
+manager that does not read would stop every thread.
 """
 
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -17,11 +21,17 @@ from kvm_exporter.app.outlet import Outlet
 logger = logging.getLogger(__name__)
 
 JOURNAL = "/run/systemd/journal/socket"
-"""Where sd_journal_sendv(3) sends to."""
+"""The socket of the journal's native protocol."""
+
+
+def _send(address: str, data: bytes) -> None:
+    """Send a datagram to a Unix socket; ``@`` begins an abstract address. Raises OSError, and may block: unix(7)."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(data, f"\0{address[1:]}" if address.startswith("@") else address)
 
 
 class Notifier:
-    """Sends notifications in a thread of its own: sd_notify(3) may block while the service manager does not read."""
+    """Sends notifications in a thread of its own, because sending may block while the service manager does not read."""
 
     def __init__(self) -> None:
         self._outlet = Outlet("kvm-notify")
@@ -38,7 +48,7 @@ class Notifier:
 
     def _send(self, state: str) -> None:
         try:
-            daemon.notify(state)
+            _send(os.environ["NOTIFY_SOCKET"], state.encode())
         except OSError as error:
             if not self._failing:
                 first = state.partition("\n")[0]
@@ -110,15 +120,22 @@ def stderr_is_journal() -> bool:
 
 
 def has_journal() -> bool:
-    """Return whether the journal's socket exists; journal_send() ignores that it does not: sd_journal_sendv(3)."""
+    """Return whether the journal's socket exists."""
     return os.path.exists(JOURNAL)  # noqa: PTH110 - Path.exists() raises PermissionError
 
 
 def journal_send(fields: tuple[str, ...]) -> None:
-    """Send an entry to the journal. Raises OSError; may block while the journal does not read: sd_journal_sendv(3)."""
-    from systemd import journal  # noqa: PLC0415 - slow to import, and only needed if the log goes there
+    """Send an entry of ``NAME=value`` to the journal. Raises OSError; may block while the journal does not read."""
+    _send(JOURNAL, b"".join(map(_journal_field, fields)))
 
-    journal.sendv(*fields)
+
+def _journal_field(field: str) -> bytes:
+    """Return a field as the journal reads it: one of several lines has its length in front."""
+    name, _, value = field.partition("=")
+    data = value.encode(errors="backslashreplace")
+    if b"\n" not in data:
+        return b"%b=%b\n" % (name.encode(), data)
+    return b"%b\n%b%b\n" % (name.encode(), len(data).to_bytes(8, "little"), data)
 
 
 def journal_fields(record: logging.LogRecord) -> Iterator[str]:

@@ -219,7 +219,7 @@ def test_formats(
 def test_without_a_journal_the_log_goes_to_stderr_and_says_so(
     root: logging.Logger, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """sd_journal_sendv(3) reports success where there is no journal, so that every line would be lost."""
+    """Where there is no journal, every line would be lost."""
     monkeypatch.setattr("kvm_exporter.app.systemd.JOURNAL", "/nonexistent/socket")
     configure("info", "journal").close()
     [handler] = root.handlers

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from kvm_exporter.app import daemon, systemd
 from lab.exporter import exporter
 from lab.notifications import Notifications, notified_exporter
+from lab.patience import PATIENCE_SECONDS
 from tests.support.rooms.loop import in_own_time
 from tests.support.system.latch import Latch
 from tests.support.system.latched_daemon import EAX
@@ -80,6 +82,26 @@ def test_the_watchdog_is_fed() -> None:
     with notified_exporter(WATCHDOG_USEC=str(INTERVAL_USEC)) as (_, manager):
         for _ in range(8):
             assert manager.until("WATCHDOG")["WATCHDOG"] == "1"
+
+
+@pytest.mark.parametrize("abstract", [False, True], ids=["path", "abstract"])
+def test_datagrams_of_the_journal_and_the_manager(
+    *, abstract: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A field of several lines has its length, and an address that begins with @ is an abstract one."""
+    name = str(tmp_path / "socket")
+    address = f"@{name}" if abstract else name
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as received:
+        received.bind(f"\0{name}" if abstract else name)
+        received.settimeout(PATIENCE_SECONDS)
+        monkeypatch.setattr(systemd, "JOURNAL", address)
+        systemd.journal_send(("MESSAGE=a\nb", "KVM_CPU=1=2", "X=\udc80"))
+        assert received.recv(1000) == b"MESSAGE\n\3\0\0\0\0\0\0\0a\nb\nKVM_CPU=1=2\nX=\\udc80\n"
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        notifier = systemd.Notifier()
+        notifier.send("READY=1\nSTATUS=good")
+        assert received.recv(1000) == b"READY=1\nSTATUS=good"
+        notifier.close()
 
 
 @in_own_time
