@@ -67,12 +67,17 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "no CPU may be pinned": ("restrictions.where_no_cpu_can_be_pinned_the_daemon_is_up",),
     "CPUID faults": ("restrictions.where_cpuid_really_faults",),
     # The process.
-    "descriptors run out": ("web/server.connections_wait_for_descriptors",),
+    "descriptors run out": ("web/server.where_descriptors_run_out",),
+    "few descriptors are there": ("web/server.few_descriptors",),
     "threads run out": (
         "faults_process.where_there_may_be_no_more_threads",
         "web/credentials.where_there_is_no_thread_to_hash_in",
     ),
-    "the log is not read": ("faults_process.a_log_that_nobody_reads_stops_nothing",),
+    "the log is not read": (
+        "faults_process.a_log_that_nobody_reads_stops_nothing",
+        "packaging/systemd_log.a_pipe_that_nobody_reads",
+    ),
+    "the journal stands still": ("packaging/systemd_log.a_journal_that_stands_still",),
     "the wall clock jumps": ("faults_process.the_wall_clock_jumps",),
     "all clocks jump": ("faults_process.a_machine_sleeps_or_is_restored", "collector/sampler.age_is_time_since_boot"),
     "the service manager is gone": ("app/systemd.a_service_manager_that_is_gone_changes_nothing",),
