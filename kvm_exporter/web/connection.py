@@ -108,7 +108,9 @@ class Connection:
         self._transport: asyncio.Transport | None = None
         #: Whether it counts as a TLS connection, which takes much more memory than a plain one.
         self.secure = False
-        self._enter(State.UNFINISHED)
+        self.state = State.UNFINISHED
+        #: When the state was entered, in seconds on the event loop's clock.
+        self.since = self._loop.time()
         self._loop.add_reader(peer, self._on_readable)
         self._silence = self._loop.call_later(server.deadlines.header, self._on_silence)
 
@@ -134,9 +136,8 @@ class Connection:
             self._close_peer()
 
     def _enter(self, state: State) -> None:
-        self.state = state
-        #: When the state was entered, in seconds on the event loop's clock.
-        self.since = self._loop.time()
+        self._server.entering(self, state)
+        self.state, self.since = state, self._loop.time()
 
     def _unwatch(self) -> None:
         self._loop.remove_reader(self._peer)

@@ -14,6 +14,7 @@ from kvm_exporter.web.addresses import peer_name, peer_network
 from kvm_exporter.web.connection import Connection, Deadlines, State
 from kvm_exporter.web.http import Handler, Response
 from kvm_exporter.web.listeners import close
+from kvm_exporter.web.table import ConnectionTable
 from kvm_exporter.web.traffic import QUIET_SECONDS, Traffic
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Server:
         self._guard = guard
         self._listeners: list[socket.socket] = []
         self.traffic = traffic or Traffic()
-        self._connections: set[Connection] = set()
+        self._connections = ConnectionTable()
         self._all_closed = asyncio.Event()
         self._limit = MAX_CONNECTIONS
         #: Until when a lack of descriptors or memory is not logged again, in seconds on the event loop's clock.
@@ -128,6 +129,10 @@ class Server:
         """Return whether a peer may send requests, after its TLS handshake (None: a connection without TLS)."""
         return self._guard is None or self._guard.allows(peer)
 
+    def entering(self, connection: Connection, state: State) -> None:
+        """Note the state that a connection is about to enter."""
+        self._connections.move(connection, state)
+
     def closed(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
         self._connections.discard(connection)
@@ -142,7 +147,7 @@ class Server:
         clock = asyncio.get_running_loop().time
         limit = min(MAX_TLS_CONNECTIONS, self._limit)
         while len(others := [other for other in self._connections if other.secure]) >= limit:
-            other = min(others, key=_priority)
+            other = others[0]
             left = other.since + HANDSHAKE_SECONDS - clock() if other.state is State.UNFINISHED else 0
             if left > 0:
                 await asyncio.sleep(left)
@@ -176,7 +181,7 @@ class Server:
                 continue  # this peer has already disconnected: accept(2) says to retry
             peer.setblocking(False)  # noqa: FBT003 - the parameter has no name
             if len(self._connections) >= self._limit:
-                self._drop(min(self._connections, key=_priority))
+                self._drop(next(iter(self._connections)))
             name, network = peer_name(peer.family, address), peer_network(peer.family, address)
             self._connections.add(Connection(self, peer, name, network))
             self.traffic.connections = len(self._connections)
@@ -197,20 +202,12 @@ class Server:
         if loop.time() >= self._quiet_until:
             self._quiet_until = loop.time() + QUIET_SECONDS
             logger.error("cannot accept connections: %s; raise the limit (LimitNOFILE=)", error.strerror)
-        if waiting := [connection for connection in self._connections if connection.state is not State.ANSWERING]:
-            self._drop(min(waiting, key=_priority))
+        first = next(iter(self._connections), None)
+        if first is not None and first.state is not State.ANSWERING:
+            self._drop(first)
             return
         loop.remove_reader(listener)
         loop.call_later(BACK_OFF_SECONDS, self._accept_from, listener)
-
-
-def _priority(connection: Connection) -> tuple[State, float]:
-    """Return the key of the order in which connections are closed to make room.
-
-    First the idle ones, the longest unused of them first; then those whose first request is not complete; at last
-    those that are being answered.
-    """
-    return connection.state, connection.since
 
 
 def _max_connections() -> int:
