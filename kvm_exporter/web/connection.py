@@ -78,6 +78,8 @@ class State(IntEnum):
 
     #: It has been answered, and its next request is not complete.
     IDLE = auto()
+    #: It has been answered, and its next request was sent ahead of the response, which no scraper does.
+    AHEAD = auto()
     #: Its first request is not complete.
     UNFINISHED = auto()
     #: A request is being handled, or its response is being sent.
@@ -118,7 +120,7 @@ class Connection:
         """Close the connection once the request being handled, if any, has its response."""
         if self._transport is None:
             self.abort()
-        elif self.state is not State.ANSWERING:
+        elif self.state in {State.IDLE, State.UNFINISHED}:
             self._transport.close()
 
     def expire(self) -> None:
@@ -253,7 +255,8 @@ class Connection:
             self._server.refresh()
             if self._expired:
                 break
-            self._enter(State.ANSWERING)
+            if self.state is not State.AHEAD:
+                self._enter(State.ANSWERING)
             response = self._server.complete(await self._handle(received), self.name)
             await self._send(self._http.send(response, last=self._is_last()))
             if self._is_last() or not self._http.next_request():
@@ -273,7 +276,9 @@ class Connection:
         deadlines, now = self._server.deadlines, self._loop.time
         begun, until = first, now() + (deadlines.header if first else deadlines.idle)
         if not isinstance(received := self._http.take(), Pending):
-            await asyncio.sleep(0)  # the request was sent ahead: the other connections have their turn first
+            self._enter(State.AHEAD)
+            async with self._server.ahead:
+                await asyncio.sleep(0)
         elif not first:
             self._enter(State.IDLE)
         while isinstance(received, Pending):

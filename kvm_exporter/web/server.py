@@ -68,6 +68,9 @@ class Server:
         self._guard = guard
         self._listeners: list[socket.socket] = []
         self.traffic = traffic or Traffic()
+        #: For requests that were sent ahead, so that one is handled in each iteration of the event loop: the peers with
+        #: a first request have their turn in between.
+        self.ahead = asyncio.Lock()
         self._connections = ConnectionTable()
         self._all_closed = asyncio.Event()
         self._limit = MAX_CONNECTIONS

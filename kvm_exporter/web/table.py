@@ -9,8 +9,8 @@ from kvm_exporter.web.connection import Connection, State
 class ConnectionTable:
     """Connections in the order of their states: the idle ones first, the longest unused of them before the others.
 
-    Then come those whose first request is not complete, and at last those that are being answered. A change takes the
-    same time however many there are.
+    Then come those with requests that were sent ahead, those whose first request is not complete, and at last those
+    that are being answered. A change takes the same time however many there are.
     """
 
     def __init__(self) -> None:

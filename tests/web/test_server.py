@@ -106,31 +106,58 @@ async def test_a_request_has_the_address_of_its_peer() -> None:
 
 @in_loop
 async def test_who_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the limit go: the longest unused idle connection, then the oldest without a request, then the oldest answered.
+    """At the limit go: the longest unused idle one, who sent ahead, the oldest without a request, the oldest answered.
 
     Each new connection is served at once.
     """
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 5)
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 6)
     held = Held()
 
     async def answer(request: Request) -> Response:
         return await (held if request.path == "/held" else yes)(request)
 
     async with serving(answer) as served, AsyncExitStack() as stack:
-        busy, idle, silent, half, used = [await stack.enter_async_context(served.peer()) for _ in range(5)]
+        busy, idle, silent, half, used, ahead = [await stack.enter_async_context(served.peer()) for _ in range(6)]
         await half.send(GET[:9])
         for peer in (busy, used, idle, used):
             await peer.send(GET)
             assert (await peer.reply()).status == 200
         await busy.send(GET.replace(b"GET /", b"GET /held"))
         await held.asked.wait()
-        for goes in (idle, used, silent, half, busy):
+        held.asked.clear()
+        await ahead.send(GET + GET.replace(b"GET /", b"GET /held"))
+        assert (await ahead.reply()).status == 200
+        await held.asked.wait()
+        for goes in (idle, used, ahead, silent, half, busy):
             held.asked.clear()
             new = await stack.enter_async_context(served.peer())
             assert await goes.rest() == b""
             await new.send(GET.replace(b"GET /", b"GET /held"))
             await held.asked.wait()
-        assert served.server.traffic.dropped["limit"] == 5
+        assert served.server.traffic.dropped["limit"] == 6
+
+
+@in_loop
+async def test_requests_that_were_sent_ahead_wait_for_others() -> None:
+    """A new peer is answered after few of those that many peers have sent ahead."""
+    answered = 0
+
+    async def answer(request: Request) -> Response:
+        nonlocal answered
+        answered += request.path == "/ahead"
+        return await yes(request)
+
+    async with serving(answer) as served, AsyncExitStack() as stack:
+        crowd = [await stack.enter_async_context(served.peer()) for _ in range(50)]
+        for peer in crowd:
+            await peer.send(GET.replace(b"GET /", b"GET /ahead") * 100)
+        for peer in crowd:
+            await peer.reply()  # the first ones are answered at once
+        before = answered
+        async with served.peer() as new:
+            await new.send(GET)
+            assert (await new.reply()).status == 200
+        assert answered - before < 50
 
 
 def open_descriptors() -> int:
