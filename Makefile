@@ -19,7 +19,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run check golden test test-all test-kernel lint format demo dist deb dashboards install bench bench-fleet \
+.PHONY: help run check golden test test-all test-kernel test-pictures lint format demo dist deb dashboards install bench bench-fleet \
     bench-rollout soak fuzz mutants clean
 
 help: ## this list
@@ -54,6 +54,11 @@ test-all: ## every test
 test-kernel: $(VENV)/.installed-test build/guests/.unpacked ## what stock guest kernels do with KVM's features: some take minutes
 	@scripts/system-packages $(PYTHON) test
 	$(BIN)/python -m pytest --durations=20 -m kernel tests/guests $(PYTEST_FLAGS)
+
+# Both dashboards in every scene, width and colour scheme; make test draws twelve of them.
+test-pictures: $(VENV)/.installed-test build/tools/.unpacked build/grafana/.installed ## the dashboards as people see them, in build/screenshots
+	@scripts/system-packages $(PYTHON) test
+	$(BIN)/python -m pytest -q tests/monitoring/test_pictures.py $(PYTEST_FLAGS)
 
 lint: $(VENV)/.installed-check ## ruff with all rules, its formatter, mypy strict
 	$(BIN)/ruff check

@@ -29,8 +29,8 @@ class Fleet:
         self._ended = ended
         self.guests = {one.name: Guest(folder / one.name, one.cpus) for one in CAST}
         # Start all exporters before waiting for the first.
-        exporters = {one.name: self._exporter(one) for one in CAST}
-        self.addresses = {name: f"127.0.0.1:{port_of(exporter)}" for name, exporter in exporters.items()}
+        self.exporters = {one.name: self._exporter(one) for one in CAST}
+        self.addresses = {name: f"127.0.0.1:{port_of(exporter)}" for name, exporter in self.exporters.items()}
         url = running.enter_context(webhook(told))
         alertmanager = start_alertmanager(RELEASE, folder / "alertmanager", url, PACE)
         self._keep("Alertmanager", alertmanager.process)

@@ -42,8 +42,9 @@ def dashboards() -> dict[str, dict[str, Any]]:
 
 
 def panels(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return all panels of a dashboard except the row headings."""
-    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    """Return all panels of a dashboard except the row headings, those of folded rows among them."""
+    everything = (one for panel in dashboard["panels"] for one in (panel, *panel.get("panels", ())))
+    return [panel for panel in everything if panel["type"] != "row"]
 
 
 def variables(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -80,5 +81,5 @@ def asked_by(query: str) -> str:
 
 
 def replaced(expression: str, values: Mapping[str, str]) -> str:
-    """Return the expression with each of Grafana's variables replaced by its value."""
-    return re.sub(r"\$(\w+)", lambda found: values[found[1]], expression)
+    """Return the expression with each of Grafana's variables replaced by its value; ``$1`` is none."""
+    return re.sub(r"\$([a-z_]\w*)", lambda found: values[found[1]], expression)

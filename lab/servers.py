@@ -73,28 +73,25 @@ def start_alertmanager(release: str, folder: Path, url: str, pace: float) -> Ser
     return start(release, "prometheus-alertmanager", *flags)
 
 
-def start_prometheus(release: str, folder: Path, machines: Mapping[str, str], alertmanager: str, pace: float) -> Server:
-    """Start a Prometheus with all rules and alerts, waits divided by ``pace``; it scrapes every machine once a second.
+def start_prometheus(
+    release: str, folder: Path, machines: Mapping[str, str], alertmanager: str, pace: float, every: int = 1
+) -> Server:
+    """Start a Prometheus with all rules and alerts, waits divided by ``pace``; it scrapes every ``every`` seconds.
 
-    ``machines`` maps instances to addresses, with https:// before those that want TLS.
+    ``machines`` maps instances to addresses, with https:// before those that want TLS, and a path after those that have
+    another than /metrics.
     """
     folder.mkdir()
     rules = []
     for name in ("rules.yaml", "alerts.yaml"):
         rules.append(folder / name)
         rules[-1].write_text(hurried((DASHBOARDS / name).read_text(encoding="utf-8"), pace))
-    targets = [
-        {
-            "targets": [address.removeprefix("https://")],
-            "labels": {"instance": name, "__scheme__": "https" if address.startswith("https://") else "http"},
-        }
-        for name, address in machines.items()
-    ]
+    targets = [_target(name, address) for name, address in machines.items()]
     configuration = folder / "prometheus.yaml"
     configuration.write_text(
         yaml.safe_dump(
             {
-                "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+                "global": {"scrape_interval": f"{every}s", "evaluation_interval": "1s"},
                 "rule_files": [str(path) for path in rules],
                 "scrape_configs": [
                     {"job_name": JOB, "static_configs": targets, "tls_config": {"insecure_skip_verify": True}}
@@ -105,3 +102,10 @@ def start_prometheus(release: str, folder: Path, machines: Mapping[str, str], al
     )
     flags = (f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'data'}")
     return start(release, "prometheus", *flags)
+
+
+def _target(instance: str, address: str) -> dict[str, object]:
+    scheme = "https" if address.startswith("https://") else "http"
+    host, _, path = address.removeprefix("https://").partition("/")
+    labels = {"instance": instance, "__scheme__": scheme, "__metrics_path__": f"/{path or 'metrics'}"}
+    return {"targets": [host], "labels": labels}
