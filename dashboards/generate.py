@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import drift
+import problems
 import yaml
 from grafana.fleet import FLEET
 from grafana.guest import GUEST
@@ -131,6 +132,7 @@ sum by ({OF_COHORT}) (
 )
 """,
     ),
+    Recording(name=problems.WEIGHT, expression=problems.recorded()),
 )
 
 EXPORTER_ALERTS = (

@@ -46,9 +46,14 @@ class Annotation(AnnotationQuery):
     The model of Grafana has no title for annotations, because titles belong to the data source for Prometheus.
     """
 
-    def __init__(self, name: str, expression: str, color: str, title: str, *, is_time: bool = False) -> None:
-        """``title`` may contain labels. With ``is_time``, the values are the times to mark, in milliseconds."""
-        super().__init__(name=name, datasource=DATA_SOURCE, icon_color=color, expr=expression.strip())
+    def __init__(
+        self, name: str, expression: str, color: str, title: str, *, is_time: bool = False, shown: bool = True
+    ) -> None:
+        """``title`` may contain labels. With ``is_time``, the values are the times to mark, in milliseconds.
+
+        One that is not ``shown`` can be switched on at the top of the dashboard.
+        """
+        super().__init__(name=name, datasource=DATA_SOURCE, enable=shown, icon_color=color, expr=expression.strip())
         self._title = title
         self._is_time = is_time
 
@@ -59,9 +64,8 @@ class Annotation(AnnotationQuery):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Panels of the same height that fill the width of the dashboard; a title adds a heading above them."""
+    """Panels of the same height that fill the width of the dashboard."""
 
-    title: str = ""
     height: int
     panels: Sequence[Panel]
 
@@ -80,12 +84,22 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """Rows under a heading that folds them. A folded section asks nothing until it is unfolded."""
+
+    title: str
+    rows: Sequence[Row]
+    folded: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """A dashboard."""
+    """A dashboard: what is wrong comes first, then sections."""
 
     uid: str
     description: str
-    rows: Sequence[Row]
+    first: Sequence[Row]
+    sections: Sequence[Section]
     annotations: Sequence[Annotation]
     most_machines: int
     """The maximum number of machines that panels show individually."""
@@ -104,7 +118,7 @@ class Board:
             graph_tooltip=DashboardCursorSync.CROSSHAIR,
             time=DashboardDashboardTime("now-24h", "now"),
             refresh="1m",
-            panels=list(placed(self.rows)),
+            panels=list(placed(self.first, self.sections)),
             templating=DashboardDashboardTemplating([*common_variables(self.most_machines), *self.variables]),
             annotations=AnnotationContainer(list(self.annotations)),
             links=[
@@ -122,14 +136,30 @@ class Board:
         return json.dumps(dashboard, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
 
 
-def placed(rows: Sequence[Row]) -> Iterator[Model | RowPanel]:
-    """Yield every heading and panel with its position, from the top left to the bottom right."""
+def placed(first: Sequence[Row], sections: Sequence[Section]) -> Iterator[Model | RowPanel]:
+    """Yield every heading and panel with its position, from the top left to the bottom right.
+
+    The panels of a folded section are inside its heading, and the next section is placed as if they were not there.
+    """
     numbers = count(1)
     y = 0
+    yield from _models(first, y, numbers)
+    y += sum(row.height for row in first)
+    for section in sections:
+        place = GridPos(h=1, w=COLUMNS, x=0, y=y)
+        heading = RowPanel(title=section.title, id_val=next(numbers), grid_pos=place, collapsed=section.folded)
+        panels = list(_models(section.rows, y + 1, numbers))
+        y += 1
+        yield heading
+        if section.folded:
+            heading.panels = panels
+        else:
+            yield from panels
+            y += sum(row.height for row in section.rows)
+
+
+def _models(rows: Sequence[Row], y: int, numbers: Iterator[int]) -> Iterator[Model]:
     for row in rows:
-        if row.title:
-            yield RowPanel(title=row.title, id_val=next(numbers), grid_pos=GridPos(h=1, w=COLUMNS, x=0, y=y))
-            y += 1
         x = 0
         for panel, width in zip(row.panels, row.widths(), strict=True):
             yield panel.model(next(numbers), GridPos(h=row.height, w=width, x=x, y=y))
@@ -147,10 +177,11 @@ def common_variables(most_machines: int) -> Sequence[VariableModel]:
     job = choice("job", "The scrape jobs of exporters.", "label_values(kvm_exporter_sample_success, job)")
     instance = choice("instance", "Their machines.", 'label_values(kvm_exporter_sample_success{job=~"$job"}, instance)')
     description = (
-        f"At most {most_machines} of the selected instances, which panels show individually. Machines that drifted or "
-        "have CPUs that differ come first, then machines that are down, then machines with a rare feature set."
+        f"At most {most_machines} of the selected instances, which panels show individually, those with the worst "
+        "problems first. To look for a machine, select it as an instance."
     )
     machine = choice("machine", description, f"query_result({one_line(notable(most_machines))})")
+    machine.label = f"Shown (at most {most_machines})"
     machine.regex = '/instance="([^"]+)"/'
     machine.sort = VariableSort.DISABLED
     machine.all_value = None

@@ -6,12 +6,12 @@ panels of individual machines show those in ``$machine``.
 
 from grafana_foundation_sdk.models.dashboard import VariableModel
 
-from grafana.board import FLEET_UID, Annotation, Board, choice
-from grafana.fleet_features import FEATURES, MATRIX
-from grafana.fleet_machines import CHANGES, MACHINES, NOW
+from grafana.board import FLEET_UID, Board, choice
+from grafana.changes import GAINED, LOST
+from grafana.fleet_features import FEATURES
+from grafana.fleet_hosts import HOSTS, SERVING
+from grafana.fleet_machines import ALERTS, CHANGES, MACHINES, NOW, PROBLEMS
 from grafana.fleet_offers import FINGERPRINTS, HISTORY
-from grafana.queries import COHORT_NAME, JOBS
-from grafana.values import BAD, NEWS
 
 
 def fingerprint() -> VariableModel:
@@ -23,21 +23,9 @@ def fingerprint() -> VariableModel:
 FLEET = Board(
     uid=FLEET_UID,
     description="The features that the hypervisors offer to a fleet of KVM guests, drift since boot, and outliers.",
-    rows=(NOW, MACHINES, CHANGES, FEATURES, MATRIX, FINGERPRINTS, HISTORY),
-    annotations=(
-        Annotation(
-            "Lost",
-            f"cohort:kvm_boot_feature_changed:lost{{{JOBS}}}",
-            BAD,
-            f"machines of {COHORT_NAME} lost {{{{feature}}}}",
-        ),
-        Annotation(
-            "Gained",
-            f"cohort:kvm_boot_feature_changed:gained{{{JOBS}}}",
-            NEWS,
-            f"machines of {COHORT_NAME} gained {{{{feature}}}}",
-        ),
-    ),
+    first=(NOW, PROBLEMS, ALERTS, MACHINES, CHANGES),
+    sections=(FEATURES, FINGERPRINTS, HISTORY, HOSTS, SERVING),
+    annotations=(LOST, GAINED),
     most_machines=50,
     variables=(fingerprint(),),
 )

@@ -1,12 +1,12 @@
-"""How many machines of a fleet are offered each feature, and the outliers: rows of the dashboard *KVM fleet*."""
+"""How many machines of a fleet are offered each feature, and the outliers: a section of the dashboard *KVM fleet*."""
 
-from settings import OF_COHORT, OF_FEATURE
+from settings import COHORT, OF_COHORT, OF_FEATURE, OF_MACHINE
 
-from grafana.board import THIS_GUEST, Row
-from grafana.queries import COHORT_NAME, JOBS, SHOWN
+from grafana.board import THIS_GUEST, Row, Section
+from grafana.queries import COHORT_NAME, JOBS, SHOWN, in_order
 from grafana.series import Timeline
-from grafana.tables import COHORT_COLUMNS, Column, Matrix, Table
-from grafana.values import BAD, NEWS, ODD, ODDITY, SPREAD
+from grafana.tables import COHORT_COLUMNS, Column, Table
+from grafana.values import BAD, NEWS, ODD, OFFERED, SPREAD
 
 SHARE = f"cohort:kvm_feature_offered:share{{{JOBS}}}"
 
@@ -21,87 +21,107 @@ def or_zero(recorded: str) -> str:
     return f"max by ({OF_FEATURE}) ({recorded} or on ({OF_FEATURE}) 0 * cohort:kvm_feature_offered:sum{{{JOBS}}})"
 
 
-FEATURES = Row(
-    title="Features",
-    height=16,
-    panels=(
-        Timeline(
-            title="Spread of each feature",
-            description="The share of a job's machines that are offered a feature: none, up to half, over half, all.",
-            queries={
-                "spread": f"""
+NO_FEATURE = "No machine of the selected jobs is offered a feature, or rules.yaml is not loaded in this Prometheus."
+
+SPREAD_OVER_TIME = Timeline(
+    title="Spread of each feature",
+    description="The share of a job's machines that are offered a feature: none, up to half, over half, all.",
+    queries={
+        "spread": in_order(
+            f"""
 (cohort:kvm_feature_offered:share{{{JOBS}}} > bool 0)
 + (cohort:kvm_feature_offered:share{{{JOBS}}} > bool 0.5)
 + (cohort:kvm_feature_offered:share{{{JOBS}}} >= bool 1)
-"""
-            },
-            names=f"{COHORT_NAME} {{{{feature}}}}",
-            values=SPREAD,
-        ),
-        Table(
-            title="Outliers by feature",
-            description=(
-                "The number of guests that are offered each feature, the number of outliers, and one outlier of those "
-                "in $machine. Outliers are the smaller group: the guests that are offered the feature, or the others."
-            ),
-            queries={
-                "offered": f"max by ({OF_FEATURE}) (cohort:kvm_feature_offered:sum{{{JOBS}}})",
-                "share": f"max by ({OF_FEATURE}) ({SHARE})",
-                "odd": f"""
+""".strip(),
+            *COHORT,
+        )
+    },
+    names=f"{{{{feature}}}} {COHORT_NAME}",
+    values=SPREAD,
+    empty="unknown: nothing is recorded",
+)
+
+OUTLIERS = Table(
+    title="Outliers by feature",
+    description=(
+        "The number of guests that are offered each feature, the number of outliers, and one outlier of those that are "
+        "shown. Outliers are the smaller group: the guests that are offered the feature, or the others."
+    ),
+    queries={
+        "offered": f"max by ({OF_FEATURE}) (cohort:kvm_feature_offered:sum{{{JOBS}}})",
+        "share": f"max by ({OF_FEATURE}) ({SHARE})",
+        "odd": f"""
 max by ({OF_FEATURE}) (
   cohort:kvm_feature_offered:sum{{{JOBS}}} and {SHARE} <= 0.5
   or
   cohort:kvm_present:sum{{{JOBS}}} - on ({OF_COHORT}) group_right () cohort:kvm_feature_offered:sum{{{JOBS}}}
 )
 """,
-                "example": f"""
+        "example": f"""
 topk by ({OF_FEATURE}) (1,
   max by ({OF_FEATURE}, instance) ({unlike_most(SHOWN)} == 1)
 )
 """,
-                "lost": or_zero(f"cohort:kvm_boot_feature_changed:lost{{{JOBS}}}"),
-                "gained": or_zero(f"cohort:kvm_boot_feature_changed:gained{{{JOBS}}}"),
-            },
-            columns=(
-                Column(field="register", title="Register", width=75),
-                Column(field="bit", title="Bit", width=50),
-                Column(field="feature", title="Feature"),
-                Column(field="Value #offered", title="Guests", width=75),
-                Column(field="Value #share", title="Share", unit="percentunit", width=75),
-                Column(field="Value #odd", title="Outliers", thresholds=((1, ODD),), width=80),
-                Column(field="instance", title="Example", link=THIS_GUEST),
-                Column(field="Value #lost", title="Lost", thresholds=((1, BAD),), width=60),
-                Column(field="Value #gained", title="Gained", thresholds=((1, NEWS),), width=75),
-                *COHORT_COLUMNS,
-            ),
-            sort=("Register", "Bit"),
-            numbers=("bit",),
-        ),
+        "lost": or_zero(f"cohort:kvm_boot_feature_changed:lost{{{JOBS}}}"),
+        "gained": or_zero(f"cohort:kvm_boot_feature_changed:gained{{{JOBS}}}"),
+    },
+    columns=(
+        Column(field="register", title="Register", width=80),
+        Column(field="bit", title="Bit", width=50),
+        Column(field="feature", title="Feature", width=190),
+        Column(field="Value #offered", title="Guests", width=75),
+        Column(field="Value #share", title="Share", unit="percentunit", width=75),
+        Column(field="Value #odd", title="Outliers", thresholds=((1, ODD),), width=80),
+        Column(field="Value #lost", title="Lost", thresholds=((1, BAD),), width=60),
+        Column(field="Value #gained", title="Gained", thresholds=((1, NEWS),), width=75),
+        Column(field="instance", title="Example", link=THIS_GUEST),
+        *COHORT_COLUMNS,
     ),
+    sort=("Register", "Bit"),
+    empty=NO_FEATURE,
+    numbers=("bit",),
 )
 
-MATRIX = Row(
-    height=14,
-    panels=(
-        Matrix(
-            title="Features by machine",
-            description=(
-                "Every feature of the machines in $machine. Red and orange: the machine differs from most machines of "
-                "its job. Empty: the machine does not report the feature."
-            ),
-            queries={
-                "offered": f"""
-max by (instance, feature) (
-  kvm_feature_offered{{{SHOWN}}} + 2 * ({unlike_most(SHOWN)})
-  or
-  kvm_feature_offered{{{SHOWN}}}
+UNLIKE_MOST = Table(
+    title="Machines unlike most",
+    description=(
+        "The features in which a machine that is shown differs from most machines of its job, and the share of these "
+        "that are offered the feature; the rarest first."
+    ),
+    queries={
+        "offered": f"max by ({OF_MACHINE}, feature) (kvm_feature_offered{{{SHOWN}}} and ({unlike_most(SHOWN)} == 1))",
+        "share": f"""
+max by ({OF_MACHINE}, feature) (
+  0 * (kvm_feature_offered{{{SHOWN}}} and ({unlike_most(SHOWN)} == 1))
+  + on ({OF_FEATURE}) group_left () {SHARE}
 )
-"""
-            },
-            rows="instance",
-            columns="feature",
-            values=ODDITY,
-            link=THIS_GUEST,
-        ),
+""",
+        "like": f"""
+max by ({OF_MACHINE}, feature) (
+  1 - abs(
+    (kvm_feature_offered{{{SHOWN}}} and ({unlike_most(SHOWN)} == 1))
+    - on ({OF_FEATURE}) group_left () {SHARE}
+  )
+)
+""",
+    },
+    columns=(
+        Column(field="instance", title="Machine", link=THIS_GUEST),
+        Column(field="feature", title="Feature", width=190),
+        Column(field="Value #offered", title="Offered", words=OFFERED, width=80),
+        Column(field="Value #share", title="Offered to", unit="percentunit", width=95),
+        Column(field="Value #like", title="Alike", unit="percentunit", width=75),
+        *COHORT_COLUMNS,
+    ),
+    sort=("Alike", "Machine", "Feature"),
+    empty="No machine that is shown differs from most of its job.",
+)
+
+FEATURES = Section(
+    title="Features",
+    rows=(
+        Row(height=11, panels=(UNLIKE_MOST,)),
+        Row(height=21, panels=(OUTLIERS,)),
+        Row(height=12, panels=(SPREAD_OVER_TIME,)),
     ),
 )

@@ -1,19 +1,35 @@
 """Current problems of a fleet, and the machines that have them: rows of the dashboard *KVM fleet*."""
 
+from problems import WEIGHT
 from settings import OF_FINGERPRINT, OF_MACHINE, RARE_SHARE
 
 from grafana.board import THIS_GUEST, Row
 from grafana.panels import Stat
-from grafana.queries import FINGERPRINT_SHARE, JOBS, MOST_ROWS, SELECTED, SHOWN, drift, each
+from grafana.problems_table import NAMES, PROBLEMS_TABLE
+from grafana.queries import FINGERPRINT_SHARE, JOBS, MOST_ROWS, SELECTED, SHOWN, each
 from grafana.series import Timeline
-from grafana.tables import Column, Table
-from grafana.values import BAD, CHANGED, NEWS, ODD, SIGNATURE
+from grafana.tables import COHORT_COLUMNS, Column, Table
+from grafana.values import ANSWERS, BAD, CHANGED, NEWS, ODD, PLAIN, SEVERITY, filled
 
 FIRING = f'alertstate="firing", alertname=~"Kvm.+", {JOBS}'
 """Matchers for the firing alerts of the selected jobs, including alerts on a cohort, which have no instance."""
 
 NO_MACHINE = f"0 * sum(kvm_present{{{SELECTED}}})"
 """An expression: 0 if any machine is selected, else no result, which a panel shows as unknown."""
+
+OF_ALERT = f"alertname, {OF_MACHINE}, feature"
+
+SEVERITIES = "\nor\n".join(
+    f'{value} * max by ({OF_ALERT}) (ALERTS{{{FIRING}, severity="{word}"}})' for value, (word, _) in SEVERITY.items()
+)
+
+
+def with_problem(names: str) -> str:
+    """Return an expression: the number of selected machines with one of these problems."""
+    return f"""
+count(max by ({OF_MACHINE}) ({WEIGHT}{{{SELECTED}, problem=~"{names}"}}))
+or on () {NO_MACHINE}
+"""
 
 
 NOW = Row(
@@ -31,26 +47,12 @@ or on () {NO_MACHINE}
             thresholds=((1, BAD),),
         ),
         Stat(
-            title="Guests on KVM",
-            description="The number of selected machines that are offered KVM's signature.",
-            queries={"guests": f"sum(kvm_present{{{SELECTED}}})"},
-        ),
-        Stat(
-            title="Exporters down",
-            description="The number of selected machines that Prometheus cannot scrape. Their state is unknown.",
-            queries={"down": f"sum(up{{{SELECTED}}} == bool 0)"},
-            thresholds=((1, BAD),),
-        ),
-        Stat(
-            title="Samples failing",
-            description="The number of machines whose last sample failed. They serve the last good sample.",
-            queries={"failing": f"sum(kvm_exporter_sample_success{{{SELECTED}}} == bool 0)"},
-            thresholds=((1, BAD),),
-        ),
-        Stat(
-            title="Drifted",
-            description="The number of machines that differ from their boot reference, the first sample of their boot.",
-            queries={"drifted": f"sum({drift(SELECTED)} > bool 0)"},
+            title="Lost features",
+            description=(
+                "The number of machines that lost a feature or signature since boot, or use a feature that they are "
+                "not offered."
+            ),
+            queries={"lost": with_problem("lost|used, not offered|signature changed")},
             thresholds=((1, BAD),),
         ),
         Stat(
@@ -58,6 +60,26 @@ or on () {NO_MACHINE}
             description="The number of machines with CPUs that differ from the majority of the machine's CPUs.",
             queries={"divergent": f"sum(kvm_cpus_divergent{{{SELECTED}}} > bool 0)"},
             thresholds=((1, BAD),),
+        ),
+        Stat(
+            title="Against baseline",
+            description="The number of machines that violate their baseline, by the alerts in this Prometheus.",
+            queries={"against": with_problem("required, not offered|forbidden, offered")},
+            thresholds=((1, ODD),),
+        ),
+        Stat(
+            title="Not sampled",
+            description=(
+                "The number of machines whose exporter cannot be scraped, or whose last sample failed. Their state is "
+                "unknown."
+            ),
+            queries={
+                "unknown": f"""
+count(up{{{SELECTED}}} == 0 or kvm_exporter_sample_success{{{SELECTED}}} == 0)
+or on () 0 * sum(up{{{SELECTED}}})
+"""
+            },
+            thresholds=((1, ODD),),
         ),
         Stat(
             title="Rare",
@@ -76,79 +98,111 @@ or on () {NO_MACHINE}
             queries={"fingerprints": f"count(count by (fingerprint) (kvm_fingerprint_info{{{SELECTED}}}))"},
             thresholds=((2, NEWS),),
         ),
+        Stat(
+            title="Guests on KVM",
+            description="The number of selected machines that are offered KVM's signature.",
+            queries={"guests": f"sum(kvm_present{{{SELECTED}}})"},
+        ),
     ),
 )
 
-MACHINES = Row(
-    title="Machines",
-    height=10,
+PROBLEMS = Row(height=11, panels=(PROBLEMS_TABLE,))
+
+ALERTS = Row(
+    height=8,
     panels=(
         Table(
             title="Firing alerts",
             description=(
-                f"Firing alerts of the selected jobs, from alerts.yaml in this Prometheus; at most {MOST_ROWS}."
+                f"Firing alerts of the selected jobs, from alerts.yaml in this Prometheus; at most {MOST_ROWS}, the "
+                "most urgent first. One without a machine is about its whole job."
             ),
             queries={
-                "alerts": f"""
-topk({MOST_ROWS}, max by (severity, alertname, {OF_MACHINE}, feature) (ALERTS{{{FIRING}}}))
-"""
+                "severity": f"""
+topk({MOST_ROWS}, max by ({OF_ALERT}) (
+{SEVERITIES}
+))
+""",
+                "since": f"""
+max by ({OF_ALERT}) (
+  1000 * ALERTS_FOR_STATE{{alertname=~"Kvm.+", {JOBS}}}
+  and on ({OF_ALERT}) ALERTS{{{FIRING}}}
+)
+""",
             },
             columns=(
-                Column(field="severity", title="Severity", width=90),
-                Column(field="alertname", title="Alert"),
                 Column(field="instance", title="Machine", link=THIS_GUEST),
-                Column(field="feature", title="Feature"),
-                Column(field="job", title="Job"),
+                Column(field="Value #severity", title="Severity", words=SEVERITY, width=90),
+                Column(field="alertname", title="Alert", width=250),
+                Column(field="feature", title="Feature", width=175),
+                Column(field="Value #since", title="Since", unit="dateTimeFromNow", width=125),
+                Column(field="job", title="Job", width=80),
             ),
-            sort=("Severity", "Alert", "Machine"),
-            width=10,
+            sort=("-Severity", "Alert", "Machine"),
+            empty="No alert fires, as far as this Prometheus knows; it has to load alerts.yaml.",
         ),
+    ),
+)
+
+MACHINES = Row(
+    height=11,
+    panels=(
         Table(
             title="Machines to check first",
             description=(
-                "The machines in $machine: differences from their boot reference, the first sample of their boot, the "
-                "number of CPUs that differ, and the share of the cohort that has the same feature set."
+                "The machines that are shown, those with the worst problems first: differences from their boot "
+                "reference, the first sample of their boot, the number of CPUs that differ, and the share of the "
+                "cohort that has the same feature set."
             ),
             queries={
+                "worst": f"{each(WEIGHT)}\nor on ({OF_MACHINE})\n0 * {each('up')}",
                 "up": each("up"),
                 "lost": each("kvm_boot_feature_changes", where='change="lost"'),
                 "gained": each("kvm_boot_feature_changes", where='change="gained"'),
-                "signature": each("kvm_boot_signature_changed"),
                 "divergent": each("kvm_cpus_divergent"),
+                "changed": each("kvm_boot_change_timestamp_seconds") + " * 1000",
                 "share": f"""
 max by ({OF_MACHINE}, fingerprint) (
   kvm_fingerprint_info{{{SHOWN}}} * on ({OF_FINGERPRINT}) group_left () {FINGERPRINT_SHARE}
 )
 """,
-                "boot": each("kvm_boot_reference_timestamp_seconds") + " * 1000",
             },
             columns=(
                 Column(field="instance", title="Machine", link=THIS_GUEST),
-                Column(field="Value #up", title="Scraped", words={"0": ("down", BAD), "1": ("up", "text")}),
-                Column(field="Value #lost", title="Lost", thresholds=((1, BAD),)),
-                Column(field="Value #gained", title="Gained", thresholds=((1, NEWS),)),
-                Column(field="Value #signature", title="Signature", words=SIGNATURE),
-                Column(field="Value #divergent", title="CPUs that differ", thresholds=((1, BAD),)),
-                Column(field="fingerprint", title="Fingerprint", width=150),
-                Column(field="Value #share", title="Share", unit="percentunit"),
-                Column(field="Value #boot", title="First sampled", unit="dateTimeFromNow"),
-                Column(field="job", title="Job"),
+                Column(field="Value #worst", title="Worst problem", words={**NAMES, "0": ("-", PLAIN)}, width=165),
+                Column(field="Value #up", title="Scraped", words=ANSWERS, width=80),
+                Column(field="Value #lost", title="Lost", thresholds=((1, BAD),), width=60),
+                Column(field="Value #gained", title="Gained", thresholds=((1, NEWS),), width=75),
+                Column(field="Value #divergent", title="CPUs differ", thresholds=((1, BAD),), width=105),
+                Column(field="Value #changed", title="Changed", unit="dateTimeFromNow", absent="-", width=125),
+                Column(field="fingerprint", title="Fingerprint", width=165),
+                Column(field="Value #share", title="Share", unit="percentunit", width=75),
+                *COHORT_COLUMNS,
             ),
-            sort=("-Lost", "-Gained", "Share"),
-            width=14,
+            sort=("-Worst problem", "Machine"),
+            empty="No machine is selected, or Prometheus scrapes none.",
         ),
     ),
 )
 
 CHANGES = Row(
-    height=8,
+    height=10,
     panels=(
         Timeline(
             title="Changes since boot",
-            description="Feature bits of the machines in $machine that differ from their boot reference.",
-            queries={"changed": each("kvm_boot_feature_changed", "feature")},
-            names="{{instance}} {{feature}}",
-            values=CHANGED,
+            description="Features of the machines that are shown that differ from their boot reference.",
+            queries={
+                "changed": f"""
+label_replace({each("kvm_boot_feature_changed", "feature")} == -1, "at", "1", "", "")
+or
+label_replace({each("kvm_boot_feature_changed", "feature")} == 1, "at", "2", "", "")
+or on ()
+label_replace(0 * sum(kvm_present{{{SHOWN}}}), "feature", "all features of these machines", "", "")
+"""
+            },
+            names="{{feature}} {{instance}}",
+            values=filled(CHANGED),
+            empty="unknown: nothing is scraped",
         ),
     ),
 )

@@ -1,12 +1,12 @@
-"""The health of the exporter on a guest, its cost and its version: rows of the dashboard *KVM guest*."""
+"""The health of the exporter on a guest, its cost and its version: a section of the dashboard *KVM guest*."""
 
-from settings import OF_MACHINE
+from settings import OF_MACHINE, labels
 
-from grafana.board import Row
+from grafana.board import Row, Section
 from grafana.queries import SHOWN, each
 from grafana.series import Lines, Timeline
 from grafana.tables import Column, Table
-from grafana.values import ANSWERS, SUCCEEDS
+from grafana.values import ANSWERS, SUCCEEDS, filled
 
 AGE = f"""
 max by ({OF_MACHINE}) (
@@ -14,35 +14,55 @@ max by ({OF_MACHINE}) (
 )
 """
 
-STATES = Row(
-    title="Exporter",
-    height=6,
-    panels=(
-        Timeline(
-            title="Scraped",
-            description="Whether Prometheus could scrape the exporter.",
-            queries={"up": each("up")},
-            names="{{instance}}",
-            values=ANSWERS,
-        ),
-        Timeline(
-            title="Samples",
-            description="Whether the last attempt to sample the CPUID leaves succeeded.",
-            queries={"success": each("kvm_exporter_sample_success")},
-            names="{{instance}}",
-            values=SUCCEEDS,
-        ),
-        Timeline(
-            title="Collectors",
-            description=(
-                "Whether each collector succeeded: guest (evidence of the guest kernel), host (absent without "
-                "/dev/kvm) and baseline (its file)."
+
+def a_minute(counter: str, *by: str) -> str:
+    """Return an expression: the increase of counters per minute, summed over the machines that are shown."""
+    return f"sum by ({labels('job', *by)}) (60 * rate({counter}{{{SHOWN}}}[$__rate_interval]))"
+
+
+STATES = (
+    Row(
+        height=6,
+        panels=(
+            Timeline(
+                title="Scraped",
+                description="Whether Prometheus could scrape the exporter.",
+                queries={"up": each("up")},
+                names="{{instance}}",
+                values=filled(ANSWERS),
+                empty="unknown: not in Prometheus",
             ),
-            queries={
-                "collectors": each("kvm_exporter_collector_success", "collector"),
-            },
-            names="{{instance}} {{collector}}",
-            values=SUCCEEDS,
+        ),
+    ),
+    Row(
+        height=6,
+        panels=(
+            Timeline(
+                title="Samples",
+                description="Whether the last attempt to sample the CPUID leaves succeeded.",
+                queries={"success": each("kvm_exporter_sample_success")},
+                names="{{instance}}",
+                values=filled(SUCCEEDS),
+                empty="unknown: nothing is scraped",
+            ),
+        ),
+    ),
+    Row(
+        height=9,
+        panels=(
+            Timeline(
+                title="Collectors",
+                description=(
+                    "Whether each collector succeeded: guest (evidence of the guest kernel), host (absent without "
+                    "/dev/kvm) and baseline (its file)."
+                ),
+                queries={
+                    "collectors": each("kvm_exporter_collector_success", "collector"),
+                },
+                names="{{instance}} {{collector}}",
+                values=filled(SUCCEEDS),
+                empty="unknown: nothing is scraped",
+            ),
         ),
     ),
 )
@@ -72,21 +92,17 @@ SAMPLING = Row(
         ),
         Lines(
             title="Samples by reason, and failures by cause",
-            description="The rate of samples by trigger, of failures by cause, and of samples that show a change.",
+            description=(
+                "Samples of all machines that are shown per minute, by trigger; failures by cause; and samples that "
+                "show a change."
+            ),
             queries={
-                "samples": (
-                    f"sum by ({OF_MACHINE}, reason) (rate(kvm_exporter_samples_total{{{SHOWN}}}[$__rate_interval]))"
-                ),
-                "failures": (
-                    f"sum by ({OF_MACHINE}, cause) "
-                    f"(rate(kvm_exporter_sample_failures_total{{{SHOWN}}}[$__rate_interval]))"
-                ),
-                "changes": (
-                    f"sum by ({OF_MACHINE}) (rate(kvm_exporter_sample_changes_total{{{SHOWN}}}[$__rate_interval]))"
-                ),
+                "samples": a_minute("kvm_exporter_samples_total", "reason"),
+                "failures": a_minute("kvm_exporter_sample_failures_total", "cause"),
+                "changes": a_minute("kvm_exporter_sample_changes_total"),
             },
-            names="{{instance}} {{reason}}{{cause}}",
-            unit="cps",
+            names="{{reason}}{{cause}}",
+            unit="none",
         ),
     ),
 )
@@ -112,12 +128,45 @@ COST = Row(
         ),
         Lines(
             title="File descriptors",
-            description="The open file descriptors of the exporter's process, and its limit.",
+            description="The share of the exporter's file descriptors that are open, of the most that it may open.",
             queries={
-                "open": each("process_open_fds"),
-                "limit": each("process_max_fds"),
+                "open": f"max by ({OF_MACHINE}) (process_open_fds{{{SHOWN}}} / process_max_fds{{{SHOWN}}})",
             },
             names="{{instance}}",
+            unit="percentunit",
+        ),
+    ),
+)
+
+SERVING = Row(
+    height=8,
+    panels=(
+        Lines(
+            title="Responses",
+            description="HTTP responses of all machines that are shown per minute, by status code.",
+            queries={"responses": a_minute("kvm_exporter_http_requests_total", "code")},
+            names="{{code}}",
+            unit="none",
+        ),
+        Lines(
+            title="Connections",
+            description="The open HTTP connections of each exporter.",
+            queries={"open": each("kvm_exporter_http_connections")},
+            names="{{instance}}",
+            unit="none",
+            counts=True,
+        ),
+        Lines(
+            title="Dropped connections and log messages",
+            description=(
+                "Connections that the exporters of all machines that are shown ended, per minute and by reason, and "
+                "log messages that nothing read in time."
+            ),
+            queries={
+                "connections": a_minute("kvm_exporter_http_connections_dropped_total", "reason"),
+                "log": a_minute("kvm_exporter_log_messages_dropped_total"),
+            },
+            names="{{reason}}",
             unit="none",
         ),
     ),
@@ -139,15 +188,21 @@ max by ({OF_MACHINE}, version, revision, python_version, prometheus_client_versi
             },
             columns=(
                 Column(field="instance", title="Machine"),
-                Column(field="version", title="Version"),
-                Column(field="revision", title="Revision"),
-                Column(field="python_version", title="Python"),
-                Column(field="prometheus_client_version", title="prometheus_client"),
-                Column(field="Value #start", title="Started", unit="dateTimeAsIso"),
+                Column(field="version", title="Version", width=80),
+                Column(field="revision", title="Revision", width=90),
+                Column(field="python_version", title="Python", width=80),
+                Column(field="prometheus_client_version", title="prometheus_client", width=150),
+                Column(field="Value #start", title="Started", unit="dateTimeAsIso", width=160),
             ),
             sort=("Machine",),
-            width=14,
+            empty="Nothing is scraped.",
         ),
+    ),
+)
+
+WEB = Row(
+    height=7,
+    panels=(
         Table(
             title="Web configuration",
             description="Whether the last reload of the web configuration succeeded; empty without --web.config.file.",
@@ -157,11 +212,13 @@ max by ({OF_MACHINE}, version, revision, python_version, prometheus_client_versi
             },
             columns=(
                 Column(field="instance", title="Machine"),
-                Column(field="Value #successful", title="In use", words=SUCCEEDS),
-                Column(field="Value #read", title="Read", unit="dateTimeAsIso"),
+                Column(field="Value #successful", title="In use", words=SUCCEEDS, width=75),
+                Column(field="Value #read", title="Read", unit="dateTimeAsIso", width=160),
             ),
             sort=("Machine",),
-            width=10,
+            empty="No machine that is scraped has a web configuration.",
         ),
     ),
 )
+
+EXPORTER = Section(title="Exporter", rows=(*STATES, SAMPLING, SERVING, COST, VERSION, WEB))

@@ -1,12 +1,13 @@
 """Every feature bit of a guest, now and over time: rows of the dashboard *KVM guest*."""
 
-from settings import OF_BIT, OF_MACHINE
+from problems import used_not_offered
+from settings import OF_BIT
 
-from grafana.board import Row
-from grafana.queries import SHOWN, each, forbidden, missing, switched_off
+from grafana.board import Row, Section
+from grafana.queries import SHOWN, each, in_order, switched_off
 from grafana.series import Timeline
 from grafana.tables import Column, Table
-from grafana.values import CHANGED, EXPECTED, OFFERED, SUPPORTED, USED, texts
+from grafana.values import EXPECTED, EXPECTED_OVER_TIME, OFFERED, SUPPORTED, USED, filled, texts
 from kvm_exporter.kvm.features import FEATURES, feature_at
 
 OF_ROW = f"{OF_BIT}, feature"
@@ -16,7 +17,7 @@ UNASSIGNED = ("/^(eax|edx)_bit_[0-9]+$/", feature_at("eax", 31).meaning)
 
 MEANINGS = texts({bit.name: bit.meaning for bit in FEATURES}, otherwise=UNASSIGNED)
 
-NAME = "{{instance}} {{register}} {{bit}} {{feature}}"
+NAME = "{{feature}} {{instance}}"
 
 
 def with_meaning(expression: str) -> str:
@@ -29,118 +30,127 @@ def of_bits(metric: str) -> str:
     return each(metric, "register", "bit", "feature")
 
 
-FOUND = {
-    "required, not offered": missing(SHOWN),
-    "forbidden, but offered": forbidden(SHOWN),
-    "offered, but switched off": switched_off(SHOWN),
-    "lost since boot": f"kvm_boot_feature_changed{{{SHOWN}}} == -1",
-    "gained since boot": f"kvm_boot_feature_changed{{{SHOWN}}} == 1",
-}
-"""The possible findings about a bit, each with the expression that finds it."""
-
-FINDING = "\nor\n".join(
-    f'label_replace({expression}, "finding", "{words}", "", "")' for words, expression in FOUND.items()
-)
-
-CHANGE = f"""
+STATE = f"""
 max by ({OF_ROW}) (
-  kvm_boot_feature_changed{{{SHOWN}}}
+  kvm_boot_feature_changed{{{SHOWN}}} == -1
   or on ({OF_BIT})
-  0 * kvm_feature_offered{{{SHOWN}}} and on ({OF_MACHINE}) kvm_boot_reference_timestamp_seconds{{{SHOWN}}}
+  2 * (kvm_boot_feature_changed{{{SHOWN}}} == 1)
+  or on ({OF_BIT})
+  kvm_feature_offered{{{SHOWN}}}
 )
 """.strip()
-"""An expression: -1 for lost bits, 1 for gained ones, 0 for unchanged ones; no result without a boot reference."""
+"""An expression: -1 for lost bits, 2 for gained ones, else 1 for those that are offered and 0 for the others."""
+
+USE = f"""
+max by ({OF_ROW}) (
+  2 * ({used_not_offered(SHOWN)})
+  or on ({OF_BIT})
+  kvm_feature_in_use{{{SHOWN}}}
+)
+""".strip()
+"""An expression: 2 for bits that are used and not offered, else 1 for those that are used and 0 for the others."""
+
+SWITCHED_OFF = f"max by ({OF_ROW}) ({switched_off(SHOWN)})"
 
 BITS = Row(
-    title="Features",
-    height=19,
+    height=22,
     panels=(
         Table(
             title="Bits",
             description=(
                 "Every bit that is assigned or set: whether it is offered, the number of CPUs, whether the guest "
-                "kernel has enabled it, the baseline's expectation, whether this machine's own KVM can offer it, and "
-                "changes since the boot reference, the first sample of this boot."
+                "kernel has enabled it, whether a boot switch disables it, the baseline's expectation, and whether "
+                "this machine's own KVM can offer it. Lost and gained: since the first sample of this boot. Columns "
+                "that no machine has are left out."
             ),
             queries={
-                "offered": with_meaning(of_bits("kvm_feature_offered")),
+                "offered": with_meaning(STATE),
                 "cpus": with_meaning(of_bits("kvm_feature_offered_cpus")),
-                "used": with_meaning(of_bits("kvm_feature_in_use")),
+                "used": with_meaning(USE),
+                "off": with_meaning(SWITCHED_OFF),
                 "expected": with_meaning(of_bits("kvm_feature_expected")),
                 "host": with_meaning(of_bits("kvm_host_feature_supported")),
-                "changed": with_meaning(CHANGE),
             },
             columns=(
-                Column(field="instance", title="Machine"),
-                Column(field="register", title="Register", width=75),
+                Column(field="instance", title="Machine", width=455),
+                Column(field="register", title="Register", width=80),
                 Column(field="bit", title="Bit", width=50),
-                Column(field="feature", title="Feature", width=190),
-                Column(field="meaning", title="Meaning", mappings=MEANINGS, width=360),
-                Column(field="Value #offered", title="Offered", words=OFFERED, width=80),
-                Column(field="Value #cpus", title="CPUs", width=65),
-                Column(field="Value #used", title="Used", words=USED, width=110),
-                Column(field="Value #expected", title="Expected", words=EXPECTED, absent="-", width=100),
-                Column(field="Value #host", title="Own KVM", words=SUPPORTED, width=110),
-                Column(field="Value #changed", title="Since boot", words=CHANGED, width=100),
+                Column(field="feature", title="Feature", width=175),
+                Column(field="meaning", title="Meaning", mappings=MEANINGS),
+                Column(field="Value #offered", title="Offered", words=OFFERED, width=75),
+                Column(field="Value #cpus", title="CPUs", width=60),
+                Column(field="Value #used", title="Used", words=USED, width=130),
+                Column(
+                    field="Value #off",
+                    title="Switch",
+                    words={"0": ("-", "text"), "1": ("off", "orange")},
+                    absent="-",
+                    width=70,
+                ),
+                Column(field="Value #expected", title="Expected", words=EXPECTED, absent="-", width=85),
+                Column(field="Value #host", title="Own KVM", words=SUPPORTED, width=85),
             ),
             sort=("Machine", "Register", "Bit"),
+            empty="No machine is selected that is on KVM, or Prometheus scrapes none.",
             numbers=("bit",),
         ),
     ),
 )
 
-FINDINGS = Row(
-    height=14,
-    panels=(
-        Table(
-            title="Findings",
-            description="Features that are required but missing, forbidden but offered, switched off, lost, or gained.",
-            queries={"findings": f"max by ({OF_ROW}, finding) (\n{FINDING}\n)"},
-            columns=(
-                Column(field="instance", title="Machine"),
-                Column(field="feature", title="Feature"),
-                Column(field="register", title="Register", width=75),
-                Column(field="bit", title="Bit", width=50),
-                Column(field="finding", title="Finding"),
+OVER_TIME = Section(
+    title="Features over time",
+    rows=(
+        Row(
+            height=12,
+            panels=(
+                Timeline(
+                    title="Offered over time",
+                    description="Whether each bit was offered to the majority of CPUs, lost, or gained since boot.",
+                    queries={"offered": in_order(STATE, "instance")},
+                    names=NAME,
+                    values=filled(OFFERED),
+                    empty="unknown: no machine on KVM is scraped",
+                ),
             ),
-            sort=("Machine", "Register", "Bit"),
-            numbers=("bit",),
-            width=10,
         ),
-        Timeline(
-            title="Offered over time",
-            description="Whether each bit was offered to the majority of CPUs.",
-            queries={"offered": of_bits("kvm_feature_offered")},
-            names=NAME,
-            values=OFFERED,
-            width=14,
+        Row(
+            height=12,
+            panels=(
+                Timeline(
+                    title="Used over time",
+                    description="Features that the guest kernel was offered: which of them it has enabled.",
+                    queries={"used": in_order(USE, "instance")},
+                    names=NAME,
+                    values=filled(USED),
+                    empty="unknown: no evidence of the kernel",
+                ),
+            ),
         ),
-    ),
-)
-
-OVER_TIME = Row(
-    height=10,
-    panels=(
-        Timeline(
-            title="Used over time",
-            description="Features that the guest kernel was offered: which of them it has enabled.",
-            queries={"used": of_bits("kvm_feature_in_use")},
-            names=NAME,
-            values=USED,
+        Row(
+            height=9,
+            panels=(
+                Timeline(
+                    title="Expected over time",
+                    description="Features that the baseline of the machine required and forbade.",
+                    queries={"expected": in_order(of_bits("kvm_feature_expected"), "instance")},
+                    names=NAME,
+                    values=EXPECTED_OVER_TIME,
+                    empty="no baseline",
+                ),
+            ),
         ),
-        Timeline(
-            title="Expected over time",
-            description="Features that the baseline of the machine required and forbade.",
-            queries={"expected": of_bits("kvm_feature_expected")},
-            names=NAME,
-            values=EXPECTED,
-        ),
-        Timeline(
-            title="Supported by own KVM over time",
-            description="Features that the machine's own KVM could offer to guests; needs access to /dev/kvm.",
-            queries={"supported": of_bits("kvm_host_feature_supported")},
-            names=NAME,
-            values=SUPPORTED,
+        Row(
+            height=9,
+            panels=(
+                Timeline(
+                    title="Supported by own KVM over time",
+                    description="Features that the machine's own KVM could offer to guests; needs access to /dev/kvm.",
+                    queries={"supported": in_order(of_bits("kvm_host_feature_supported"), "instance")},
+                    names=NAME,
+                    values=filled(SUPPORTED),
+                    empty="no access to /dev/kvm",
+                ),
+            ),
         ),
     ),
 )

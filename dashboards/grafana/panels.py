@@ -13,18 +13,17 @@ from grafana_foundation_sdk.models.dashboard import (
     Threshold,
     ThresholdsConfig,
     ThresholdsMode,
-    ValueMapping,
 )
 from grafana_foundation_sdk.models.dashboard import Panel as Model
 from grafana_foundation_sdk.models.prometheus import Dataquery, PromQueryFormat, QueryEditorMode
 
-from grafana.values import GOOD
+from grafana.values import unknown
 
 DATA_SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 """The data source of every panel: the variable ``datasource`` of each dashboard."""
 
 Thresholds = Sequence[tuple[float, str]]
-"""Pairs of a value and the colour from this value on; smaller values are green."""
+"""Pairs of a value and the colour from this value on; smaller values have none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +37,8 @@ class Panel(ABC):
     """Columns of the grid; 0 for an equal share of the columns that are left in the row."""
 
     @abstractmethod
-    def shown(self) -> Model:
-        """Return Grafana's panel with the options and fields of this kind only."""
+    def shown(self, height: int) -> Model:
+        """Return Grafana's panel with the options and fields of this kind only; the height is in cells of the grid."""
 
     @abstractmethod
     def query(self, name: str, expression: str) -> Dataquery:
@@ -47,7 +46,7 @@ class Panel(ABC):
 
     def model(self, number: int, place: GridPos) -> Model:
         """Return Grafana's panel, complete, with a number and a position."""
-        model = self.shown()
+        model = self.shown(place.h)
         model.id_val = number
         model.title = self.title
         model.description = self.description
@@ -59,33 +58,28 @@ class Panel(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stat(Panel):
-    """The current value of each series, as a number or a word."""
+    """A number."""
 
-    unit: str = "none"
-    mappings: Sequence[ValueMapping] = ()
     thresholds: Thresholds = ()
-    names: str = ""
 
     def query(self, name: str, expression: str) -> Dataquery:
         """Return an instant query."""
-        return instant(name, expression, legend=self.names)
+        return instant(name, expression)
 
-    def shown(self) -> Model:
-        """Return a stat panel, with a coloured background if there are thresholds or words."""
-        coloured = bool(self.thresholds or self.mappings)
-        color_mode = common.BigValueColorMode.BACKGROUND if coloured else common.BigValueColorMode.NONE
+    def shown(self, height: int) -> Model:  # noqa: ARG002 - it is as high as it is
+        """Return a stat panel: coloured from the first threshold on, grey if the number is unknown."""
         options = stat.Options(
-            color_mode=color_mode,
+            color_mode=common.BigValueColorMode.BACKGROUND,
             graph_mode=common.BigValueGraphMode.NONE,
             reduce_options=common.ReduceDataOptions(calcs=["lastNotNull"], values=False),
         )
         fields = FieldConfig(
-            unit=self.unit, mappings=list(self.mappings), thresholds=steps_of(self.thresholds), no_value="?"
+            unit="none", mappings=unknown(), thresholds=steps_of(self.thresholds, "transparent"), no_value="?"
         )
         return Model(type_val="stat", options=options, field_config=FieldConfigSource(fields))
 
 
-def instant(name: str, expression: str, *, legend: str = "", as_table: bool = False) -> Dataquery:
+def instant(name: str, expression: str, *, as_table: bool = False) -> Dataquery:
     """Return an instant query."""
     return Dataquery(
         expr=expression,
@@ -93,7 +87,6 @@ def instant(name: str, expression: str, *, legend: str = "", as_table: bool = Fa
         instant=True,
         range_val=False,
         format_val=PromQueryFormat.TABLE if as_table else PromQueryFormat.TIME_SERIES,
-        legend_format=legend or None,
         editor_mode=QueryEditorMode.CODE,
         datasource=DATA_SOURCE,
     )
@@ -113,7 +106,7 @@ def over_time(name: str, expression: str, legend: str) -> Dataquery:
     )
 
 
-def steps_of(thresholds: Thresholds) -> ThresholdsConfig:
-    """Return Grafana's thresholds."""
-    base = Threshold(value=None, color=GOOD)
+def steps_of(thresholds: Thresholds, below: str) -> ThresholdsConfig:
+    """Return Grafana's thresholds; ``below`` is the colour of values below the first."""
+    base = Threshold(value=None, color=below)
     return ThresholdsConfig(ThresholdsMode.ABSOLUTE, [base, *(Threshold(value, color) for value, color in thresholds)])

@@ -1,6 +1,7 @@
-"""PromQL expressions that several panels share: selections of machines, drift, and findings."""
+"""PromQL expressions that several panels share: selections of machines, and their order."""
 
-from settings import COHORT, MACHINE, OF_BIT, OF_FINGERPRINT, OF_MACHINE, labels
+from problems import WEIGHT
+from settings import COHORT, MACHINE, OF_BIT, OF_MACHINE, labels
 
 JOBS = 'job=~"$job"'
 """Matchers for recorded series of a cohort, which have no instance."""
@@ -27,50 +28,19 @@ def each(metric: str, *by: str, where: str = "") -> str:
     return f"max by ({labels(*MACHINE, *by)}) ({metric}{{{matchers}}})"
 
 
-def drift(machines: str) -> str:
-    """Return an expression: the number of drifted bits of each machine, plus 1 if its signatures changed."""
-    return (
-        f"sum by ({OF_MACHINE}) (kvm_boot_feature_changes{{{machines}}})"
-        f" + max by ({OF_MACHINE}) (kvm_boot_signature_changed{{{machines}}})"
-    )
+def weighs(machines: str) -> str:
+    """Return an expression: the weight of all problems of each machine; no result for one without."""
+    return f"sum by ({OF_MACHINE}) ({WEIGHT}{{{machines}}})"
 
 
 def notable(most: int) -> str:
-    """Return an expression: at most ``most`` of the selected machines, those with problems first.
-
-    Machines that drifted or have CPUs that differ come first, then machines that are down, then machines with a rare
-    feature set. They are sorted by one number: the number of drifted bits and of CPUs that differ, else the share of
-    the cohort with another feature set, which is below 1, else 1 if the machine is down.
-    """
+    """Return an expression: at most ``most`` of the selected machines, those with the worst problems first."""
     return f"""
 topk({most},
-  ({drift(SELECTED)} + max by ({OF_MACHINE}) (kvm_cpus_divergent{{{SELECTED}}}) > 0)
+  {weighs(SELECTED)}
   or on ({OF_MACHINE})
-  max by ({OF_MACHINE}) (
-    1 - kvm_fingerprint_info{{{SELECTED}}}
-    * on ({OF_FINGERPRINT}) group_left ()
-    {FINGERPRINT_SHARE}
-  )
-  or on ({OF_MACHINE})
-  max by ({OF_MACHINE}) (up{{{SELECTED}}} == bool 0)
+  0 * max by ({OF_MACHINE}) (up{{{SELECTED}}})
 )
-""".strip()
-
-
-def missing(machines: str) -> str:
-    """Return an expression: features that the baseline requires and the hypervisor does not offer."""
-    return f"""
-kvm_feature_expected{{{machines}}} == 1
-and on ({OF_MACHINE}) kvm_present{{{machines}}}
-unless on ({OF_BIT}) kvm_feature_offered{{{machines}}} == 1
-""".strip()
-
-
-def forbidden(machines: str) -> str:
-    """Return an expression: features that the baseline forbids and the hypervisor offers."""
-    return f"""
-kvm_feature_expected{{{machines}}} == 0
-and on ({OF_BIT}) kvm_feature_offered{{{machines}}} == 1
 """.strip()
 
 
@@ -80,3 +50,10 @@ def switched_off(machines: str) -> str:
 kvm_feature_switched_off{{{machines}}} == 1
 and on ({OF_BIT}) kvm_feature_offered{{{machines}}} == 1
 """.strip()
+
+
+def in_order(expression: str, *by: str) -> str:
+    """Return the expression with a label ``at``, by which Prometheus sorts series: the labels ``by``, register, bit."""
+    bit = f'label_replace(label_replace({expression}, "at", "$1", "bit", "(..)"), "at", "0$1", "bit", "(.)")'
+    names = ", ".join(f'"{name}"' for name in (*by, "register", "at"))
+    return f'label_join({bit}, "at", " ", {names})'

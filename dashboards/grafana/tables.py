@@ -1,4 +1,4 @@
-"""Panels that are tables: Table with a row for each label set, and Matrix with a cell for each pair of labels."""
+"""Panels that are tables, with a row for each label set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,13 @@ from grafana_foundation_sdk.models.prometheus import Dataquery
 from settings import COHORT
 
 from grafana.panels import Panel, Thresholds, instant, steps_of
-from grafana.values import Words, words
+from grafana.values import PLAIN, Words, unknown, words
+
+LEAST_WIDTH = 50
+"""The least width of a column in pixels; Grafana's default is 150."""
+
+BLANK = " "
+"""The text of a cell without a label: without it, Grafana shows the text of the empty panel there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,27 +44,38 @@ class Column:
     """The text in a row without a value."""
     link: str = ""
     width: int = 0
+    """In pixels; 0 for what the others leave: names of machines, and prose."""
 
     def override(self) -> DashboardFieldConfigSourceOverrides:
         """Return Grafana's override for the field, which is renamed to the title."""
         is_value = self.field.startswith("Value")
-        properties = [DynamicConfigValue("unit", self.unit or ("none" if is_value else "string"))]
-        if is_value:
-            properties.append(DynamicConfigValue("noValue", self.absent))
-        if mappings := list(self.mappings) or (words(self.words, absent=self.absent) if self.words else []):
+        properties = [
+            DynamicConfigValue("unit", self.unit or ("none" if is_value else "string")),
+            DynamicConfigValue("noValue", self.absent if is_value else BLANK),
+        ]
+        if self.unit == "percentunit":
+            properties.append(DynamicConfigValue("decimals", 1))
+        if mappings := list(self.mappings) or self._mappings():
             properties.append(DynamicConfigValue("mappings", mappings))
-        if self.thresholds:
-            properties.append(DynamicConfigValue("thresholds", steps_of(self.thresholds)))
-        if self.thresholds or self.words:
+        if is_value:
+            properties.append(DynamicConfigValue("thresholds", steps_of(self.thresholds, PLAIN)))
             properties.append(DynamicConfigValue("custom.cellOptions", {"type": "color-text"}))
         if self.link:
             properties.append(DynamicConfigValue("links", [{"title": "${__value.text}", "url": self.link}]))
+            properties.append(DynamicConfigValue("custom.filterable", value=True))
+        if self.words or self.unit.startswith("dateTime"):
+            properties.append(DynamicConfigValue("custom.align", "left"))
         if self.width:
             properties.append(DynamicConfigValue("custom.width", self.width))
         return DashboardFieldConfigSourceOverrides(MatcherConfig("byName", self.title), properties)
 
+    def _mappings(self) -> list[ValueMapping]:
+        if self.words:
+            return words(self.words, absent=self.absent)
+        return unknown(self.absent) if self.field.startswith("Value") else []
 
-COHORT_COLUMNS = tuple(Column(field=label, title=label.title()) for label in COHORT)
+
+COHORT_COLUMNS = tuple(Column(field=label, title=label.title(), width=90) for label in COHORT)
 """The columns that name the cohort of a row."""
 
 
@@ -73,6 +90,8 @@ class Table(Panel):
     columns: Sequence[Column]
     sort: Sequence[str]
     """Titles of the columns to sort by, the most significant first; a leading ``-`` sorts in descending order."""
+    empty: str
+    """The text if there is no row."""
     numbers: Sequence[str] = ()
     """Labels that are sorted as numbers, so that ``10`` comes after ``9``."""
 
@@ -80,11 +99,11 @@ class Table(Panel):
         """Return an instant query whose result is a table."""
         return instant(name, expression, as_table=True)
 
-    def shown(self) -> Model:
+    def shown(self, height: int) -> Model:  # noqa: ARG002 - it is as high as it is
         """Return a table panel with the columns in their order, under their titles, and no others."""
         order = [common.TableSortByFieldState(one.removeprefix("-"), desc=one.startswith("-")) for one in self.sort]
         options = table.Options(sort_by=order)
-        fields = FieldConfig(unit="none", custom=common.TableFieldOptions(filterable=True))
+        fields = FieldConfig(unit="none", no_value=self.empty, custom=common.TableFieldOptions(min_width=LEAST_WIDTH))
         overrides = [column.override() for column in self.columns]
         return Model(
             type_val="table",
@@ -106,43 +125,3 @@ class Table(Panel):
             "renameByName": {column.field: column.title for column in self.columns},
         }
         return [*steps, DataTransformerConfig("organize", options=organize)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Matrix(Panel):
-    """A matrix of current values: the expression returns one value for each pair of a row label and a column label."""
-
-    rows: str
-    columns: str
-    values: Words
-    link: str
-
-    def query(self, name: str, expression: str) -> Dataquery:
-        """Return an instant query whose result is a table."""
-        return instant(name, expression, as_table=True)
-
-    def shown(self) -> Model:
-        """Return a table panel with the columns sorted by name; cells without a value are empty."""
-        matrix = {"rowField": self.rows, "columnField": self.columns, "valueField": "Value", "emptyValue": "null"}
-        corner = f"{self.rows}\\{self.columns}"
-        cells = common.TableFieldOptions(
-            align=common.FieldTextAlignment.CENTER,
-            cell_options=common.TableColoredBackgroundCellOptions(mode=common.TableCellBackgroundDisplayMode.BASIC),
-        )
-        names = [
-            DynamicConfigValue("unit", "string"),
-            DynamicConfigValue("custom.width", 220),
-            DynamicConfigValue("links", [{"title": "${__value.text}", "url": self.link}]),
-        ]
-        return Model(
-            type_val="table",
-            options=table.Options(sort_by=[common.TableSortByFieldState(corner, desc=False)]),
-            field_config=FieldConfigSource(
-                FieldConfig(unit="none", mappings=words(self.values), custom=cells),
-                [DashboardFieldConfigSourceOverrides(MatcherConfig("byName", corner), names)],
-            ),
-            transformations=[
-                DataTransformerConfig("sortBy", options={"fields": {}, "sort": [{"field": self.columns}]}),
-                DataTransformerConfig("groupingToMatrix", options=matrix),
-            ],
-        )

@@ -1,4 +1,4 @@
-"""Words and colours for values, the same on every panel."""
+"""Words and colours for values, the same on every panel: what is good is quiet, what is unknown is grey."""
 
 from grafana_foundation_sdk.models.dashboard import DashboardRegexMapOptions as RegexOptions
 from grafana_foundation_sdk.models.dashboard import DashboardSpecialValueMapOptions as SpecialOptions
@@ -14,7 +14,13 @@ from grafana_foundation_sdk.models.dashboard import (
 Words = dict[str, tuple[str, str]]
 """A word and its colour for each value."""
 
-GOOD, BAD, ODD, NEWS, QUIET = "green", "red", "orange", "blue", "#8e8e8e"
+BAD, ODD, NEWS, UNKNOWN = "red", "orange", "blue", "#8e8e8e"
+
+PLAIN = "text"
+"""The colour of text in tables."""
+
+CALM, FAINT = "#4f6f66", "#6e7177"
+"""Fillings of timelines, for what is as it should be and for what is not there."""
 
 
 def words(of: Words, *, absent: str = "?") -> list[ValueMapping]:
@@ -23,30 +29,45 @@ def words(of: Words, *, absent: str = "?") -> list[ValueMapping]:
         value: ValueMappingResult(text=text, color=color, index=index)
         for index, (value, (text, color)) in enumerate(of.items())
     }
-    nothing = ValueMappingResult(text=absent, color=QUIET, index=len(of))
-    return [ValueMap(results), SpecialValueMap(SpecialOptions(match=SpecialValueMatch.NULL_AND_NAN, result=nothing))]
+    return [ValueMap(results), *unknown(absent, len(of))]
 
 
-def texts(of: dict[str, str], *, otherwise: tuple[str, str]) -> list[ValueMapping]:
+def unknown(absent: str = "?", index: int = 0) -> list[ValueMapping]:
+    """Return the mapping of a missing value: grey."""
+    nothing = ValueMappingResult(text=absent, color=UNKNOWN, index=index)
+    return [SpecialValueMap(SpecialOptions(match=SpecialValueMatch.NULL_AND_NAN, result=nothing))]
+
+
+def texts(of: dict[str, str], *, otherwise: tuple[str, str] | None = None) -> list[ValueMapping]:
     """Return mappings from one text to another; ``otherwise`` is a pattern, and the text for all values that match."""
-    pattern, text = otherwise
     results = {name: ValueMappingResult(text=meaning, index=index) for index, (name, meaning) in enumerate(of.items())}
+    if otherwise is None:
+        return [ValueMap(results)]
+    pattern, text = otherwise
     return [
         ValueMap(results),
         RegexMap(RegexOptions(pattern=pattern, result=ValueMappingResult(text=text, index=len(of)))),
     ]
 
 
-OFFERED: Words = {"0": ("no", QUIET), "1": ("yes", GOOD)}
-ANSWERS: Words = {"0": ("down", BAD), "1": ("up", GOOD)}
-SUCCEEDS: Words = {"0": ("failing", BAD), "1": ("good", GOOD)}
-PRESENT: Words = {"0": ("no KVM", ODD), "1": ("KVM", GOOD)}
-CHANGED: Words = {"-1": ("lost", BAD), "0": ("unchanged", GOOD), "1": ("gained", NEWS)}
-SIGNATURE: Words = {"0": ("unchanged", GOOD), "1": ("changed", BAD)}
-USED: Words = {"0": ("not used", QUIET), "1": ("enabled", GOOD)}
-EXPECTED: Words = {"0": ("forbidden", ODD), "1": ("required", NEWS)}
-SUPPORTED: Words = {"0": ("no", QUIET), "1": ("yes", GOOD)}
-KEPT: Words = {"0": ("in memory only", ODD), "1": ("on disk", GOOD)}
-KVM_CLOCK: Words = {"0": ("other", QUIET), "1": ("kvm-clock", GOOD)}
-SPREAD: Words = {"0": ("none", QUIET), "1": ("up to half", ODD), "2": ("over half", ODD), "3": ("all", GOOD)}
-ODDITY: Words = {"0": ("no", QUIET), "1": ("yes", GOOD), "2": ("no, unlike most", BAD), "3": ("yes, unlike most", ODD)}
+def filled(of: Words) -> Words:
+    """Return the words with the colours that a timeline fills a state with, in place of those of text."""
+    return {value: (text, CALM if color == PLAIN else color) for value, (text, color) in of.items()}
+
+
+OFFERED: Words = {"-1": ("lost", BAD), "0": ("no", FAINT), "1": ("yes", PLAIN), "2": ("gained", NEWS)}
+ANSWERS: Words = {"0": ("down", BAD), "1": ("up", PLAIN)}
+SUCCEEDS: Words = {"0": ("failing", BAD), "1": ("good", PLAIN)}
+PRESENT: Words = {"0": ("no KVM", ODD), "1": ("KVM", PLAIN)}
+CHANGED: Words = {"-1": ("lost", BAD), "0": ("unchanged", PLAIN), "1": ("gained", NEWS)}
+SIGNATURE: Words = {"0": ("unchanged", PLAIN), "1": ("changed", BAD)}
+USED: Words = {"0": ("not used", FAINT), "1": ("enabled", PLAIN), "2": ("used, not offered", BAD)}
+EXPECTED: Words = {"0": ("forbidden", PLAIN), "1": ("required", PLAIN)}
+EXPECTED_OVER_TIME: Words = {"0": ("forbidden", FAINT), "1": ("required", CALM)}
+SUPPORTED: Words = {"0": ("no", FAINT), "1": ("yes", PLAIN)}
+KEPT: Words = {"0": ("in memory only", ODD), "1": ("on disk", PLAIN)}
+KVM_CLOCK: Words = {"0": ("other", PLAIN), "1": ("kvm-clock", PLAIN)}
+STABLE: Words = {"0": ("not stable", ODD), "1": ("stable", PLAIN)}
+ON_TSC: Words = {"0": ("not on the TSC", ODD), "1": ("on the TSC", PLAIN)}
+SPREAD: Words = {"0": ("none", FAINT), "1": ("up to half", ODD), "2": ("over half", ODD), "3": ("all", CALM)}
+SEVERITY: Words = {"0": ("info", NEWS), "1": ("warning", ODD), "2": ("critical", BAD)}

@@ -19,7 +19,7 @@ LINTED = {name: "pattern-of-" + name for name in ("job", "instance", "machine", 
 }
 """Values for the variables by which they can be told again in an expression."""
 
-UNITS = {"none", "string", "percentunit", "hex0x", "bytes", "dateTimeAsIso", "dateTimeFromNow", "hertz", "s", "cps"}
+UNITS = {"none", "string", "percentunit", "hex0x", "bytes", "dateTimeAsIso", "dateTimeFromNow", "hertz", "s"}
 """Those of Grafana's units (valueFormats/categories.ts, as in rule_panel_units.go) that are used here."""
 
 

@@ -1,0 +1,52 @@
+"""The table of problems, with which both dashboards begin: which machine, which feature, since when, what to do."""
+
+from problems import PROBLEMS, WEIGHTS, begun, listed
+from settings import OF_MACHINE
+
+from grafana.board import THIS_GUEST
+from grafana.queries import SHOWN
+from grafana.tables import Column, Table
+from grafana.values import BAD, NEWS, ODD, UNKNOWN, Words, texts
+
+COLORS = {"lost": BAD, "used, not offered": BAD, "signature changed": BAD, "CPUs differ": BAD, "gained": NEWS}
+"""The colours of problems; all others are orange."""
+
+NOBODY = "unknown"
+
+NAMES: Words = {
+    **{str(WEIGHTS[one.name]): (one.name, COLORS.get(one.name, ODD)) for one in PROBLEMS},
+    "0": (NOBODY, UNKNOWN),
+}
+
+ACTIONS = texts({**{one.name: one.action for one in PROBLEMS}, NOBODY: "Check that Prometheus scrapes the exporters."})
+
+
+def problems(expression: str) -> str:
+    """Return an expression: one series for each problem of each machine, by feature."""
+    return f"max by ({OF_MACHINE}, problem, feature) (\n{expression}\n)"
+
+
+PROBLEMS_TABLE = Table(
+    title="Problems",
+    description=(
+        "What is wrong with the machines that are shown, the worst first: features that were lost since boot or are "
+        "used and not offered, changed signatures, CPUs that differ, violations of the baseline, unknown states, "
+        "gained features, rare feature sets. Since: when it was first seen, or its alert started."
+    ),
+    queries={
+        "weight": problems(
+            f'{listed(SHOWN)}\nor on ()\nlabel_replace(0 * absent(up{{{SHOWN}}}), "problem", "{NOBODY}", "", "")'
+        ),
+        "since": problems(begun(SHOWN)),
+    },
+    columns=(
+        Column(field="instance", title="Machine", link=THIS_GUEST),
+        Column(field="Value #weight", title="Problem", words=NAMES, width=165),
+        Column(field="feature", title="Feature", width=170),
+        Column(field="Value #since", title="Since", unit="dateTimeFromNow", width=120),
+        Column(field="problem", title="What to do", mappings=ACTIONS, width=385),
+        Column(field="job", title="Job", width=75),
+    ),
+    sort=("-Problem", "Machine", "Feature"),
+    empty="No machine that is shown has a problem.",
+)

@@ -1,0 +1,192 @@
+"""What can be wrong with a machine, the worst first: for the rule that ranks machines, and for the dashboards."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from settings import EXPORTERS, OF_BIT, OF_FINGERPRINT, OF_MACHINE, RARE_SHARE
+
+WEIGHT = "instance:kvm_problem:weight"
+"""The recorded series: the weight of each problem that a machine has, with the label ``problem``."""
+
+CHANGED_AT = "kvm_boot_change_timestamp_seconds"
+
+Rows = Callable[[str], str]
+"""A function from matchers that select machines to an expression with a series for each machine and feature."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A problem of a machine."""
+
+    name: str
+    #: An expression with at least one series for each machine that has the problem.
+    machines: str
+    rows: Rows
+    #: The name of the alert whose start is the problem's; empty for a change since boot, which the exporter dates.
+    alert: str = ""
+    action: str
+
+    def since(self, matchers: str) -> str:
+        """Return an expression: the time since which each machine has had the problem, in seconds."""
+        times = (
+            f'ALERTS_FOR_STATE{{{matchers}, alertname=~"{self.alert}"}}'
+            if self.alert
+            else f"{CHANGED_AT}{{{matchers}}}"
+        )
+        return f"min by ({OF_MACHINE}) ({times})"
+
+
+def _alert(name: str, matchers: str = "") -> str:
+    return f'ALERTS{{{matchers}{", " if matchers else ""}alertname=~"{name}"}}'
+
+
+def missing(matchers: str) -> str:
+    """Return an expression: features that the baseline requires and the hypervisor does not offer."""
+    return f"""
+kvm_feature_expected{{{matchers}}} == 1
+and on ({OF_MACHINE}) kvm_present{{{matchers}}}
+unless on ({OF_BIT}) kvm_feature_offered{{{matchers}}} == 1
+""".strip()
+
+
+def forbidden(matchers: str) -> str:
+    """Return an expression: features that the baseline forbids and the hypervisor offers."""
+    return f"""
+kvm_feature_expected{{{matchers}}} == 0
+and on ({OF_BIT}) kvm_feature_offered{{{matchers}}} == 1
+""".strip()
+
+
+def used_not_offered(matchers: str) -> str:
+    """Return an expression: features that the kernel has enabled and the hypervisor does not offer."""
+    return f"""
+kvm_feature_in_use{{{matchers}}} == 1
+and on ({OF_BIT}) kvm_feature_offered{{{matchers}}} == 0
+""".strip()
+
+
+def offered_to_some(matchers: str) -> str:
+    """Return an expression: on how many CPUs a bit is set, for bits that some CPUs of a machine have and others not."""
+    return f"""
+kvm_feature_offered_cpus{{{matchers}}} > 0
+< on ({OF_MACHINE}) group_left ()
+sum by ({OF_MACHINE}) (kvm_cpus{{{matchers}, state=~"sampled|retained"}})
+""".strip()
+
+
+_BACK = "Migrate it back, or reboot it, not by kexec."
+
+PROBLEMS = (
+    Problem(
+        name="lost",
+        machines='kvm_boot_feature_changes{change="lost"} > 0',
+        rows=lambda where: f"kvm_boot_feature_changed{{{where}}} == -1",
+        action=_BACK,
+    ),
+    Problem(
+        name="used, not offered",
+        machines=_alert("KvmFeatureUsedNotOffered"),
+        rows=lambda where: f"{used_not_offered(where)}\nunless on ({OF_BIT}) kvm_boot_feature_changed{{{where}}} == -1",
+        alert="KvmFeatureUsedNotOffered",
+        action=_BACK,
+    ),
+    Problem(
+        name="signature changed",
+        machines="kvm_boot_signature_changed == 1",
+        rows=lambda where: f"kvm_boot_signature_changed{{{where}}} == 1",
+        action="Give the hosts one CPU definition, then reboot it.",
+    ),
+    Problem(
+        name="TSC frequency changed",
+        machines=_alert("KvmTscFrequencyChanged"),
+        rows=lambda where: _alert("KvmTscFrequencyChanged", where),
+        alert="KvmTscFrequencyChanged",
+        action="Compare its clock, then migrate it back, or reboot it.",
+    ),
+    Problem(
+        name="CPUs differ",
+        machines="kvm_cpus_divergent > 0",
+        rows=lambda where: f"{offered_to_some(where)}\nor on ({OF_MACHINE})\nkvm_cpus_divergent{{{where}}} > 0",
+        alert="KvmCpusDiffer",
+        action="Stop it and start it again; a reboot is not enough.",
+    ),
+    Problem(
+        name="required, not offered",
+        machines=_alert("KvmFeatureMissing"),
+        rows=missing,
+        alert="KvmFeatureMissing",
+        action="Enable it in the CPU definition, or correct the baseline.",
+    ),
+    Problem(
+        name="forbidden, offered",
+        machines=_alert("KvmFeatureForbidden"),
+        rows=forbidden,
+        alert="KvmFeatureForbidden",
+        action="Disable it in the CPU definition, or correct the baseline.",
+    ),
+    Problem(
+        name="clock not stable",
+        machines=_alert("KvmClockUnstable"),
+        rows=lambda where: _alert("KvmClockUnstable", where),
+        alert="KvmClockUnstable",
+        action="Check that the clocksource of the host is tsc.",
+    ),
+    Problem(
+        name="not sampled",
+        machines=f"up{{{EXPORTERS}}} == 0 or kvm_exporter_sample_success == 0",
+        rows=lambda where: f"up{{{where}}} == 0 or kvm_exporter_sample_success{{{where}}} == 0",
+        alert="KvmExporterDown|KvmExporterSampleFailing",
+        action="Check the exporter; the state of the machine is unknown.",
+    ),
+    Problem(
+        name="gained",
+        machines='kvm_boot_feature_changes{change="gained"} > 0',
+        rows=lambda where: f"kvm_boot_feature_changed{{{where}}} == 1",
+        action="Finish the roll-out. Risky features need a reboot.",
+    ),
+    Problem(
+        name="rare",
+        machines=(
+            "kvm_fingerprint_info and on "
+            f"({OF_FINGERPRINT}) cohort_fingerprint:kvm_fingerprint_info:share < {RARE_SHARE}"
+        ),
+        rows=lambda where: f'{WEIGHT}{{{where}, problem="rare"}}',
+        alert="KvmFingerprintRare",
+        action="Check the host of the machine.",
+    ),
+)
+"""Every problem, the worst first."""
+
+WEIGHTS = {problem.name: 2 ** (len(PROBLEMS) - 1 - place) for place, problem in enumerate(PROBLEMS)}
+"""Each weighs more than all that come after it together."""
+
+
+def recorded() -> str:
+    """Return the expression of WEIGHT."""
+    return _union(lambda problem: f"max by ({OF_MACHINE}) ({problem.machines})")
+
+
+def listed(matchers: str) -> str:
+    """Return an expression: the weight of each problem of the machines that ``matchers`` select, by feature."""
+    return _union(lambda problem: f"max by ({OF_MACHINE}, feature) (\n{problem.rows(matchers)}\n)")
+
+
+def begun(matchers: str) -> str:
+    """Return an expression: the time in milliseconds since which there has been each problem that is listed."""
+    return "\nor\n".join(
+        _named(
+            problem,
+            f"1000 * (0 * max by ({OF_MACHINE}, feature) (\n{problem.rows(matchers)}\n)"
+            f" + on ({OF_MACHINE}) group_left () {problem.since(matchers)})",
+        )
+        for problem in PROBLEMS
+    )
+
+
+def _union(of: Callable[[Problem], str]) -> str:
+    weighed = ((problem, WEIGHTS[problem.name]) for problem in PROBLEMS)
+    return "\nor\n".join(_named(problem, f"clamp({of(problem)}, {weight}, {weight})") for problem, weight in weighed)
+
+
+def _named(problem: Problem, expression: str) -> str:
+    return f'label_replace({expression}, "problem", "{problem.name}", "", "")'
