@@ -21,6 +21,11 @@ MOST_UID = 40
 
 QUERY, CONDITION = "A", "B"
 
+PROBLEMS = ("kvm-fleet", 9)
+"""The dashboard and the number of the panel that each alert rule links to: the table of problems."""
+
+_SELECTOR = re.compile(r"(?<![\w:])kvm_\w+(?:\{[^}]*\})?")
+
 
 def data_source() -> dict[str, Any]:
     """Return the data source: the Prometheus that scrapes the exporters."""
@@ -66,14 +71,21 @@ def alert_rule(rule: Mapping[str, Any]) -> dict[str, Any]:
 
     Prometheus fires for every series that an expression returns, whatever its value. Grafana fires for every series
     that is not 0, so a second query turns each value into 1. Prometheus does not fire without a series, so
-    ``noDataState`` is ``OK``. Grafana 11.6 has no equivalent of ``keep_firing_for``, which is left out.
+    ``noDataState`` is ``OK``. Grafana 11.6 has no equivalent of ``keep_firing_for``: the expression itself outlasts a
+    machine that cannot be scraped.
     """
+    dashboard, panel = PROBLEMS
     window = {"from": 600, "to": 0}
     query = {
         "refId": QUERY,
         "relativeTimeRange": window,
         "datasourceUid": UID,
-        "model": {"refId": QUERY, "expr": rule["expr"], "instant": True, "range": False},
+        "model": {
+            "refId": QUERY,
+            "expr": lasting(rule["expr"], rule.get("keep_firing_for")),
+            "instant": True,
+            "range": False,
+        },
     }
     expression = {"type": "__expr__", "uid": "__expr__"}
     condition = {
@@ -97,7 +109,16 @@ def alert_rule(rule: Mapping[str, Any]) -> dict[str, Any]:
         "execErrState": "Error",
         "labels": dict(rule["labels"]),
         "annotations": {name: annotation(text) for name, text in rule["annotations"].items()},
+        "dashboardUid": dashboard,
+        "panelId": panel,
     }
+
+
+def lasting(expression: str, period: str | None) -> str:
+    """Return the expression with the last value of each series within a period, such as ``15m``; None for now only."""
+    if period is None:
+        return expression
+    return _SELECTOR.sub(lambda found: f"last_over_time({found[0]}[{period}])", expression)
 
 
 def identifier(name: str) -> str:

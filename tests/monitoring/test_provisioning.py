@@ -9,12 +9,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import promql_parser
 import pytest
 import yaml
 from grafana.provisioning import annotation, identifier
 
+from kvm_exporter.kvm.features import FEATURES
+from lab.panels import dashboards, panels
 from lab.tree import DASHBOARDS
-from tests.support.monitoring.fleet import ALERTS
+from tests.support.monitoring.fleet import ALERTS, input_series, promtool_tests, series
+from tests.support.monitoring.promql import nodes, selectors
 
 FOLDER = DASHBOARDS / "provisioning"
 
@@ -50,6 +54,8 @@ RULE: Keys = {
     "execErrState": str,
     "labels": {"severity": str},
     "annotations": {"summary": str, "description": str, "runbook_url": str},
+    "dashboardUid": str,
+    "panelId": int,
 }
 
 KNOWN: Mapping[Path, Keys] = {
@@ -160,10 +166,14 @@ def test_every_alert_on_drift_is_there() -> None:
 
 @pytest.mark.parametrize("name", prometheus_rules())
 def test_a_rule_is_the_one_of_prometheus(name: str) -> None:
-    """The same expression, wait and labels, and fires for whatever the expression yields."""
+    """The same expression, over the time that Prometheus keeps it firing; the same wait and labels; any value fires."""
     theirs, ours = prometheus_rules()[name], grafana_rules()[name]
     query, condition = ours["data"]
-    assert query["model"]["expr"] == theirs["expr"]
+    asked = query["model"]["expr"]
+    kept = re.sub(r"last_over_time\((\w+(?:\{[^}]*\})?)\[15m\]\)", r"\1", asked)
+    assert kept == theirs["expr"]
+    ranges = nodes(asked, promql_parser.MatrixSelector)
+    assert len(ranges) == (len(selectors(asked)) if theirs.get("keep_firing_for") == "15m" else 0)
     assert (query["model"]["instant"], query["model"]["range"]) == (True, False)
     assert ours["for"] == theirs["for"]
     assert ours["labels"] == theirs["labels"]
@@ -172,6 +182,30 @@ def test_a_rule_is_the_one_of_prometheus(name: str) -> None:
     assert condition["model"]["expression"] == f"is_number(${query['refId']})"
     assert (ours["noDataState"], ours["execErrState"]) == ("OK", "Error")
     assert theirs.keys() - {"keep_firing_for"} == {"alert", "expr", "for", "labels", "annotations"}
+
+
+def test_an_alert_outlasts_a_machine_that_cannot_be_scraped(tmp_path: Path) -> None:
+    """For as long as that of Prometheus: a failed scrape neither resolves it nor makes it fire again."""
+    (feature,) = (one for one in FEATURES if one.name == "pv_unhalt")
+    labels = {"feature": feature.name, "register": feature.register, "bit": str(feature.bit), "signature": "KVMKVMKVM"}
+    lost = {series("kvm_boot_feature_changed", **labels): -1}
+    expression = f"count({grafana_rules()['KvmFeatureLost']['data'][0]['model']['expr']})"
+    one = [{"labels": "{}", "value": 1}]
+    tests = [
+        {"expr": expression, "eval_time": f"{minute}m", "exp_samples": found}
+        for minute, found in ((4, one), (6, one), (18, one), (21, []))
+    ]
+    phases = [(5, {"one": lost}), (20, {"one": {}})]
+    test = {"interval": "1m", "input_series": input_series(phases), "promql_expr_test": tests}
+    assert promtool_tests(tmp_path, test) == ""
+
+
+def test_every_alert_links_to_the_table_of_problems() -> None:
+    """By the number that it has on its dashboard."""
+    links = {(rule["dashboardUid"], rule["panelId"]) for rule in grafana_rules().values()}
+    ((dashboard, number),) = links
+    (found,) = (one["title"] for one in panels(dashboards()[f"{dashboard}.json"]) if one["id"] == number)
+    assert found == "Problems"
 
 
 @pytest.mark.parametrize("name", prometheus_rules())
