@@ -19,7 +19,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run check golden test test-all test-kernel test-pictures lint format demo dist deb dashboards install bench bench-fleet \
+.PHONY: help run check golden test test-all test-kernel test-pictures dashboards-pictures lint format demo dist deb dashboards install bench bench-fleet \
     bench-rollout soak fuzz mutants clean
 
 help: ## this list
@@ -59,6 +59,18 @@ test-kernel: $(VENV)/.installed-test build/guests/.unpacked ## what stock guest 
 test-pictures: $(VENV)/.installed-test build/tools/.unpacked build/grafana/.installed ## the dashboards as people see them, in build/screenshots
 	@scripts/system-packages $(PYTHON) test
 	$(BIN)/python -m pytest -q tests/monitoring/test_pictures.py $(PYTEST_FLAGS)
+
+# With a palette of 64 colours, so that each is less than 150 KB.
+dashboards-pictures: $(VENV)/.installed-test build/tools/.unpacked build/grafana/.installed ## the pictures in docs/pictures again
+	@scripts/system-packages $(PYTHON) test
+	@scripts/system-packages $(PYTHON) pictures
+	$(BIN)/python -m pytest -q tests/monitoring/test_pictures.py -k of_the_docs
+	$(BIN)/python -m pytest -q tests/system/test_page_in_browser.py -k "test_every_state and drifted"
+	cp build/screenshots/drifted-light-1280.png build/screenshots/docs-page.png
+	mkdir -p docs/pictures
+	for name in fleet guest page; do \
+		pngquant --force --output docs/pictures/$$name.png 64 build/screenshots/docs-$$name.png || exit 1; \
+	done
 
 lint: $(VENV)/.installed-check ## ruff with all rules, its formatter, mypy strict
 	$(BIN)/ruff check

@@ -23,6 +23,10 @@ NOTHING = "-9"
 """The value of the row that says why a timeline has no other."""
 
 
+EMPTY = "Nothing is known of this time."
+"""The text of a panel of numbers without a series."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline(Panel):
     """States over time, with a row for each series."""
@@ -81,7 +85,9 @@ class Lines(Panel):
             line_interpolation=common.LineInterpolation.STEP_AFTER if self.counts else None,
         )
         options = timeseries.Options(legend=_legend(), tooltip=_tooltip())
-        fields = FieldConfig(unit=self.unit, decimals=0 if self.counts else None, min_val=0, custom=custom)
+        fields = FieldConfig(
+            unit=self.unit, decimals=0 if self.counts else None, min_val=0, custom=custom, no_value=EMPTY
+        )
         return Model(type_val="timeseries", options=options, field_config=FieldConfigSource(fields))
 
 

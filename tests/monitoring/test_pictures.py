@@ -4,9 +4,11 @@ What is not seen: Grafana's own page around the panels, tooltips, annotations, a
 is in none of its packages: of those, only names, words, colours and the height of rows are.
 """
 
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import cache
 
 import pytest
 
@@ -18,7 +20,7 @@ from demo.fleet import PACE, RELEASE, Fleet
 from kvm_exporter.kvm.features import FEATURES
 from lab.panels import dashboards, panels
 from lab.servers import start_prometheus
-from tests.support.monitoring.pictures import Scene, Studio, studio
+from tests.support.monitoring.pictures import Panel, Picture, Scene, Studio, studio
 from tests.support.monitoring.prometheus import Prometheus
 from tests.support.monitoring.stack import until
 from tests.support.system.browser import Scheme, browser
@@ -49,8 +51,7 @@ and on () count(instance:kvm_problem:weight{{problem="lost"}}) >= {MACHINES // 2
 MEANINGS = {feature.meaning for feature in FEATURES}
 """All that may be cut, beside names of sixty characters on a narrow screen."""
 
-GREEN = ("rgb(115, 191, 105)", "rgb(86, 166, 75)", "rgb(55, 135, 45)", "rgb(26, 127, 75)")
-"""Grafana's greens: what is good is quiet."""
+Draw = Callable[[str, str, int, Scheme], Picture]
 
 
 def name_of(machine: int) -> str:
@@ -107,6 +108,18 @@ def drawing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
         yield place
 
 
+@pytest.fixture(scope="module")
+def draw(drawing: Studio, scenes: Mapping[str, Scene]) -> Draw:
+    """Draws a board in a scene, once."""
+
+    @cache
+    def drawn(board: str, scene: str, width: int, mode: Scheme) -> Picture:
+        name = f"{board}-{scene}-{width}-{mode}".replace(" ", "-")
+        return drawing.draw(name, BOARDS[board], scenes[scene], width, mode)
+
+    return drawn
+
+
 SCENES = ("nothing", "one", "well", "drifted", "given back", "down", "many", "baseline", "uneven", "lost")
 
 TELLING = {
@@ -138,21 +151,76 @@ ALL = [
 
 
 @pytest.mark.parametrize(("board", "scene", "width", "mode"), ALL)
-def test_a_person_sees_everything(
-    drawing: Studio, scenes: Mapping[str, Scene], board: str, scene: str, width: int, mode: Scheme
+def test_a_person_sees_everything(draw: Draw, board: str, scene: str, width: int, mode: Scheme) -> None:
+    """Every column is inside its panel, no name is cut, and every row of a timeline can be read."""
+    picture = draw(board, scene, width, mode)
+    assert {title: found for title, panel in picture.items() if (found := faults_of(panel))} == {}
+    titles = {one["title"] for one in (*panels(BOARDS[board]), *BOARDS[board]["panels"])}
+    assert set(picture) == titles
+
+
+@pytest.mark.parametrize(("board", "scene", "width", "mode"), [one for one in sorted(TELLING) if one[1] == "nothing"])
+def test_nothing_known_is_never_good_news(draw: Draw, board: str, scene: str, width: int, mode: Scheme) -> None:
+    """A number is a grey question mark, the first table says that the state is unknown, and the others say why."""
+    picture = draw(board, scene, width, mode)
+    for panel in panels(BOARDS[board]):
+        seen = picture[panel["title"]]
+        if panel["type"] == "stat":
+            assert seen["text"].endswith("?"), panel["title"]
+            assert seen["fills"], panel["title"]
+            assert all(max(fill) - min(fill) < 16 for fill in seen["fills"]), panel["title"]
+        elif panel["type"] == "table" and panel["title"] != "Problems":
+            assert panel["fieldConfig"]["defaults"]["noValue"] in seen["text"], panel["title"]
+        elif panel["type"] == "state-timeline":
+            assert "no data" in seen["text"], panel["title"]
+    assert picture["Problems"]["rows"] == [["unknown", "Check that Prometheus scrapes the exporters."]]
+
+
+FIRST = {
+    ("fleet", "drifted", 1440, "dark"): ["plain", "lost", "steal_time"],
+    ("guest", "lost", 1440, "dark"): ["plain", "lost", "steal_time"],
+    ("guest", "baseline", 1440, "light"): ["strict", "required, not offered", "migration_control"],
+    ("guest", "uneven", 1920, "dark"): ["uneven", "CPUs differ", "steal_time"],
+    ("fleet", "down", 1440, "light"): ["uneven", "CPUs differ", "steal_time"],
+    ("fleet", "many", 1440, "dark"): [name_of(300), "lost", "steal_time"],
+}
+"""What the first row of the first table says."""
+
+
+@pytest.mark.parametrize("drawn", FIRST)
+def test_the_first_row_says_which_machine_which_feature_since_when_what_now(
+    draw: Draw, drawn: tuple[str, str, int, Scheme]
 ) -> None:
-    """Every column is inside its panel, no name is cut, every row of a timeline can be read, nothing good is loud."""
-    picture = drawing.draw(
-        f"{board}-{scene}-{width}-{mode}".replace(" ", "-"), BOARDS[board], scenes[scene], width, mode
-    )
-    faults = {title: found for title, panel in picture.items() if (found := faults_of(panel))}
-    assert faults == {}
-    assert set(picture) == {panel["title"] for panel in panels(BOARDS[board])} | {
-        row["title"] for row in BOARDS[board]["panels"] if row["type"] == "row"
-    }
+    """Of the worst problem, on the first screen."""
+    machine, problem, feature, since, action, _ = draw(*drawn)["Problems"]["rows"][0]
+    assert [machine, problem, feature] == FIRST[drawn]
+    assert re.search("(seconds|minutes?|hours?) ago", since)
+    assert action.endswith(".")
 
 
-def faults_of(panel: Mapping[str, object]) -> list[str]:
+def test_only_what_is_wrong_has_a_colour(draw: Draw) -> None:
+    """In a fleet that is well but for two machines, and in which no machine has lost anything."""
+    picture = draw("fleet", "well", 1440, "light")
+    coloured = {title for title, panel in picture.items() if panel["fills"]}
+    assert coloured == {"Alerts", "CPUs differ", "Against baseline", "Feature sets"}
+
+
+def test_a_machine_that_is_down_is_unknown(draw: Draw) -> None:
+    """Not well: it is in the list of problems, and counted."""
+    picture = draw("fleet", "down", 1440, "light")
+    assert ["firecracker", "not sampled"] in [row[:2] for row in picture["Problems"]["rows"]]
+    assert picture["Not sampled"]["text"].endswith("1")
+
+
+def test_the_most_urgent_alert_is_the_first(draw: Draw) -> None:
+    """Critical is above warning, and info is last."""
+    rows = draw("fleet", "many", 1440, "dark")["Firing alerts"]["rows"]
+    severities = [row[1] for row in rows]
+    assert severities[0] == "critical"
+    assert severities == sorted(severities, key=("critical", "warning", "info").index)
+
+
+def faults_of(panel: Panel) -> list[str]:
     """What a person cannot see of a panel, or would misread."""
     found = [f"{heading} is outside" for heading in panel["outside"]]
     found += [f"{text!r} is cut" for text in panel["cut"] if text not in MEANINGS]
@@ -160,7 +228,15 @@ def faults_of(panel: Mapping[str, object]) -> list[str]:
         found.append(f"rows of {panel['lanes']:.0f} pixels")
     if panel["font"] < 10:
         found.append(f"letters of {panel['font']} pixels")
-    if panel["kind"] == "stat" and set(panel["colors"]) & set(GREEN):
-        found.append("green")
     found += [text for text in ("No data", "unexpected error", "undefined") if text in panel["text"]]
     return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("board", "scene"), [("fleet", "drifted"), ("guest", "lost")])
+def test_a_picture_of_the_docs_is_what_is_seen_first(
+    drawing: Studio, scenes: Mapping[str, Scene], board: str, scene: str
+) -> None:
+    """With folded sections; the worst problem is in the first row of the first table."""
+    picture = drawing.draw(f"docs-{board}", BOARDS[board], scenes[scene], 1440, "light", opened=False)
+    assert picture["Problems"]["rows"][0][:3] == ["plain", "lost", "steal_time"]

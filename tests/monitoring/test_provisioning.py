@@ -17,7 +17,7 @@ from grafana.provisioning import annotation, identifier
 from kvm_exporter.kvm.features import FEATURES
 from lab.panels import dashboards, panels
 from lab.tree import DASHBOARDS
-from tests.support.monitoring.fleet import ALERTS, input_series, promtool_tests, series
+from tests.support.monitoring.fleet import ALERTS, Machine, Phase, input_series, promtool_tests, series
 from tests.support.monitoring.promql import nodes, selectors
 
 FOLDER = DASHBOARDS / "provisioning"
@@ -188,14 +188,14 @@ def test_an_alert_outlasts_a_machine_that_cannot_be_scraped(tmp_path: Path) -> N
     """For as long as that of Prometheus: a failed scrape neither resolves it nor makes it fire again."""
     (feature,) = (one for one in FEATURES if one.name == "pv_unhalt")
     labels = {"feature": feature.name, "register": feature.register, "bit": str(feature.bit), "signature": "KVMKVMKVM"}
-    lost = {series("kvm_boot_feature_changed", **labels): -1}
+    lost: Machine = {series("kvm_boot_feature_changed", **labels): -1}
     expression = f"count({grafana_rules()['KvmFeatureLost']['data'][0]['model']['expr']})"
     one = [{"labels": "{}", "value": 1}]
     tests = [
         {"expr": expression, "eval_time": f"{minute}m", "exp_samples": found}
         for minute, found in ((4, one), (6, one), (18, one), (21, []))
     ]
-    phases = [(5, {"one": lost}), (20, {"one": {}})]
+    phases: list[Phase] = [(5, {"one": lost}), (20, {"one": {}})]
     test = {"interval": "1m", "input_series": input_series(phases), "promql_expr_test": tests}
     assert promtool_tests(tmp_path, test) == ""
 

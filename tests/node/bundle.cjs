@@ -14,7 +14,7 @@ buildSync({
   nodePaths: [modules],
   // Their other form, ES modules, imports CommonJS as Node does, and gets an object where a component is.
   alias: Object.fromEntries(['data', 'ui'].map((name) => [`@grafana/${name}`, `${modules}/@grafana/${name}/dist/cjs/index.cjs`])),
-  loader: { '.ttf': 'empty', '.woff': 'empty', '.woff2': 'dataurl', '.svg': 'dataurl' },
+  loader: { '.ttf': 'empty', '.svg': 'dataurl' },
   define: { 'process.env.NODE_ENV': '"production"', global: 'window' },
   logLevel: 'error',
 });

@@ -3,8 +3,6 @@
 //
 // A state timeline is in none of Grafana's packages: Lanes draws its names, words, colours and the height of its rows.
 
-import '@fontsource/inter/400.css';
-import '@fontsource/inter/500.css';
 import 'uplot/dist/uPlot.min.css';
 
 import * as grafana from '@grafana/data';
@@ -223,7 +221,7 @@ const STYLE = `
   section { position: absolute; }
   h2 { font-size: 16px; margin: 0; line-height: 30px; }
   .empty { display: flex; align-items: center; justify-content: center; text-align: center; color: ${theme.colors.text.secondary}; }
-  .lanes { overflow: hidden; font-size: 12px; }
+  .lanes { overflow: hidden; font-size: 12px; letter-spacing: 0; }
   .lane { position: relative; }
   .name { position: absolute; display: block; overflow: hidden; white-space: nowrap; direction: rtl; text-align: right; }
   .state { position: absolute; overflow: hidden; white-space: nowrap; padding-left: 3px; box-sizing: border-box; }

@@ -3,28 +3,39 @@
 const seen = (section) => {
   const all = (selector) => [...section.querySelectorAll(selector)];
   const edge = section.getBoundingClientRect();
-  const cells = all('[role=columnheader], [role=cell], [role=gridcell]');
   const lanes = section.querySelector('.lanes');
-  const texts = all('*').filter((one) => [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
-  const isCut = (one) => one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).overflow !== 'visible';
-  const list = section.querySelector('[role=table] [style*="will-change"], .scrollbar-view');
+  const texts = [];
+  const walker = document.createTreeWalker(section, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    walker.currentNode.data.trim() && texts.push(walker.currentNode);
+  }
+  const placeOf = (text) => {
+    const range = document.createRange();
+    range.selectNodeContents(text);
+    return range.getBoundingClientRect();
+  };
+  const isCut = (text) => {
+    const cell = text.parentElement.closest('[role=columnheader], [role=cell], .name');
+    const [inner, outer] = [placeOf(text), cell?.getBoundingClientRect()];
+    return cell && (inner.right > outer.right + 1 || inner.left < outer.left - 1);
+  };
   return {
-    kind: section.dataset.kind,
     text: section.innerText,
     outside: all('[role=columnheader]')
       .filter((one) => one.getBoundingClientRect().right > edge.right + 1)
       .map((one) => one.innerText),
-    cut: [...cells.flatMap((one) => [one, ...one.querySelectorAll('*')]), ...all('.name')]
-      .filter(isCut)
-      .map((one) => one.innerText),
+    cut: texts.filter(isCut).map((one) => one.data),
     headings: all('[role=columnheader]').map((one) => one.innerText.trim()),
     rows: all('[role=row]')
       .map((row) => [...row.querySelectorAll('[role=cell], [role=gridcell]')].map((one) => one.innerText.trim()))
       .filter((row) => row.length > 0),
-    colors: [...new Set(all('*').map((one) => getComputedStyle(one).backgroundColor))],
-    fits: list ? list.clientHeight / 36 : 0,
+    fills: all('*')
+      .flatMap((one) => getComputedStyle(one).backgroundImage.match(/rgba?\([^)]*\)/g) ?? [])
+      .map((color) => color.match(/[\d.]+/g).map(Number))
+      .filter(([, , , alpha]) => alpha !== 0)
+      .map((color) => color.slice(0, 3)),
     lanes: lanes ? Number(lanes.dataset.row) : 0,
-    font: Math.min(...texts.map((one) => parseFloat(getComputedStyle(one).fontSize))),
+    font: Math.min(...texts.map((one) => parseFloat(getComputedStyle(one.parentElement).fontSize))),
   };
 };
 

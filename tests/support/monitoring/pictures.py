@@ -26,11 +26,15 @@ NODE = REPOSITORY / "tests" / "node"
 SCREENSHOTS = REPOSITORY / "build" / "screenshots"
 """Written for people to look at."""
 
+FONTS = {"Inter-Regular": 400, "Inter-Medium": 500}
+"""The weights of Grafana's font, by the names that its styles ask for: columns are as wide as their letters are."""
+
 STEPS = 60
 """The number of points of a series over time."""
 
 PAGE = """<!doctype html>
 <meta charset="utf-8">
+<link rel="icon" href="data:,">
 <link rel="stylesheet" href="page.css">
 <div id="root"></div>
 <script>window.STATE = {state};</script>
@@ -55,14 +59,12 @@ class Scene:
 class Panel(TypedDict):
     """What can be seen of a panel: see measure.js."""
 
-    kind: str
     text: str
     outside: list[str]
     cut: list[str]
     headings: list[str]
     rows: list[list[str]]
-    colors: list[str]
-    fits: float
+    fills: list[list[float]]
     lanes: float
     font: float
 
@@ -111,7 +113,11 @@ def studio(browser: Browser, folder: Path) -> Iterator[Studio]:
     subprocess.run(
         [program("node"), NODE / "bundle.cjs", folder], env={**os.environ, "NODE_PATH": str(modules)}, check=True
     )
-    (folder / "public").symlink_to(modules / "@grafana" / "ui" / "dist" / "public")
+    (folder / "public" / "fonts" / "inter").mkdir(parents=True)
+    (folder / "public" / "img").symlink_to(modules / "@grafana" / "ui" / "dist" / "public" / "img")
+    for name, weight in FONTS.items():
+        font = modules / "@fontsource" / "inter" / "files" / f"inter-latin-{weight}-normal.woff2"
+        (folder / "public" / "fonts" / "inter" / f"{name}.woff2").symlink_to(font)
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Silent, directory=str(folder))) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
