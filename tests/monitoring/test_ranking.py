@@ -17,7 +17,7 @@ OF_PV_EOI = {"feature": "pv_eoi", "register": "eax", "bit": "6"}
 VIOLATES = {**HEALTHY, "kvm_present": 1, series("kvm_feature_expected", **OF_PV_EOI): 1}
 DOWN = {"up": 0.0}
 
-MOST = 4_000
+MOST = 2_000
 """The number of machines that promtool can evaluate the alerts of: a query may read 10,000 samples there."""
 
 

@@ -41,11 +41,11 @@ const seen = (section) => {
 
 const frame = () => new Promise((drawn) => requestAnimationFrame(drawn));
 
-const drawn = () => (document.querySelector('section') ? document.fonts.ready : frame().then(drawn));
+const drawn = () => (document.querySelector('section[data-title]') ? document.fonts.ready : frame().then(drawn));
 
 return drawn()
   .then(frame)
   .then(frame)
   .then(() =>
-    Object.fromEntries([...document.querySelectorAll('section')].map((one) => [one.dataset.title, seen(one)]))
+    Object.fromEntries([...document.querySelectorAll('section[data-title]')].map((one) => [one.dataset.title, seen(one)]))
   );

@@ -33,6 +33,18 @@ PANELS = {str(query): query.expression for query in queries()}
 
 QUERIES: Mapping[str, str] = {**of_rules(), **PANELS}
 
+OF_A_BUSY_MACHINE = frozenset(
+    {
+        "KVM fleet: Exporters that refuse requests: dropped",
+        "KVM fleet: Exporters that refuse requests: log",
+        "KVM fleet: Exporters that refuse requests: refused",
+    }
+)
+"""Queries that may have an answer or not: on a busy machine, exporters refuse a scrape now and then."""
+
+OF_CONFIDENTIAL_GUESTS = frozenset({"KVM guest: Fingerprint: fixed"})
+"""Queries that have an answer on SEV-SNP alone."""
+
 EMPTY_WHEN_WELL = frozenset(
     {
         *alert_rules(),
@@ -41,14 +53,24 @@ EMPTY_WHEN_WELL = frozenset(
         "kvm_feature_switched_off",
         "cohort:kvm_boot_feature_changed:gained",
         "cohort:kvm_boot_feature_changed:lost",
-        "KVM fleet: Firing alerts: alerts",
-        "KVM fleet: Changes since boot: changed",
+        "instance:kvm_problem:weight",
+        "KVM fleet: Firing alerts: severity",
+        "KVM fleet: Firing alerts: since",
+        "KVM fleet: Machines to check first: changed",
+        "KVM fleet: Machines unlike most: like",
+        "KVM fleet: Machines unlike most: offered",
+        "KVM fleet: Machines unlike most: share",
         "KVM fleet: Outliers by feature: example",
+        "KVM fleet: Problems: since",
+        "KVM fleet: Problems: weight",
         "KVM fleet: annotation Gained: annotation",
         "KVM fleet: annotation Lost: annotation",
+        "KVM guest: Bits: off",
         "KVM guest: Boot reference: changed",
         "KVM guest: Features offered to some CPUs only: some",
-        "KVM guest: Findings: findings",
+        *OF_CONFIDENTIAL_GUESTS,
+        "KVM guest: Problems: since",
+        "KVM guest: Problems: weight",
         "KVM guest: Registers of CPUs that differ: eax",
         "KVM guest: Registers of CPUs that differ: edx",
         "KVM guest: annotation Gained: annotation",
