@@ -205,15 +205,26 @@ WEB = Row(
     panels=(
         Table(
             title="Web configuration",
-            description="Whether the last reload of the web configuration succeeded; empty without --web.config.file.",
+            description=(
+                "Whether the last reload of the web configuration succeeded, and the end of the certificate; empty "
+                "without --web.config.file."
+            ),
             queries={
                 "successful": each("kvm_exporter_web_config_last_reload_successful"),
                 "read": (each("kvm_exporter_web_config_last_reload_timestamp_seconds") + " * 1000"),
+                "certificate": each("kvm_exporter_web_certificate_expiry_timestamp_seconds") + " * 1000",
             },
             columns=(
                 Column(field="instance", title="Machine"),
                 Column(field="Value #successful", title="In use", words=SUCCEEDS, width=75),
                 Column(field="Value #read", title="Read", unit="dateTimeAsIso", width=160),
+                Column(
+                    field="Value #certificate",
+                    title="Certificate until",
+                    unit="dateTimeAsIso",
+                    absent="-",
+                    width=160,
+                ),
             ),
             sort=("Machine",),
             empty="No machine that is scraped has a web configuration.",

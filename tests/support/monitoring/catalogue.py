@@ -58,7 +58,6 @@ def rendered() -> frozenset[str]:
         *web_config_families(Reload(successful=True, timestamp=0, certificate_end=0)),
         *http_families(HttpCounts({200: 0}, 0, {"limit": 0}, 0)),
         *build_families(),
-        *http_families(HttpCounts({200: 1}, 1, {"limit": 0}, 0)),
         *ProcessCollector(registry=None).collect(),
         *PlatformCollector(registry=None).collect(),
     ]
