@@ -15,6 +15,7 @@ import yaml
 from grafana.fleet import FLEET
 from grafana.guest import GUEST
 from grafana.provisioning import alerting, dashboard_provider, data_source
+from runbooks import runbook
 from settings import (
     CERTIFICATE_DAYS,
     DOWN_FEWEST,
@@ -28,7 +29,6 @@ from settings import (
     OF_FINGERPRINT,
     OF_MACHINE,
     RARE_SHARE,
-    RUNBOOKS,
     STALE_AGES,
     STALE_SECONDS,
     TSC_PPM,
@@ -74,7 +74,7 @@ class Alert:
             "annotations": {
                 "summary": self.summary,
                 "description": self.description,
-                "runbook_url": f"{RUNBOOKS}#{self.name.lower()}",
+                **runbook(self.name),
             },
         }
 

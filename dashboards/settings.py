@@ -32,8 +32,8 @@ LATE_SECONDS = 600
 CERTIFICATE_DAYS = 14
 """KvmExporterCertificateExpiring fires if the certificate of an exporter ends within this many days."""
 
-RUNBOOKS = "https://example.invalid/kvm-exporter/runbooks.md"
-"""The URL of docs/runbooks.md."""
+RUNBOOKS = ""
+"""The URL at which operators read docs/runbooks.md; if it is empty, each alert carries what its runbook says to do."""
 
 
 def labels(*names: str) -> str:

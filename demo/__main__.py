@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
+from textwrap import indent, wrap
 from types import FrameType
+from typing import Any
 
 from demo.cast import CAST, LATER, PLAIN, STOLEN
 from demo.fleet import PACE, RELEASE, Fleet
@@ -73,9 +75,7 @@ class Demonstration:
     def told(self, message: Message) -> None:
         """Print a notification of Alertmanager. Safe to call from any thread."""
         for alert in message["alerts"]:
-            labels, summary = alert["labels"], alert["annotations"]["summary"]
-            status = f"{alert['status'].upper():8} {labels['severity']:8} {labels['alertname']}"
-            self._next.put(partial(say, f"{now()} to {message['receiver']}: {status}: {summary}"))
+            self._next.put(partial(say, f"{now()} to {message['receiver']}: {told(alert)}"))
 
     def ended(self, name: str, process: Process) -> None:
         """Stop the demonstration, because a process exited. Safe to call from any thread."""
@@ -101,6 +101,16 @@ class Demonstration:
                     self._next.put(lambda: self.drift(drifted=not self._drifted))
         except OSError:
             return
+
+
+def told(alert: Mapping[str, Any]) -> str:
+    """Return an alert of a message as a person would get it: if it fires, with what has happened and what to do."""
+    labels, texts = alert["labels"], alert["annotations"]
+    first = f"{alert['status'].upper():8} {labels['severity']:8} {labels['alertname']}: {texts['summary']}"
+    if alert["status"] != "firing":
+        return first
+    more = "\n".join(wrap(f"{texts['description']} What to do: {texts['runbook']}", 116))
+    return f"{first}\n{indent(more, ' ' * 4)}"
 
 
 def program(fleet: Fleet) -> str:

@@ -96,6 +96,7 @@ def test_a_sites_own_cohort_is_everywhere(tmp_path: Path) -> None:
     """A label more in the settings is in joins, tables and names, and all queries are PromQL still."""
     program = tmp_path / "program"
     shutil.copytree(DASHBOARDS, program)
+    shutil.copytree(DASHBOARDS.parent / "docs", tmp_path / "docs")
     settings = program / "settings.py"
     changed = settings.read_text(encoding="utf-8").replace('COHORT = ("job",)', 'COHORT = ("job", "zone")')
     settings.write_text(changed, encoding="utf-8")

@@ -53,7 +53,7 @@ RULE: Keys = {
     "noDataState": str,
     "execErrState": str,
     "labels": {"severity": str},
-    "annotations": {"summary": str, "description": str, "runbook_url": str},
+    "annotations": {"summary": str, "description": str, "runbook": str},
     "dashboardUid": str,
     "panelId": int,
 }

@@ -136,7 +136,7 @@ def _expected(name: str, alerts: Sequence[Expected]) -> list[dict[str, Any]]:
             "exp_annotations": {
                 "summary": alert.summary,
                 "description": alert.description,
-                "runbook_url": f"https://example.invalid/kvm-exporter/runbooks.md#{name.lower()}",
+                "runbook": rule["annotations"]["runbook"],
             },
         }
         for alert in alerts
