@@ -136,7 +136,7 @@ PROBLEMS = (
         machines=f"up{{{EXPORTERS}}} == 0 or kvm_exporter_sample_success == 0",
         rows=lambda where: f"up{{{where}}} == 0 or kvm_exporter_sample_success{{{where}}} == 0",
         alert="KvmExporterDown|KvmExporterSampleFailing",
-        action="Check the exporter; the state of the machine is unknown.",
+        action="Check its exporter; its state is unknown.",
     ),
     Problem(
         name="gained",
