@@ -59,6 +59,7 @@ def test_keys_and_signals_make_a_machine_drift(monkeypatch: pytest.MonkeyPatch, 
         shown.press("\n")
         shown.until("plain loses steal_time")
         shown.until(FIRING)
+        shown.until(r"What\s+to\s+do:\s+Migrate\s+the\s+machine\s+back")
         shown.process.send_signal(signal.SIGUSR2)
         shown.until("plain has steal_time again")
         shown.until(RESOLVED)
