@@ -65,8 +65,6 @@ dashboards-pictures: $(VENV)/.installed-test build/tools/.unpacked build/grafana
 	@scripts/system-packages $(PYTHON) test
 	@scripts/system-packages $(PYTHON) pictures
 	$(BIN)/python -m pytest -q tests/monitoring/test_pictures.py -k of_the_docs
-	$(BIN)/python -m pytest -q tests/system/test_page_in_browser.py -k "test_every_state and drifted"
-	cp build/screenshots/drifted-light-1280.png build/screenshots/docs-page.png
 	mkdir -p docs/pictures
 	for name in fleet guest page; do \
 		pngquant --force --output docs/pictures/$$name.png 64 build/screenshots/docs-$$name.png || exit 1; \

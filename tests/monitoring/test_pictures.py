@@ -6,9 +6,11 @@ is in none of its packages: of those, only names, words, colours and the height 
 
 import re
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +20,10 @@ from benchmarks.fleet.scale import BASELINE, KINDS, kind_of
 from demo.cast import CAST, LATER, PLAIN
 from demo.fleet import PACE, RELEASE, Fleet
 from kvm_exporter.kvm.features import FEATURES
+from lab.guest import Guest, port_of
 from lab.panels import dashboards, panels
+from lab.patience import PATIENCE_SECONDS
+from lab.process import Process
 from lab.servers import start_prometheus
 from tests.support.monitoring.pictures import Panel, Picture, Scene, Studio, studio
 from tests.support.monitoring.prometheus import Prometheus
@@ -240,3 +245,25 @@ def test_a_picture_of_the_docs_is_what_is_seen_first(
     """With folded sections; the worst problem is in the first row of the first table."""
     picture = drawing.draw(f"docs-{board}", BOARDS[board], scenes[scene], 1440, "light", opened=False)
     assert picture["Problems"]["rows"][0][:3] == ["plain", "lost", "steal_time"]
+
+
+@pytest.mark.slow
+def test_the_landing_page_of_the_docs_names_the_lost_feature(drawing: Studio, tmp_path: Path) -> None:
+    """Of the machine of the demonstration that drifts."""
+    guest = Guest(tmp_path / PLAIN.name, PLAIN.cpus)
+    guest.boot()
+    exporter = Process(guest.exporter(), guest.environment)
+    try:
+        url = f"http://127.0.0.1:{port_of(exporter)}/"
+        scrape(f"{url}metrics")
+        guest.change(LATER[True])
+        assert re.search("1 feature lost since", scrape(url))
+        drawing.photograph("docs-page", url)
+    finally:
+        exporter.stop()
+
+
+def scrape(url: str) -> str:
+    """What is there."""
+    with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as response:  # noqa: S310 - always http
+        return str(response.read().decode())

@@ -103,6 +103,12 @@ class Studio:
         self._browser.screenshot(SCREENSHOTS / f"{name}.png")
         return picture
 
+    def photograph(self, name: str, url: str) -> None:
+        """Write the picture of another page into SCREENSHOTS, as at a desk in daylight."""
+        self._browser.show(1280, "light")
+        self._browser.open(url)
+        self._browser.screenshot(SCREENSHOTS / f"{name}.png")
+
 
 @contextmanager
 def studio(browser: Browser, folder: Path) -> Iterator[Studio]:
