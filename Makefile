@@ -19,8 +19,8 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run check golden test test-all test-kernel test-pictures dashboards-pictures lint format demo dist deb dashboards install bench bench-fleet \
-    bench-rollout soak fuzz mutants clean
+.PHONY: help run check golden test test-all test-kernel test-pictures lint format demo dist deb dashboards \
+    dashboards-pictures install bench bench-fleet bench-rollout soak fuzz mutants clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of:"

@@ -85,11 +85,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """Rows under a heading that folds them. A folded section asks nothing until it is unfolded."""
+    """Rows that are folded under a heading: they query nothing until they are unfolded."""
 
     title: str
     rows: Sequence[Row]
-    folded: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +138,7 @@ class Board:
 def placed(first: Sequence[Row], sections: Sequence[Section]) -> Iterator[Model | RowPanel]:
     """Yield every heading and panel with its position, from the top left to the bottom right.
 
-    The panels of a folded section are inside its heading, and the next section is placed as if they were not there.
+    The panels of a section are inside its heading, and the next heading is placed as if they were not there.
     """
     numbers = count(1)
     y = 0
@@ -147,15 +146,10 @@ def placed(first: Sequence[Row], sections: Sequence[Section]) -> Iterator[Model 
     y += sum(row.height for row in first)
     for section in sections:
         place = GridPos(h=1, w=COLUMNS, x=0, y=y)
-        heading = RowPanel(title=section.title, id_val=next(numbers), grid_pos=place, collapsed=section.folded)
-        panels = list(_models(section.rows, y + 1, numbers))
+        number = next(numbers)
         y += 1
-        yield heading
-        if section.folded:
-            heading.panels = panels
-        else:
-            yield from panels
-            y += sum(row.height for row in section.rows)
+        panels = list(_models(section.rows, y, numbers))
+        yield RowPanel(title=section.title, id_val=number, grid_pos=place, collapsed=True, panels=panels)
 
 
 def _models(rows: Sequence[Row], y: int, numbers: Iterator[int]) -> Iterator[Model]:

@@ -28,16 +28,11 @@ def each(metric: str, *by: str, where: str = "") -> str:
     return f"max by ({labels(*MACHINE, *by)}) ({metric}{{{matchers}}})"
 
 
-def weighs(machines: str) -> str:
-    """Return an expression: the weight of all problems of each machine; no result for one without."""
-    return f"sum by ({OF_MACHINE}) ({WEIGHT}{{{machines}}})"
-
-
 def notable(most: int) -> str:
     """Return an expression: at most ``most`` of the selected machines, those with the worst problems first."""
     return f"""
 topk({most},
-  {weighs(SELECTED)}
+  sum by ({OF_MACHINE}) ({WEIGHT}{{{SELECTED}}})
   or on ({OF_MACHINE})
   0 * max by ({OF_MACHINE}) (up{{{SELECTED}}})
 )
