@@ -23,7 +23,7 @@ from lab.patience import PATIENCE_SECONDS
 from lab.readers import BASE
 from lab.secure import TLS, until_the_end
 from tests.support.monitoring.prometheus import Prometheus
-from tests.support.monitoring.queries import EMPTY_WHEN_WELL, QUERIES, committed_rules
+from tests.support.monitoring.queries import EMPTY_WHEN_WELL, NOT_DECIDED, QUERIES, committed_rules
 from tests.support.monitoring.stack import stack, until
 from tests.support.rooms.layouts import AMD, kvm, signature
 from tests.support.tools import RELEASES
@@ -167,7 +167,7 @@ def ask_all(server: Prometheus, enough: Callable[[set[str]], bool]) -> set[str]:
     """The queries that have no answer, asked again until those are enough, or for long enough."""
 
     def unanswered() -> set[str]:
-        return {name for name, expression in QUERIES.items() if not server.query(expression)}
+        return {name for name, expression in QUERIES.items() if not server.query(expression)} - NOT_DECIDED
 
     return until(unanswered, enough)
 

@@ -33,17 +33,15 @@ PANELS = {str(query): query.expression for query in queries()}
 
 QUERIES: Mapping[str, str] = {**of_rules(), **PANELS}
 
-OF_A_BUSY_MACHINE = frozenset(
+NOT_DECIDED = frozenset(
     {
         "KVM fleet: Exporters that refuse requests: dropped",
         "KVM fleet: Exporters that refuse requests: log",
         "KVM fleet: Exporters that refuse requests: refused",
+        "KVM guest: Fingerprint: fixed",
     }
 )
-"""Queries that may have an answer or not: on a busy machine, exporters refuse a scrape now and then."""
-
-OF_CONFIDENTIAL_GUESTS = frozenset({"KVM guest: Fingerprint: fixed"})
-"""Queries that have an answer on SEV-SNP alone."""
+"""Queries whose answer this machine decides: busy exporters refuse a scrape, and SEV-SNP fixes leaves at launch."""
 
 EMPTY_WHEN_WELL = frozenset(
     {
@@ -68,7 +66,6 @@ EMPTY_WHEN_WELL = frozenset(
         "KVM guest: Bits: off",
         "KVM guest: Boot reference: changed",
         "KVM guest: Features offered to some CPUs only: some",
-        *OF_CONFIDENTIAL_GUESTS,
         "KVM guest: Problems: since",
         "KVM guest: Problems: weight",
         "KVM guest: Registers of CPUs that differ: eax",
