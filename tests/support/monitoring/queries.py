@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from lab.panels import queries
+from lab.tree import REPOSITORY
 from tests.support.monitoring.fleet import ALERTS, RULES, alert_rules
 
 SELECTOR = re.compile(r"\b(?:up|kvm_\w+|\w+:\w+:\w+)\b(?:\{[^}]*\})?")
@@ -29,9 +30,16 @@ def of_rules() -> dict[str, str]:
     return {**{selector: selector for selector in sorted(selectors)}, **expressions}
 
 
+def of_readme() -> dict[str, str]:
+    """The queries that README.md suggests, by what they are said to tell."""
+    section = (REPOSITORY / "README.md").read_text(encoding="utf-8").partition("## The first three queries\n")[2]
+    rows = re.findall(r"^    (\S.*?) +# (.*)$", section.partition("\n## ")[0], re.MULTILINE)
+    return {f"README: {told}": expression for expression, told in rows}
+
+
 PANELS = {str(query): query.expression for query in queries()}
 
-QUERIES: Mapping[str, str] = {**of_rules(), **PANELS}
+QUERIES: Mapping[str, str] = {**of_rules(), **PANELS, **of_readme()}
 
 NOT_DECIDED = frozenset(
     {
@@ -52,6 +60,8 @@ EMPTY_WHEN_WELL = frozenset(
         "cohort:kvm_boot_feature_changed:gained",
         "cohort:kvm_boot_feature_changed:lost",
         "instance:kvm_problem:weight",
+        "README: what a running guest has lost since it booted",
+        "README: what some guests are offered and others are not",
         "KVM fleet: Firing alerts: severity",
         "KVM fleet: Firing alerts: since",
         "KVM fleet: Machines to check first: changed",
