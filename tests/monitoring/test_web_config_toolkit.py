@@ -67,7 +67,7 @@ def cases() -> Iterator[object]:
         yield pytest.param(case, marks=pytest.mark.slow) if case.startswith("the number") else case
 
 
-@pytest.mark.parametrize("case", cases())
+@pytest.mark.parametrize("case", list(cases()))
 def test_the_newest_toolkit_accepts_the_same(certificates: Certificates, tmp_path: Path, case: str) -> None:
     """Prometheus itself, started with the file."""
     file, main = certificates / "web.yml", tmp_path / "prometheus.yml"
