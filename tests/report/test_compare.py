@@ -5,7 +5,6 @@ read the difference with git diff before it is committed.
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,14 +16,13 @@ from kvm_exporter.app.cli import main
 from kvm_exporter.cpuid.dump import Dump, Rows, format_dump
 from lab.patience import PATIENCE_SECONDS
 from lab.tree import HOST_DUMPS, REPOSITORY
+from tests.support.rooms.golden import hold_against
 from tests.support.rooms.layouts import AMD, BARE_METAL, kvm, signature
 from tests.support.rooms.unprivileged import PERMISSION, unprivileged
 
 DUMPS = REPOSITORY / "lab" / "dumps"
 [HOST] = HOST_DUMPS
 GOLDEN = REPOSITORY / "tests" / "golden" / "compare"
-
-UPDATE = os.environ.get("UPDATE_GOLDEN") == "1"
 
 MAINLINE = 0x0100_7EFB
 STEAL = 1 << 5
@@ -60,16 +58,6 @@ def find(tmp_path: Path) -> Callable[[str], str]:
         return str(made)
 
     return path
-
-
-def hold_against(golden: Path, actual: str) -> None:
-    """Compare a text with the committed one to the byte, or write it with UPDATE_GOLDEN."""
-    before = golden.read_text(encoding="utf-8") if golden.exists() else ""
-    if UPDATE and actual != before:
-        golden.parent.mkdir(exist_ok=True)
-        golden.write_text(actual, encoding="utf-8")
-        pytest.fail(f"{golden.name} was written anew; read its difference, and run the test again")
-    assert actual == before
 
 
 PAIRS = {

@@ -4,12 +4,8 @@ UPDATE_GOLDEN=1 make test PYTEST_FLAGS=tests/report/test_effects.py writes both 
 the difference with git diff before it is committed.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
-
-import pytest
 
 from kvm_exporter.kvm.drift import Difference
 from kvm_exporter.kvm.effects import NOTHING, Level, action, effects, level, weight
@@ -22,12 +18,11 @@ from kvm_exporter.report.comparison import comparison_text
 from kvm_exporter.report.effects import severity_words
 from lab.readers import guest, kvm_of, sample_of
 from lab.tree import REPOSITORY
+from tests.support.rooms.golden import hold_against
 
 VERDICTS = REPOSITORY / "tests" / "golden" / "effects" / "verdicts.txt"
 PAGE = REPOSITORY / "docs" / "effects.md"
 README = REPOSITORY / "README.md"
-
-UPDATE = os.environ.get("UPDATE_GOLDEN") == "1"
 
 EVERYTHING = tuple(feature.name for feature in FEATURES if feature.register == "eax")
 """All features, without the hint: it makes a kernel leave others unused."""
@@ -180,16 +175,6 @@ def generated(page: str, tables: Mapping[str, Iterator[str]]) -> str:
         after = rest.partition("\n\n")[2]
         page = f"{before}## {heading}\n{words}\n" + "\n".join(rows) + ("\n\n" + after if after else "\n")
     return page
-
-
-def hold_against(path: Path, actual: str) -> None:
-    """Compare a text with the committed one to the byte, or write it with UPDATE_GOLDEN."""
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
-    if UPDATE and actual != before:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(actual, encoding="utf-8")
-        pytest.fail(f"{path.name} was written anew; read its difference, and run the test again")
-    assert actual == before
 
 
 def test_every_verdict_on_a_single_bit_and_on_pairs() -> None:

@@ -4,7 +4,6 @@ UPDATE_GOLDEN=1 make test PYTEST_FLAGS=tests/report/test_golden.py writes the te
 read the difference with git diff before it is committed.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,10 +17,9 @@ from kvm_exporter.metrics.machine import machine_families
 from kvm_exporter.metrics.negotiation import Format
 from kvm_exporter.report.table import as_json, table
 from lab.tree import DUMPS, HOST_DUMPS, REPOSITORY
+from tests.support.rooms.golden import hold_against
 
 GOLDEN = REPOSITORY / "tests" / "golden"
-
-UPDATE = os.environ.get("UPDATE_GOLDEN") == "1"
 
 
 def decoded(dump: Path) -> Observation:
@@ -42,13 +40,7 @@ OUTPUTS: dict[str, Callable[[Observation], str]] = {".prom": exposition, ".txt":
 @pytest.mark.parametrize("dump", DUMPS, ids=lambda dump: dump.stem)
 def test_a_dump_is_rendered_as_before(dump: Path, suffix: str) -> None:
     """Metrics, table and JSON equal the committed texts to the byte."""
-    golden = GOLDEN / f"{dump.stem}{suffix}"
-    actual = OUTPUTS[suffix](decoded(dump))
-    before = golden.read_text(encoding="utf-8") if golden.exists() else ""
-    if UPDATE and actual != before:
-        golden.write_text(actual, encoding="utf-8")
-        pytest.fail(f"{golden.name} was written anew; read its difference, and run the test again")
-    assert actual == before
+    hold_against(GOLDEN / f"{dump.stem}{suffix}", OUTPUTS[suffix](decoded(dump)))
 
 
 def test_every_golden_file_has_its_dump() -> None:

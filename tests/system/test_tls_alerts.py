@@ -165,7 +165,7 @@ CONVERSATIONS = {
     "no certificate in TLS 1.2": Conversation(certificate="", version=TLS_1_2),
     "a certificate of a stranger": Conversation(certificate="unknown"),
     "a certificate of a stranger in TLS 1.2": Conversation(certificate="unknown", version=TLS_1_2),
-    "a certificate that is none": Conversation(
+    "a malformed certificate": Conversation(
         change=changed(Certificate, lambda _: handshake(11, b"\0\0\0\7\0\0\2no\0\0"))
     ),
     "the key of another certificate": Conversation(change=changed(CertificateVerify, flip("signature"))),
@@ -186,7 +186,7 @@ CONVERSATIONS = {
         after=lambda peer: peer.sock.sendall(b"\x14\x03\x03\x00\x01\x01")
     ),
     "a certificate afterwards": Conversation(after=lambda peer: peer.send(handshake(11, bytes(4)))),
-    "an update of keys that is none": Conversation(after=lambda peer: peer.send(KEY_UPDATE)),
+    "a malformed update of keys": Conversation(after=lambda peer: peer.send(KEY_UPDATE)),
     "a finish afterwards in TLS 1.2": Conversation(
         after=lambda peer: peer.send(handshake(20, bytes(12))), version=TLS_1_2
     ),

@@ -46,7 +46,7 @@ def known(made: Certificates) -> ssl.SSLContext:
 )
 @in_loop
 async def test_configured_headers_are_on_every_error(tmp_path: Path, text: str, status: int) -> None:
-    """Of a handler that fails, of a login that is refused, and of a request that is none; each is counted once."""
+    """Of a handler that fails, of a login that is refused, and of a malformed request; each is counted once."""
     async with secured(tmp_path, text, fail) as (server, port), client(port, None) as peer:
         await peer.send(GET if status != 400 else b"nonsense\r\n\r\n")
         reply = await peer.reply()
