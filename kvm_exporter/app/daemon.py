@@ -178,8 +178,9 @@ def _report_start(listeners: Iterable[socket.socket], sampler: Sampler, web_conf
 def _protection(web_config: "Reloaded[Web] | None") -> str:
     """Return what a peer needs to read the metrics."""
     config = web_config.value.config if web_config is not None else None
-    secure, users = config is not None and config.tls is not None, config is not None and config.users
-    return f"{'with' if secure else 'without'} TLS, {'with' if users else 'without'} passwords"
+    tls, users = (config.tls, config.users) if config is not None else (None, {})
+    certificates = "with client certificates, " if tls is not None and tls.needs_certificate else ""
+    return f"{'with' if tls is not None else 'without'} TLS, {certificates}{'with' if users else 'without'} passwords"
 
 
 def _status(observation: Observation | None) -> str:

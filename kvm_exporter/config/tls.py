@@ -73,6 +73,11 @@ class TlsConfig:
         return ""
 
     @property
+    def needs_certificate(self) -> bool:
+        """Whether a client without a verified certificate is refused."""
+        return self.client_auth is ClientAuth.VERIFIED
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """The paths of the PEM files, which must be reloaded when they change."""
         pems = (self.cert, self.key, self.client_ca)

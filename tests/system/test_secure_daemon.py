@@ -209,8 +209,10 @@ def test_a_peer_that_leaves_while_it_is_answered(made: Certificates, *, farewell
 
 
 def test_a_client_with_a_certificate(made: Certificates) -> None:
-    """One that the authority has signed is let in."""
+    """One that the authority has signed is let in; the log says at the start that one is needed."""
     with exporter(secure(made, MUTUAL)) as running:
+        line = running.wait_for_log("listening on 127.0.0.1:")
+        assert line.endswith(' (with TLS, with client certificates, without passwords)"')
         assert ask(running.port, context=client(made, "client")).status == 200
 
 
