@@ -113,7 +113,8 @@ class Connection:
         self.state = State.UNFINISHED
         #: When the state was entered, in seconds on the event loop's clock.
         self.since = self._loop.time()
-        self._loop.add_reader(peer, self._on_readable)
+        # By number: asyncio puts the repr() of a socket, which costs system calls, into an error that nobody sees.
+        self._loop.add_reader(peer.fileno(), self._on_readable)
         self._silence = self._loop.call_later(server.deadlines.header, self._on_silence)
 
     def stop(self) -> None:
@@ -142,7 +143,7 @@ class Connection:
         self.state, self.since = state, self._loop.time()
 
     def _unwatch(self) -> None:
-        self._loop.remove_reader(self._peer)
+        self._loop.remove_reader(self._peer.fileno())
         self._silence.cancel()
 
     def _on_readable(self) -> None:

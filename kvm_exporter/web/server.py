@@ -44,8 +44,11 @@ BACK_OFF_SECONDS = 0.02
 FIRST_REQUEST_SECONDS = 0.1
 """Time in which a new connection may still send its first request after a shutdown has begun."""
 
-HANDSHAKE_SECONDS = 0.5
-"""Time in which a TLS connection may finish its handshake, and then send its request, before another one closes it."""
+HANDSHAKE_SECONDS = 0.2
+"""Time in which a TLS connection may finish its handshake, and then send its request, before another one closes it.
+
+Each takes a round trip to the peer. A peer for which there is no room waits up to this time.
+"""
 
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -172,6 +175,7 @@ class Server:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def _accept(self, listener: socket.socket) -> None:
+        family = listener.family
         for _ in range(max(1, min(MAX_BATCH, self._limit // 16))):
             try:
                 peer, address = listener.accept()
@@ -185,7 +189,7 @@ class Server:
             peer.setblocking(False)  # noqa: FBT003 - the parameter has no name
             if len(self._connections) >= self._limit:
                 self._drop(next(iter(self._connections)))
-            name, network = peer_name(peer.family, address), peer_network(peer.family, address)
+            name, network = peer_name(family, address), peer_network(family, address)
             self._connections.add(Connection(self, peer, name, network))
             self.traffic.connections = len(self._connections)
 
