@@ -19,7 +19,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run check golden test test-all test-kernel test-pictures lint format demo dist deb dashboards \
+.PHONY: help run check golden test test-all test-kernel test-pictures lint format demo dist deb image dashboards \
     dashboards-pictures install bench bench-fleet bench-rollout soak fuzz mutants clean
 
 help: ## this list
@@ -91,6 +91,11 @@ dist: $(VENV)/.has-build ## an sdist and the wheel that is built from it, in dis
 deb: ## the Debian package and its source package, built with Debian's own Python and libraries, in build/deb
 	@scripts/system-packages $(PYTHON) deb
 	scripts/build-deb build/deb
+
+image: ## a container image with the Debian package, in build/image
+	@scripts/system-packages $(PYTHON) deb
+	@scripts/system-packages $(PYTHON) image
+	deb=$$(scripts/build-deb build/deb) && scripts/build-image build/image "$$deb"
 
 # From the one place that has cohort, thresholds and selectors.
 dashboards: $(VENV)/.installed-dashboards ## the rules, alerts, dashboards and provisioning in dashboards
