@@ -1,9 +1,12 @@
-"""packaging/container: what is given to Kubernetes, to the Prometheus operator and to Podman, without running any of it."""
+"""packaging/container: the files for Kubernetes, the Prometheus operator and Podman, without running any of them."""
 
+import json
 import re
 import shlex
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -47,13 +50,21 @@ def without_host_path() -> dict[str, Any]:
     return DAEMON_SET | {"spec": DAEMON_SET["spec"] | {"template": template}}
 
 
-@pytest.mark.parametrize("version", [kubernetes_validate.all_versions()[0], kubernetes_validate.latest_version()])
+@pytest.mark.parametrize("version", ["1.25", kubernetes_validate.latest_version()])
 def test_kubernetes_knows_every_field(version: str) -> None:
     """By the schemas of an old and of a new release, which allow no other fields."""
     for manifest in (DAEMON_SET, SERVICE, without_host_path()):
         kubernetes_validate.validate(manifest, version, strict=True)
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(SERVICE | {"specs": {}}, version, strict=True)
+
+
+def test_the_prometheus_operator_knows_every_field() -> None:
+    """By a schema made from its types, which allows no others; its comment names the source."""
+    schema = json.loads(Path(__file__).with_name("podmonitor.schema.json").read_text(encoding="utf-8"))
+    jsonschema.validate(POD_MONITOR, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(POD_MONITOR | {"specs": {}}, schema)
 
 
 def test_no_privileges() -> None:
@@ -94,8 +105,10 @@ def test_what_the_pod_monitor_makes_of_a_target(tmp_path_factory: pytest.TempPat
     discovered = {"__meta_kubernetes_pod_node_name": "node-1"}
     added = {"namespace": "monitoring", "pod": "kvm-exporter-x7k2p", "container": "kvm-exporter", "endpoint": "metrics"}
     [endpoint] = POD_MONITOR["spec"]["podMetricsEndpoints"]
-    relabelling = [{re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name): value for name, value in step.items()}
-                   for step in endpoint["relabelings"]]
+    relabelling = [
+        {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name): value for name, value in step.items()}
+        for step in endpoint["relabelings"]
+    ]
     relabelling = [
         *({"target_label": name, "replacement": value} for name, value in (added | discovered).items()),
         *relabelling,
@@ -124,5 +137,7 @@ def test_the_pages_commands_are_well_formed() -> None:
     commands = [text for language, text in SNIPPETS if language == "sh"]
     assert commands
     run("sh", "-n", "-c", "".join(commands))
-    [example] = re.findall(r"Exec=(--.*?)\.?$", (CONTAINER_FILES / f"{NAME}.container").read_text(encoding="utf-8"), re.M)
+    [example] = re.findall(
+        r"Exec=(--.*?)\.?$", (CONTAINER_FILES / f"{NAME}.container").read_text(encoding="utf-8"), re.MULTILINE
+    )
     build_parser().parse_args(["serve", *shlex.split(example)])

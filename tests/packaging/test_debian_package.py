@@ -97,6 +97,7 @@ def test_what_is_in_it(debian_package: DebianPackage) -> None:
         f"usr/share/doc/{NAME}/benchmarks.md.gz",
         f"usr/share/doc/{NAME}/changelog.Debian.gz",
         f"usr/share/doc/{NAME}/changelog.gz",
+        f"usr/share/doc/{NAME}/containers.md.gz",
         f"usr/share/doc/{NAME}/copyright",
         f"usr/share/doc/{NAME}/deploying.md.gz",
         f"usr/share/doc/{NAME}/effects.md.gz",

@@ -31,10 +31,12 @@ QUADLET = {
     "HealthOnFailure": "--health-on-failure={}",
     "HealthTimeout": "--health-timeout={}",
     "NoNewPrivileges": "--security-opt=no-new-privileges:{}",
+    "PidsLimit": "--pids-limit={}",
     "PublishPort": "--publish={}",
     "Notify": "--sdnotify=container",
     "ReadOnly": "--read-only={}",
     "ReadOnlyTmpfs": "--read-only-tmpfs={}",
+    "Ulimit": "--ulimit={}",
     "Volume": "--volume={}",
 }
 """What the keys of a [Container] section stand for on the command line."""
@@ -53,14 +55,21 @@ def unit_flags() -> dict[str, str]:
     return {name: QUADLET[name].format(value) for name, value in unit()["Container"].items() if name in QUADLET}
 
 
+NOT_BOTH = '! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified; exec "$@"'
+"""Run by a shell in a mount namespace. crun knows control groups of version 1 and of version 2, not both at a time."""
+
+
 class Podman:
     """A Podman that has the image and nothing else."""
 
     def __init__(self, folder: Path, groups: Cgroups, archive: Path) -> None:
         self._groups = groups
         folders = (f"--root={folder / 'storage'}", f"--runroot={folder / 'run'}", f"--tmpdir={folder / 'tmp'}")
-        self._command = [program("podman"), *folders, "--cgroup-manager=cgroupfs", "--events-backend=none"]
         program("crun")
+        self._command = (
+            *(program("unshare"), "--mount", "sh", "-c", NOT_BOTH, "sh"),
+            *(program("podman"), *folders, "--cgroup-manager=cgroupfs", "--events-backend=none"),
+        )
         #: The image's name.
         self.image = self.ask("load", f"--input={archive}").strip().rpartition(" ")[2]
 
@@ -80,7 +89,7 @@ class Podman:
     def run(self, *flags: str, command: Sequence[str] = (), arguments: Sequence[str] = ()) -> str:
         """What a container prints, which runs our program with arguments, or a command in its place, and then ends."""
         entry = (f"--entrypoint={command[0]}",) if command else ()
-        return self.ask("run", "--rm", *self._grouped, *entry, *flags, self.image, *command[1:], *arguments)
+        return self.ask("run", "--rm", *self._own, *entry, *flags, self.image, *command[1:], *arguments)
 
     @contextmanager
     def exporter(
@@ -97,7 +106,7 @@ class Podman:
         In the machine's network it listens on a free port of the loopback, in a network of its own on the usual one.
         """
         address = ("--web.listen-address=127.0.0.1:0",) if network == "host" else ()
-        command = (*self._command, "run", "--rm", f"--name={name}", f"--network={network}", *self._grouped, *flags)
+        command = (*self._command, "run", "--rm", f"--name={name}", f"--network={network}", *self._own, *flags)
         with exporter(
             program=(*command, self.image, TIMEOUT, *address, *arguments),
             # Podman has systemd's timers run the health check, which are not there.
@@ -111,8 +120,9 @@ class Podman:
         return int(self.ask("inspect", "--format={{.State.Pid}}", name))
 
     @property
-    def _grouped(self) -> tuple[str, ...]:
-        return (f"--cgroup-parent=/{self._groups.name}", "--cgroups=no-conmon")
+    def _own(self) -> tuple[str, ...]:
+        """Groups of the test's own, and a limit that root can set without CAP_SYS_RESOURCE."""
+        return (f"--cgroup-parent=/{self._groups.name}", "--cgroups=no-conmon", "--ulimit=nproc=1024:1024")
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def execute(path: str) -> None:
         except OSError as error:
             os._exit(error.errno or 255)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code in {errno.EACCES, errno.EPERM, errno.ENOEXEC}:
+    if code in {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOEXEC}:
         raise OSError(code, os.strerror(code))
 
 
