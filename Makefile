@@ -85,8 +85,10 @@ demo: $(VENV)/.installed build/tools/.unpacked ## a fleet to try the alerts on, 
 	@exec $(BIN)/python -m demo
 
 # The wheel is built from the sdist: "python -m build -w" would not notice a file that the sdist lacks.
-dist: $(VENV)/.has-build ## an sdist and the wheel that is built from it, in dist
+dist: $(VENV)/.has-build ## an sdist, the wheel that is built from it, and all that pip installs with it, in dist
+	rm -rf dist
 	scripts/build-dist $(BIN)/python dist
+	scripts/build-wheelhouse $(BIN)/python dist/wheelhouse dist/*.whl
 
 deb: ## the Debian package and its source package, built with Debian's own Python and libraries, in build/deb
 	@scripts/system-packages $(PYTHON) deb
