@@ -93,20 +93,31 @@ def test_what_is_in_it(debian_package: DebianPackage) -> None:
             for name in tracked()
             if name.startswith("dashboards/")
         ),
-        f"usr/share/doc/{NAME}/README.md.gz",
-        f"usr/share/doc/{NAME}/benchmarks.md.gz",
         f"usr/share/doc/{NAME}/changelog.Debian.gz",
         f"usr/share/doc/{NAME}/changelog.gz",
-        f"usr/share/doc/{NAME}/containers.md.gz",
         f"usr/share/doc/{NAME}/copyright",
-        f"usr/share/doc/{NAME}/deploying.md.gz",
-        f"usr/share/doc/{NAME}/effects.md.gz",
-        f"usr/share/doc/{NAME}/host-settings.md.gz",
-        f"usr/share/doc/{NAME}/metrics.md.gz",
-        f"usr/share/doc/{NAME}/runbooks.md.gz",
-        f"usr/share/doc/{NAME}/verdicts.md.gz",
+        f"usr/share/doc/{NAME}/dashboards",
+        *(
+            f"usr/share/doc/{NAME}/{name}"
+            for name in tracked()
+            if name.startswith("docs/") or (name.endswith(".md") and "/" not in name)
+        ),
         f"usr/share/lintian/overrides/{NAME}",
     }
+
+
+def test_no_link_in_its_documents_is_dead(debian_package: DebianPackage) -> None:
+    """As whoever opens them on the machine follows it: to another document, a picture, or the dashboards."""
+    share = debian_package.root / "usr/share"
+    pages = [page for folder in (share / "doc" / NAME, share / NAME) for page in folder.rglob("*.md")]
+    links = {
+        (page.name, link): page.parent / link
+        for page in pages
+        for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+        if "://" not in link
+    }
+    assert {"README.md", "runbooks.md", "metrics.md"} <= {page for page, _ in links}
+    assert [found for found, path in links.items() if not path.exists()] == []
 
 
 def test_only_the_plain_service_is_started(debian_package: DebianPackage, tmp_path: Path) -> None:
