@@ -19,25 +19,24 @@ from lab.exporter import exporter
 from lab.tree import REPOSITORY, UNITS
 from tests.support.monitoring.prometheus import prometheus
 from tests.support.packaging.debian import NAME, run
-from tests.support.packaging.podman import CONTAINER_FILES, STATE, unit
+from tests.support.packaging.podman import (
+    CONTAINER_FILES,
+    DAEMON_SET,
+    EXPORTER,
+    INIT,
+    POD,
+    POD_MONITOR,
+    RUNTIME_DIRECTORY,
+    SERVICE,
+    STATE,
+    unit,
+)
 from tests.support.tools import RELEASES
 
 PAGE = (REPOSITORY / "docs/containers.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 PORT = DEFAULT_ADDRESS.port
-RUNTIME_DIRECTORY = f"/run/{NAME}"
-
-
-def manifests(name: str) -> list[dict[str, Any]]:
-    """The objects in a file."""
-    return list(yaml.safe_load_all((CONTAINER_FILES / name).read_text(encoding="utf-8")))
-
-
-[DAEMON_SET, SERVICE] = manifests("kubernetes.yaml")
-[POD_MONITOR] = manifests("podmonitor.yaml")
-POD = DAEMON_SET["spec"]["template"]["spec"]
-[INIT], [EXPORTER] = POD["initContainers"], POD["containers"]
 
 RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
 
@@ -96,7 +95,7 @@ def test_the_names_fit() -> None:
         "livenessProbe": {"port": "metrics", "path": HEALTHY_PATH},
     }
     assert EXPORTER["volumeMounts"] == [{"name": "state", "mountPath": RUNTIME_DIRECTORY}]
-    texts = "".join(path.read_text(encoding="utf-8") for path in (*CONTAINER_FILES.iterdir(),)) + PAGE
+    texts = "".join(path.read_text(encoding="utf-8") for path in CONTAINER_FILES.iterdir()) + PAGE
     assert set(re.findall(rf"{NAME}[:-](\d[\d.]*\d)", texts)) == {__version__}
 
 

@@ -13,10 +13,9 @@ from kvm_exporter import __version__
 from lab.notifications import Notifications
 from lab.scrape import Scrape
 from lab.tree import REPOSITORY
-from tests.packaging.test_container_files import INIT, RUNTIME_DIRECTORY
 from tests.support.packaging import probe
 from tests.support.packaging.debian import NAME, DebianPackage, run
-from tests.support.packaging.podman import Podman, cpu_quota, podman, unit_flags
+from tests.support.packaging.podman import INIT, RUNTIME_DIRECTORY, Podman, cpu_quota, podman, unit_flags
 from tests.support.packaging.probe import WORKED
 from tests.support.tools import program
 
@@ -117,10 +116,8 @@ def test_what_the_image_says_of_itself(runtime: Podman) -> None:
     assert (config["User"], config["Entrypoint"]) == (f"{USER}:{USER}", ["/usr/bin/kvm-exporter"])
     labels = {name.rpartition(".")[2]: value for name, value in config["Labels"].items()}
     assert (labels["title"], labels["version"], labels["licenses"]) == (NAME, __version__, "Apache-2.0")
-    assert (
-        runtime.run(*HARDENED, arguments=("--version",))
-        == f"kvm-exporter {__version__} (revision {labels['revision']})\n"
-    )
+    said = runtime.run(*HARDENED, arguments=("--version",))
+    assert said == f"kvm-exporter {__version__} (revision {labels['revision']})\n"
 
 
 def test_every_cpu_inside_a_cpu_quota(runtime: Podman) -> None:

@@ -15,11 +15,8 @@ from _pytest.mark import ParameterSet
 
 from kvm_exporter import __version__
 from lab.exporter import exporter
-from tests.support.packaging.distribution import run
+from tests.support.packaging.distribution import OLDEST_GLIBC, run
 from tests.support.tree import tracked
-
-OLDEST_GLIBC = 34
-"""The minor version of glibc 2 in RHEL 9; Ubuntu 22.04 has 35."""
 
 
 def pythons() -> list[Path]:

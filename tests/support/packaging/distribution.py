@@ -9,6 +9,9 @@ from pathlib import Path
 from lab.tree import REPOSITORY
 from tests.support.tree import tracked
 
+OLDEST_GLIBC = 34
+"""The minor version of glibc 2 in RHEL 9; Ubuntu 22.04 has 35."""
+
 
 def build(folder: Path) -> None:
     """Both, in a folder, from a copy of this tree. The build fetches its requirements from the package index."""

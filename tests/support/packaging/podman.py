@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from configparser import ConfigParser
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import yaml
 
 from lab.exporter import TIMEOUT, Exporter, exporter
 from lab.patience import PATIENCE_SECONDS
@@ -19,10 +21,24 @@ from tests.support.tools import missing, program
 
 CONTAINER_FILES = REPOSITORY / "packaging/container"
 
-UNIT = CONTAINER_FILES / "prometheus-kvm-exporter.container"
-
 STATE = "/run/kvm-exporter"
 """Where the unit and the manifests keep the boot reference on the machine."""
+
+RUNTIME_DIRECTORY = "/run/prometheus-kvm-exporter"
+"""Where the exporter in the image keeps it."""
+
+
+def manifests(name: str) -> list[dict[str, Any]]:
+    """The objects in a file."""
+    return list(yaml.safe_load_all((CONTAINER_FILES / name).read_text(encoding="utf-8")))
+
+
+[DAEMON_SET, SERVICE] = manifests("kubernetes.yaml")
+[POD_MONITOR] = manifests("podmonitor.yaml")
+POD = DAEMON_SET["spec"]["template"]["spec"]
+[INIT], [EXPORTER] = POD["initContainers"], POD["containers"]
+
+UNIT = CONTAINER_FILES / "prometheus-kvm-exporter.container"
 
 QUADLET = {
     "DropCapability": "--cap-drop={}",
