@@ -1,4 +1,7 @@
-"""``python -m benchmarks.many_cpus PORT CPUS``: run the daemon on a simulated KVM guest with this number of CPUs."""
+"""``python -m benchmarks.many_cpus PORT CPUS [--resample]``: run the daemon on a simulated KVM guest with many CPUs.
+
+With ``--resample``, it takes a sample at every scrape, and otherwise one.
+"""
 
 import asyncio
 import sys
@@ -28,9 +31,10 @@ class ManyCpus(LiveMachine):
 
 def main() -> None:
     """Run the daemon."""
-    port, cpus = map(int, sys.argv[1:])
-    options = daemon.Options(addresses=[TcpAddress("127.0.0.1", port)], limits=Limits(max_age=3600))
-    source = ManyCpus(cpus)
+    port, cpus, *resample = sys.argv[1:]
+    limits = Limits(max_age=1e-9 if resample else 3600)
+    options = daemon.Options(addresses=[TcpAddress("127.0.0.1", int(port))], limits=limits)
+    source = ManyCpus(int(cpus))
     asyncio.run(daemon.serve(options, source, Observer(source, CpuSelection(), None, host=False).observe))
 
 

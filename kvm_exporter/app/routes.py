@@ -22,7 +22,7 @@ from kvm_exporter.metrics.exporter import (
     settings_families,
     web_config_families,
 )
-from kvm_exporter.metrics.exposition import Body, Cache, Families
+from kvm_exporter.metrics.exposition import Cache, Families
 from kvm_exporter.metrics.machine import expected_families, machine_families, observed_families
 from kvm_exporter.metrics.negotiation import Format, choose_format, choose_gzip
 from kvm_exporter.report.findings import findings
@@ -68,7 +68,7 @@ class Site:
         self._settings = settings
         self._baseline = baseline
         self._scrapes = 0
-        self._cache = Cache()
+        self._cache = Cache(self._families)
         #: The links on the landing page, which are relative there: behind a proxy the paths may have a prefix.
         self._links = {"Metrics": settings.telemetry_path, "Health": HEALTHY_PATH, "Readiness": READY_PATH}
         self._routes = {
@@ -97,28 +97,28 @@ class Site:
         self._scrapes += 1
         try:
             await self._sampler.current(self._max_wait(request))
-            return self._scrape(request)
+            return await self._scrape(request)
         finally:
             self._scrapes -= 1
 
-    def _scrape(self, request: Request) -> Response:
+    async def _scrape(self, request: Request) -> Response:
         """Return the metrics of the last observation, in the format and encoding that the request accepts."""
         choice = choose_format(request.headers.get("accept", ""))
         headers = [("Content-Type", choice.content_type), ("Vary", "Accept, Accept-Encoding")]
-        body, volatile = self._body(), self._settings.volatile(choice.format)
+        body = await self._cache.get(self._state(), choice.format)
+        now = self._settings.volatile(choice.format)
         if choose_gzip(request.headers.get("accept-encoding", "")):
             headers.append(("Content-Encoding", "gzip"))
-            return Response(HTTPStatus.OK, body.gzip(choice.format, volatile), headers)
-        return Response(HTTPStatus.OK, body.identity(choice.format, volatile), headers)
+            return Response(HTTPStatus.OK, body.gzip(now), headers)
+        return Response(HTTPStatus.OK, body.identity(now), headers)
 
-    def _body(self) -> Body:
-        """Return the body for the current state, from the cache unless the state has changed since the last scrape."""
+    def _state(self) -> _State:
         state = _State(self._sampler.last, self._sampler.tally, reload=self._settings.reload())
-        if self._baseline is not None:
-            self._baseline.refresh()
-            collected = Collected(self._baseline.success, self._baseline.seconds)
-            state = state._replace(baseline=self._baseline.value, collected=collected)
-        return self._cache.get(state, lambda: Body(self._families(state)))
+        if self._baseline is None:
+            return state
+        self._baseline.refresh()
+        collected = Collected(self._baseline.success, self._baseline.seconds)
+        return state._replace(baseline=self._baseline.value, collected=collected)
 
     def _families(self, state: _State) -> Families:
         observation = state.observation

@@ -94,11 +94,15 @@ def changes(earlier: Sample, later: Sample) -> Mapping[Difference, tuple[int, ..
     The CPUs are those that both samples read. The TSC frequency is the machine's: its change is on no CPU, as is the
     difference of the common leaves if those CPUs agree.
     """
-    both = sorted(earlier.sampled.keys() & later.sampled.keys())
+    pairs: dict[tuple[Leaves, Leaves], list[int]] = {}
+    for cpu in sorted(earlier.sampled.keys() & later.sampled.keys()):
+        before, after = earlier.sampled[cpu], later.sampled[cpu]
+        if before != after:
+            pairs.setdefault((before, after), []).append(cpu)
     found: dict[Difference, tuple[int, ...]] = {}
-    for cpu in both:
-        if change := difference(earlier.sampled[cpu], later.sampled[cpu]):
-            found[change] = (*found.get(change, ()), cpu)
+    for (before, after), cpus in pairs.items():
+        change = difference(before, after)
+        found[change] = tuple(sorted((*found.get(change, ()), *cpus)))
     common = difference_of_samples(earlier, later)
     if found and common.tsc is not None:
         found[Difference(tsc=common.tsc)] = ()

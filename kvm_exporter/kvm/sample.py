@@ -66,6 +66,11 @@ class Sample:
         return sum(len(cpus) for cpus in self.states.values())
 
     @cached_property
+    def groups(self) -> Counter[Leaves]:
+        """How many of the sampled and retained CPUs have each leaves, by the group's lowest CPU number."""
+        return Counter(self.known.values())
+
+    @cached_property
     def common(self) -> Leaves:
         """The leaves of the largest group of CPUs with equal leaves; of equal groups, that with the lowest CPU number.
 
@@ -75,8 +80,7 @@ class Sample:
         if not self.sampled:
             return self.anywhere
         # max() returns the first of equal groups, and a Counter keeps the order of insertion, which is by CPU number.
-        groups = Counter(self.known.values())
-        return max(groups, key=groups.__getitem__)
+        return max(self.groups, key=self.groups.__getitem__)
 
     @cached_property
     def divergent(self) -> tuple[int, ...]:
@@ -88,11 +92,11 @@ class Sample:
         """All assigned features, and the unassigned bits that are set on at least one CPU; ``()`` without KVM."""
         if self.common.kvm is None:
             return ()
-        words = [leaves.kvm for leaves in (self.common, *self.known.values()) if leaves.kvm]
+        words = [leaves.kvm for leaves in (self.common, *self.groups) if leaves.kvm]
         eax = reduce(or_, (kvm.eax for kvm in words))
         edx = reduce(or_, (kvm.edx for kvm in words))
         return tuple(features_of(eax, edx))
 
     def offering(self, feature: Feature) -> int:
         """Return on how many of the sampled and retained CPUs the feature's bit is set."""
-        return sum(leaves.offers(feature) for leaves in self.known.values())
+        return sum(count for leaves, count in self.groups.items() if leaves.offers(feature))

@@ -15,6 +15,7 @@ from kvm_exporter.kvm.features import Feature, features_of
 from kvm_exporter.kvm.host import host_features, stated
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, fingerprint, printable
 from kvm_exporter.kvm.sample import Sample
+from kvm_exporter.metrics.exposition import PIECE_SERIES
 
 FEATURE_LABELS = ("feature", "register", "bit", "signature")
 
@@ -37,9 +38,9 @@ def machine_families(
         yield from _timing(kvm)
     if sample.clock is not None:
         yield from _clock(sample.clock)
-    yield _registers(sample)
+    yield from _registers(sample)
     if per_cpu_features:
-        yield _cpu_features(sample)
+        yield from _cpu_features(sample)
     yield from _cpus(sample)
 
 
@@ -151,29 +152,43 @@ def _clock(clock: PvClock) -> Iterator[Metric]:
     )
 
 
-def _registers(sample: Sample) -> Metric:
-    family = _gauge(
+def _registers(sample: Sample) -> Iterator[Metric]:
+    return _in_parts(
         "kvm_cpu_register",
         "EAX and EDX of CPUID leaf base + 1 as a number, read by a thread pinned to the CPU.",
         ("cpu", "leaf", "register"),
+        (
+            ((str(cpu), f"{kvm.base + 1:#010x}", register), value)
+            for cpu, kvm in _cpus_with_leaf(sample)
+            for register, value in (("eax", kvm.eax), ("edx", kvm.edx))
+        ),
     )
-    for cpu, kvm in _cpus_with_leaf(sample):
-        leaf = f"{kvm.base + 1:#010x}"
-        family.add_metric((str(cpu), leaf, "eax"), kvm.eax)
-        family.add_metric((str(cpu), leaf, "edx"), kvm.edx)
-    return family
 
 
-def _cpu_features(sample: Sample) -> Metric:
-    family = _gauge(
+def _cpu_features(sample: Sample) -> Iterator[Metric]:
+    return _in_parts(
         "kvm_cpu_feature_offered",
         "1 if the bit of EAX or EDX of CPUID leaf base + 1 is set, read by a thread pinned to the CPU.",
-        ("cpu", "feature", "register", "bit"),
+        ("cpu", *_BIT_LABELS),
+        (
+            ((str(cpu), *_bit_values(feature)), kvm.offers(feature))
+            for cpu, kvm in _cpus_with_leaf(sample)
+            for feature in features_of(kvm.eax, kvm.edx)
+        ),
     )
-    for cpu, kvm in _cpus_with_leaf(sample):
-        for feature in features_of(kvm.eax, kvm.edx):
-            family.add_metric((str(cpu), feature.name, feature.register, str(feature.bit)), kvm.offers(feature))
-    return family
+
+
+def _in_parts(
+    name: str, documentation: str, labels: tuple[str, ...], series: Iterable[tuple[tuple[str, ...], float]]
+) -> Iterator[Metric]:
+    """Yield a family with series for each CPU in parts of PIECE_SERIES series, made when they are asked for."""
+    part = _gauge(name, documentation, labels)
+    for values, value in series:
+        if len(part.samples) == PIECE_SERIES:
+            yield part
+            part = _gauge(name, documentation, labels)
+        part.add_metric(values, value)
+    yield part
 
 
 def _cpus_with_leaf(sample: Sample) -> Iterator[tuple[int, Kvm]]:

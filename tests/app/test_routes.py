@@ -13,6 +13,7 @@ from kvm_exporter.collector.sampler import Limits, Sampler
 from kvm_exporter.collector.sweep import CpuSelection
 from kvm_exporter.errors import ReadError
 from kvm_exporter.metrics.exporter import Reload
+from kvm_exporter.metrics.exposition import PIECE_SERIES
 from kvm_exporter.metrics.negotiation import Format
 from kvm_exporter.web.http import Request, Response
 from lab.live import LiveMachine, live_machine
@@ -129,6 +130,22 @@ async def test_what_changes_is_current_at_every_scrape() -> None:
     scrapes = [Scrape((await ask(site, "/metrics")).body.decode()) for _ in range(3)]
     assert [scrape.value("process_scrapes") for scrape in scrapes] == [1, 2, 3]
     assert [scrape.value("kvm_exporter_samples_total", reason="start") for scrape in scrapes] == [1, 1, 1]
+
+
+@in_loop
+async def test_probes_go_on_while_a_sample_of_many_cpus_is_rendered() -> None:
+    """Between the start and the end of a scrape's rendering, the loop answers a probe for every piece of it."""
+    cpus, probes = 64, 0
+    keeper = sampler(live_machine(*[DEFAULT] * cpus))
+    await keeper.current(PATIENCE_SECONDS)
+    site = Site(keeper, SiteSettings())
+    scrape = asyncio.create_task(ask(site, "/metrics"))
+    while not scrape.done():
+        assert (await ask(site, "/-/ready")).status == 200
+        probes += 1
+        await asyncio.sleep(0)
+    assert Scrape(scrape.result().body.decode()).value("kvm_cpus_online") == cpus
+    assert probes > 2 * cpus / PIECE_SERIES
 
 
 @in_loop

@@ -1,10 +1,12 @@
 """kvm_exporter.metrics.exposition: bodies in every format and coding, read by clients' parsers and decompressors."""
 
+import asyncio
 import gzip
 import re
 import subprocess
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
@@ -18,11 +20,13 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from kvm_exporter.collector.sampler import Tally
 from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.metrics.exporter import build_families, counter_families, sample_families, settings_families
-from kvm_exporter.metrics.exposition import Body, Cache, render
+from kvm_exporter.metrics.exposition import PIECE_SERIES, Body, Cache, Families, render, rendered
 from kvm_exporter.metrics.machine import machine_families
 from kvm_exporter.metrics.negotiation import Format
-from lab.readers import Machine, intel_reader, kvm_rows, reader, sample_of
+from lab.readers import Machine, guest, intel_reader, kvm_rows, reader, sample_of
+from tests.support.rooms.loop import in_loop
 
 TEXT, TEXT_1, OPENMETRICS = Format.TEXT_0_0_4, Format.TEXT_1_0_0, Format.OPENMETRICS_1_0_0
 FORMATS = pytest.mark.parametrize("form", Format, ids=lambda form: form.name)
@@ -50,9 +54,16 @@ def scrape() -> Parts:
 
 
 SCRAPE = scrape()
-BODY = Body((*SCRAPE.fixed, *SCRAPE.live))
 NOW = b"# TYPE now gauge\nnow 1.0\n"
 """Text that is added to a body for one response only."""
+
+
+def body(families: Families, form: Format) -> Body:
+    """Render a body in an event loop of its own."""
+    return asyncio.run(rendered(families, form))
+
+
+BODY = {form: body((*SCRAPE.fixed, *SCRAPE.live), form) for form in Format}
 
 
 def series(families: Iterable[Metric]) -> Series:
@@ -73,32 +84,31 @@ def parsed(body: bytes, form: Format) -> tuple[Metric, ...]:
 @FORMATS
 def test_a_body_holds_the_series_of_both_parts(form: Format) -> None:
     """A parser finds the series of both parts in the body."""
-    body = BODY.identity(form)
-    assert series(parsed(body, form)) == series(SCRAPE.fixed + SCRAPE.live)
+    assert series(parsed(BODY[form].identity(), form)) == series(SCRAPE.fixed + SCRAPE.live)
 
 
 def test_openmetrics_ends_with_its_marker_once() -> None:
     """OpenMetrics ends with one marker after all parts; text has no marker."""
-    lines = BODY.identity(OPENMETRICS, NOW).splitlines()
+    lines = BODY[OPENMETRICS].identity(NOW).splitlines()
     assert (lines[-1], lines.count(b"# EOF")) == (b"# EOF", 1)
-    assert b"# EOF" not in BODY.identity(TEXT, NOW)
+    assert b"# EOF" not in BODY[TEXT].identity(NOW)
 
 
 def test_both_versions_of_text_have_the_same_body() -> None:
     """Both versions of text have the same body, because they differ only in names that the exporter does not have."""
-    assert BODY.identity(TEXT_1, NOW) == BODY.identity(TEXT, NOW)
+    assert BODY[TEXT_1].identity(NOW) == BODY[TEXT].identity(NOW)
 
 
 @FORMATS
 def test_no_series_tells_when_a_counter_was_created(form: Format) -> None:
     """No series has the suffix _created, which only one of the formats would have."""
-    assert b"_created" not in BODY.identity(form)
+    assert b"_created" not in BODY[form].identity()
 
 
 def test_a_unit_is_given_only_where_the_name_ends_in_it() -> None:
     """A unit is declared only for families whose name ends with it, as OpenMetrics requires."""
-    body = BODY.identity(OPENMETRICS).decode()
-    units = dict(re.findall(r"^# UNIT (\S+) (\S+)$", body, re.MULTILINE))
+    text = BODY[OPENMETRICS].identity().decode()
+    units = dict(re.findall(r"^# UNIT (\S+) (\S+)$", text, re.MULTILINE))
     assert {name: unit for name, unit in units.items() if name.startswith("kvm_")} == {
         "kvm_tsc_frequency_hertz": "hertz",
         "kvm_bus_frequency_hertz": "hertz",
@@ -111,7 +121,7 @@ def test_a_unit_is_given_only_where_the_name_ends_in_it() -> None:
 
 def test_openmetrics_names_families_without_their_suffixes() -> None:
     """In OpenMetrics a family's name lacks the suffix _info or _total of its series."""
-    families = {family.name: family.type for family in parsed(BODY.identity(OPENMETRICS), OPENMETRICS)}
+    families = {family.name: family.type for family in parsed(BODY[OPENMETRICS].identity(), OPENMETRICS)}
     assert families["kvm_signature"] == "info"
     assert families["kvm_exporter_samples"] == "counter"
     assert not [name for name in families if name.startswith("kvm_") and name.endswith(("_info", "_total"))]
@@ -120,7 +130,7 @@ def test_openmetrics_names_families_without_their_suffixes() -> None:
 @FORMATS
 def test_gzip_is_the_same_body_in_one_member(form: Format) -> None:
     """The compressed body is a single gzip member, because some decompressors stop after the first."""
-    compressed, plain = BODY.gzip(form, NOW), BODY.identity(form, NOW)
+    compressed, plain = BODY[form].gzip(NOW), BODY[form].identity(NOW)
     stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
     assert stream.decompress(compressed) == plain
     assert (stream.eof, stream.unused_data) == (True, b"")
@@ -131,8 +141,8 @@ def test_gzip_is_the_same_body_in_one_member(form: Format) -> None:
 @FORMATS
 def test_gzip_is_what_the_program_of_that_name_reads(form: Format) -> None:
     """The program gzip, which checks length and checksum, decompresses the body without a warning."""
-    result = subprocess.run(["gzip", "-dc"], input=BODY.gzip(form, NOW), check=True, capture_output=True)
-    assert (result.stdout, result.stderr) == (BODY.identity(form, NOW), b"")
+    result = subprocess.run(["gzip", "-dc"], input=BODY[form].gzip(NOW), check=True, capture_output=True)
+    assert (result.stdout, result.stderr) == (BODY[form].identity(NOW), b"")
 
 
 def gauge(name: str, text: str, value: float) -> Metric:
@@ -151,12 +161,12 @@ FAMILIES = st.lists(st.tuples(TEXTS, st.floats()), max_size=4).map(
 @given(FAMILIES, st.binary(), st.sampled_from(Format))
 def test_any_parts_are_one_body(families: list[Metric], now: bytes, form: Format) -> None:
     """Parts that are rendered separately are joined and compressed correctly, even if one of them is empty."""
-    body = Body(families)
+    made = body(families, form)
     end = b"# EOF\n" if form is OPENMETRICS else b""
-    plain = body.identity(form, now)
+    plain = made.identity(now)
     assert plain == render(families, form) + now + end
     stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    assert stream.decompress(body.gzip(form, now)) == plain
+    assert stream.decompress(made.gzip(now)) == plain
     assert (stream.eof, stream.unused_data) == (True, b"")
 
 
@@ -172,43 +182,96 @@ def test_any_label_survives_the_text(text: str) -> None:
 def test_a_text_of_the_moment_may_have_any_length(size: int) -> None:
     """The text for one response can be of any length, also if it needs several uncompressed blocks."""
     now = bytes(number % 251 for number in range(size))
-    assert gzip.decompress(BODY.gzip(OPENMETRICS, now)) == BODY.identity(OPENMETRICS, now)
+    assert gzip.decompress(BODY[OPENMETRICS].gzip(now)) == BODY[OPENMETRICS].identity(now)
 
 
 @FORMATS
 def test_an_empty_body_is_a_body(form: Format) -> None:
     """A body without families is valid in every format."""
     end = b"# EOF\n" if form is OPENMETRICS else b""
-    assert Body(()).identity(form) == end
-    assert gzip.decompress(Body(()).gzip(form)) == end
+    assert body((), form).identity() == end
+    assert gzip.decompress(body((), form).gzip()) == end
+
+
+def many_cpus(count: int) -> Sample:
+    """Return a sample of so many CPUs."""
+    return sample_of(dict.fromkeys(range(count), guest(0x01007EFB)))
 
 
 @FORMATS
-def test_families_are_rendered_once(form: Format) -> None:
-    """Families are rendered once: later changes do not appear. The text for one response is added each time."""
-    family = gauge("fixed", "before", 1)
-    body = Body(iter([family]))
-    first = body.identity(form, b"now 1.0\n")
-    family.add_sample("fixed", {"label": "after"}, 2)
-    second = body.identity(form, b"now 2.0\n")
-    assert b"after" not in second
-    assert second.startswith(first.partition(b"now")[0])
-    assert second.endswith(b"now 2.0\n" + (b"# EOF\n" if form is OPENMETRICS else b""))
+def test_a_family_in_parts_is_one_family(form: Format) -> None:
+    """The parts of a family have its help and type once, and the text is that of the whole family."""
+    families = list(machine_families(many_cpus(PIECE_SERIES), per_cpu_features=True))
+    whole = {family.name: GaugeMetricFamily(family.name, family.documentation) for family in families}
+    for family in families:
+        whole[family.name].samples += family.samples
+        whole[family.name].type, whole[family.name].unit = family.type, family.unit
+    assert len(whole) < len(families)
+    assert render(families, form) == render(whole.values(), form)
 
 
-def test_a_body_is_kept_while_its_parts_are_equal() -> None:
-    """The body is rendered again if its key differs from that of the last call."""
-    cache, made = Cache(), iter(range(9))
+@FORMATS
+@in_loop
+async def test_the_loop_turns_while_a_body_is_rendered(form: Format) -> None:
+    """However many CPUs there are, few series are made and rendered between two turns of the event loop."""
+    made, turns = 0, [0]
 
-    def make() -> Body:
-        next(made)
-        return Body(())
+    def counted() -> Iterator[Metric]:
+        nonlocal made
+        for family in machine_families(many_cpus(4 * PIECE_SERIES), per_cpu_features=True):
+            made += len(family.samples)
+            yield family
 
-    first = cache.get((1, "a"), make)
-    assert cache.get((1.0, "a"), make) is first
-    assert cache.get((2, "a"), make) is not first
-    assert cache.get((1, "a"), make) is not first
-    assert next(made) == 3
+    async def turn() -> None:
+        while True:
+            turns.append(made)
+            await asyncio.sleep(0)
+
+    turning = asyncio.create_task(turn())
+    await rendered(counted(), form)
+    turning.cancel()
+    turns.append(made)
+    assert made > 50 * PIECE_SERIES
+    assert max(after - before for before, after in pairwise(turns)) < 2 * PIECE_SERIES
+
+
+@in_loop
+async def test_scrapes_of_one_state_share_a_rendering() -> None:
+    """Those that come during it or later get the same body, also if the first of them is cancelled."""
+    made = []
+
+    def families(state: str) -> Iterator[Metric]:
+        made.append(state)
+        yield from machine_families(many_cpus(PIECE_SERIES))
+
+    cache = Cache(families)
+    first, second = (asyncio.create_task(cache.get("a", TEXT)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await cache.get("a", TEXT_1) is await second
+    assert made == ["a"]
+
+
+@in_loop
+async def test_each_scrape_gets_the_body_of_its_state() -> None:
+    """A state that comes during a rendering does not change it; the last one is kept, and the others are not."""
+    made = []
+
+    def families(state: str) -> Iterator[Metric]:
+        made.append(state)
+        yield from machine_families(many_cpus(PIECE_SERIES))
+        yield gauge("state", state, 1)
+
+    cache = Cache(families)
+    scrapes = [asyncio.create_task(cache.get(state, TEXT)) for state in ("a", "b")]
+    assert [(await scrape).identity().splitlines()[-1] for scrape in scrapes] == [
+        b'state{label="a"} 1.0',
+        b'state{label="b"} 1.0',
+    ]
+    await cache.get("b", TEXT)
+    await cache.get("b", OPENMETRICS)
+    await cache.get("a", TEXT)
+    assert made == ["a", "b", "b", "a"]
 
 
 @FORMATS
@@ -225,7 +288,7 @@ def test_a_body_is_kept_while_its_parts_are_equal() -> None:
 def test_a_name_that_is_there_twice_is_an_error(form: Format, fixed: list[Metric], live: list[Metric]) -> None:
     """Duplicate names raise ValueError, because Prometheus would reject the whole scrape."""
     with pytest.raises(ValueError, match="twice"):
-        Body((*fixed, *live)).identity(form)
+        body((*fixed, *live), form)
 
 
 def test_words_of_32_bits_are_exact() -> None:
@@ -234,7 +297,7 @@ def test_words_of_32_bits_are_exact() -> None:
         {0: sweep(Machine({0: reader(kvm_rows(0xFFFF_FFFF, 0xFFFF_FFFE))}), CpuSelection(), None).common}
     )
     for form in Format:
-        values = series(parsed(Body(machine_families(sample)).identity(form), form))
+        values = series(parsed(body(machine_families(sample), form).identity(), form))
         registers = {
             dict(labels)["register"]: value for (name, labels), value in values.items() if name == "kvm_cpu_register"
         }
