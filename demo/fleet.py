@@ -8,7 +8,7 @@ from pathlib import Path
 from demo.cast import CAST, Character
 from lab.guest import Guest, port_of
 from lab.process import MORTAL, Process
-from lab.servers import start_alertmanager, start_prometheus
+from lab.servers import start_alertmanager, start_prometheus, unless_taken
 from lab.webhook import Message, webhook
 
 RELEASE = "bookworm"
@@ -16,6 +16,11 @@ RELEASE = "bookworm"
 
 PACE = 60
 """The factor by which all waits are shorter: a minute takes a second."""
+
+FIRST_PORT, PROMETHEUS_PORT, ALERTMANAGER_PORT = 10411, 9090, 9093
+"""The ports on the loopback: of the first machine's exporter, with those of the others after it, and of the servers.
+
+Where one is taken, the program gets a free one."""
 
 Ended = Callable[[str, Process], None]
 """A callback for a process that exited, with its name and itself; called in any thread."""
@@ -29,18 +34,22 @@ class Fleet:
         self._ended = ended
         self.guests = {one.name: Guest(folder / one.name, one.cpus) for one in CAST}
         # Start all exporters before waiting for the first.
-        self.exporters = {one.name: self._exporter(one) for one in CAST}
+        self.exporters = {one.name: self._exporter(one, port) for port, one in enumerate(CAST, FIRST_PORT)}
         self.addresses = {name: f"127.0.0.1:{port_of(exporter)}" for name, exporter in self.exporters.items()}
         url = running.enter_context(webhook(told))
-        alertmanager = start_alertmanager(RELEASE, folder / "alertmanager", url, PACE)
+        port = unless_taken(ALERTMANAGER_PORT)
+        alertmanager = start_alertmanager(RELEASE, folder / "alertmanager", url, PACE, port=port)
         self._keep("Alertmanager", alertmanager.process)
         self.alertmanager = alertmanager.address
-        prometheus = start_prometheus(RELEASE, folder / "prometheus", self.addresses, self.alertmanager, PACE)
+        port = unless_taken(PROMETHEUS_PORT)
+        prometheus = start_prometheus(
+            RELEASE, folder / "prometheus", self.addresses, self.alertmanager, PACE, port=port
+        )
         self._keep("Prometheus", prometheus.process)
         self.prometheus = prometheus.address
 
-    def _exporter(self, character: Character) -> Process:
-        guest, flags = self.guests[character.name], []
+    def _exporter(self, character: Character, port: int) -> Process:
+        guest, flags = self.guests[character.name], [f"--port={unless_taken(port)}"]
         guest.boot()
         if character.baseline:
             path = guest.folder / "baseline.yaml"

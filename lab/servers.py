@@ -1,7 +1,9 @@
 """Real servers of a Debian release on the loopback: Prometheus with the rules of dashboards/, and Alertmanager."""
 
 import re
+import socket
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,11 +48,23 @@ def tool(release: str, name: str) -> Path:
     return path
 
 
-def start(release: str, name: str, *flags: str) -> Server:
-    """Start a server on a free port. Raises MissingToolError, LogError."""
+def unless_taken(port: int) -> int:
+    """Return a port of the loopback; 0, which stands for any free one, if something listens on it."""
+    with closing(socket.socket()) as probe:
+        # As servers do: a connection of an earlier server does not keep the port from the next one.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return 0
+    return port
+
+
+def start(release: str, name: str, *flags: str, port: int = 0) -> Server:
+    """Start a server on a port of the loopback, by default a free one. Raises MissingToolError, LogError."""
     program = tool(release, name)
     share = program.parents[1] / "share"
-    command = [*_INSIDE, str(share), *MORTAL, str(program), *flags, "--web.listen-address=127.0.0.1:0"]
+    command = [*_INSIDE, str(share), *MORTAL, str(program), *flags, f"--web.listen-address=127.0.0.1:{port}"]
     process = Process(command, group=0)
     try:
         line = process.wait_for_log('msg="Listening on"')
@@ -63,18 +77,25 @@ def start(release: str, name: str, *flags: str) -> Server:
     return Server(process, found[1])
 
 
-def start_alertmanager(release: str, folder: Path, url: str, pace: float) -> Server:
+def start_alertmanager(release: str, folder: Path, url: str, pace: float, *, port: int = 0) -> Server:
     """Start an Alertmanager as in the example, with waits divided by ``pace``; it sends its messages to ``url``."""
     folder.mkdir()
     example = (DASHBOARDS / "alertmanager.example.yaml").read_text(encoding="utf-8")
     configuration = folder / "alertmanager.yaml"
     configuration.write_text(hurried(example, pace).replace(_EXAMPLE_URL, url))
     flags = (f"--config.file={configuration}", f"--storage.path={folder / 'data'}", "--cluster.listen-address=")
-    return start(release, "prometheus-alertmanager", *flags)
+    return start(release, "prometheus-alertmanager", *flags, port=port)
 
 
 def start_prometheus(
-    release: str, folder: Path, machines: Mapping[str, str], alertmanager: str, pace: float, every: int = 1
+    release: str,
+    folder: Path,
+    machines: Mapping[str, str],
+    alertmanager: str,
+    pace: float,
+    *,
+    every: int = 1,
+    port: int = 0,
 ) -> Server:
     """Start a Prometheus with all rules and alerts, waits divided by ``pace``; it scrapes every ``every`` seconds.
 
@@ -101,7 +122,7 @@ def start_prometheus(
         )
     )
     flags = (f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'data'}")
-    return start(release, "prometheus", *flags)
+    return start(release, "prometheus", *flags, port=port)
 
 
 def _target(instance: str, address: str) -> dict[str, object]:

@@ -1,0 +1,3 @@
+# The module that setup.py writes: the commit that this package was built from.
+
+REVISION: str
