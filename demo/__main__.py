@@ -124,7 +124,8 @@ def letter(message: Message) -> str:
 def program(fleet: Fleet) -> str:
     """Return the text that lists the URLs to open and the keys to press."""
     machines = "".join(f"\n    http://{fleet.addresses[one.name]}/    {one.name:12} {one.about}" for one in CAST)
-    ports = [address.rpartition(":")[2] for address in (*fleet.addresses.values(), fleet.prometheus, fleet.alertmanager)]
+    addresses = (*fleet.addresses.values(), fleet.prometheus, fleet.alertmanager)
+    ports = [address.rpartition(":")[2] for address in addresses]
     forwards = " ".join(f"-L {port}:127.0.0.1:{port}" for port in ports)
     boards = "".join(f"\n    {path.relative_to(REPOSITORY)}" for path in sorted(DASHBOARDS.glob("*.json")))
     amtool = TOOLS.relative_to(REPOSITORY) / RELEASE / "usr" / "bin" / "amtool"

@@ -1,6 +1,6 @@
 """The processes of the demonstration: an exporter for each machine, a Prometheus and an Alertmanager."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 from demo.cast import CAST, Character
 from lab.guest import Guest, port_of
 from lab.process import MORTAL, Process
-from lab.servers import start_alertmanager, start_prometheus, unless_taken
+from lab.servers import alertmanager_flags, prometheus_flags, start, unless_taken
 from lab.webhook import Message, webhook
 
 RELEASE = "bookworm"
@@ -37,16 +37,16 @@ class Fleet:
         self.exporters = {one.name: self._exporter(one, port) for port, one in enumerate(CAST, FIRST_PORT)}
         self.addresses = {name: f"127.0.0.1:{port_of(exporter)}" for name, exporter in self.exporters.items()}
         url = running.enter_context(webhook(told))
-        port = unless_taken(ALERTMANAGER_PORT)
-        alertmanager = start_alertmanager(RELEASE, folder / "alertmanager", url, PACE, port=port)
-        self._keep("Alertmanager", alertmanager.process)
-        self.alertmanager = alertmanager.address
-        port = unless_taken(PROMETHEUS_PORT)
-        prometheus = start_prometheus(
-            RELEASE, folder / "prometheus", self.addresses, self.alertmanager, PACE, port=port
-        )
-        self._keep("Prometheus", prometheus.process)
-        self.prometheus = prometheus.address
+        flags = alertmanager_flags(folder / "alertmanager", url, PACE)
+        self.alertmanager = self._server("prometheus-alertmanager", flags, ALERTMANAGER_PORT)
+        flags = prometheus_flags(folder / "prometheus", self.addresses, self.alertmanager, PACE)
+        self.prometheus = self._server("prometheus", flags, PROMETHEUS_PORT)
+
+    def _server(self, name: str, flags: Sequence[str], port: int) -> str:
+        """Start a server, and return its address."""
+        server = start(RELEASE, name, *flags, port=unless_taken(port))
+        self._keep(name, server.process)
+        return server.address
 
     def _exporter(self, character: Character, port: int) -> Process:
         guest, flags = self.guests[character.name], [f"--port={unless_taken(port)}"]

@@ -77,30 +77,37 @@ def start(release: str, name: str, *flags: str, port: int = 0) -> Server:
     return Server(process, found[1])
 
 
-def start_alertmanager(release: str, folder: Path, url: str, pace: float, *, port: int = 0) -> Server:
-    """Start an Alertmanager as in the example, with waits divided by ``pace``; it sends its messages to ``url``."""
+def start_alertmanager(release: str, folder: Path, url: str, pace: float) -> Server:
+    """Start an Alertmanager with the flags of alertmanager_flags(). Raises MissingToolError, LogError."""
+    return start(release, "prometheus-alertmanager", *alertmanager_flags(folder, url, pace))
+
+
+def alertmanager_flags(folder: Path, url: str, pace: float) -> tuple[str, ...]:
+    """Return the flags of an Alertmanager as in the example, with waits divided by ``pace``.
+
+    It sends its messages to ``url``, and keeps its files in a folder, which is made.
+    """
     folder.mkdir()
     example = (DASHBOARDS / "alertmanager.example.yaml").read_text(encoding="utf-8")
     configuration = folder / "alertmanager.yaml"
     configuration.write_text(hurried(example, pace).replace(_EXAMPLE_URL, url))
-    flags = (f"--config.file={configuration}", f"--storage.path={folder / 'data'}", "--cluster.listen-address=")
-    return start(release, "prometheus-alertmanager", *flags, port=port)
+    return f"--config.file={configuration}", f"--storage.path={folder / 'data'}", "--cluster.listen-address="
 
 
 def start_prometheus(
-    release: str,
-    folder: Path,
-    machines: Mapping[str, str],
-    alertmanager: str,
-    pace: float,
-    *,
-    every: int = 1,
-    port: int = 0,
+    release: str, folder: Path, machines: Mapping[str, str], alertmanager: str, pace: float, every: int = 1
 ) -> Server:
-    """Start a Prometheus with all rules and alerts, waits divided by ``pace``; it scrapes every ``every`` seconds.
+    """Start a Prometheus with the flags of prometheus_flags(). Raises MissingToolError, LogError."""
+    return start(release, "prometheus", *prometheus_flags(folder, machines, alertmanager, pace, every))
 
-    ``machines`` maps instances to addresses, with https:// before those that want TLS, and a path after those that have
-    another than /metrics.
+
+def prometheus_flags(
+    folder: Path, machines: Mapping[str, str], alertmanager: str, pace: float, every: int = 1
+) -> tuple[str, ...]:
+    """Return the flags of a Prometheus with all rules and alerts, waits divided by ``pace``.
+
+    It scrapes every ``every`` seconds. ``machines`` maps instances to addresses, with https:// before those that want
+    TLS, and a path after those that have another than /metrics. It keeps its files in a folder, which is made.
     """
     folder.mkdir()
     rules = []
@@ -121,8 +128,7 @@ def start_prometheus(
             }
         )
     )
-    flags = (f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'data'}")
-    return start(release, "prometheus", *flags, port=port)
+    return f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'data'}"
 
 
 def _target(instance: str, address: str) -> dict[str, object]:

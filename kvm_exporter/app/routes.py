@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import NamedTuple
 
+from kvm_exporter.app.documentation import documentation
 from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.collector.sampler import Sampler, Tally
 from kvm_exporter.config.files import Reloaded
@@ -170,6 +171,7 @@ class Site:
             observation,
             found,
             {name: path.removeprefix("/") for name, path in self._links.items()},
+            documentation=documentation(),
             host=socket.gethostname(),
             age=now - observation.sample.boottime if observation is not None else 0,
         )

@@ -7,6 +7,7 @@ from functools import partial
 from hashlib import sha256
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
 
 from kvm_exporter import __version__
 from kvm_exporter.collector.observer import Observation, shown_features
@@ -39,13 +40,14 @@ def landing_page(
     found: tuple[Finding, ...],
     links: Mapping[str, str],
     *,
+    documentation: Mapping[str, str] = MappingProxyType({}),
     host: str = "",
     age: float = 0.0,
 ) -> str:
     """Return the HTML page. All values from the machine and from the arguments are escaped.
 
-    ``found`` are the findings of the observation, ``links`` paths by their titles. ``host`` is the machine's name, and
-    ``age`` the age of the sample in seconds.
+    ``found`` are the findings of the observation, ``links`` paths and ``documentation`` URLs by their titles. ``host``
+    is the machine's name, and ``age`` the age of the sample in seconds.
     """
     title = ": ".join(filter(None, (host, headline(found))))
     return "\n".join(
@@ -54,13 +56,23 @@ def landing_page(
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(title)} - kvm-exporter</title>\n<style>{STYLE}</style>\n</head>",
             '<body>\n<header>\n<p>kvm-exporter</p>\n<nav aria-label="Endpoints"><ul>',
-            *(f'<li><a href="{escape(path)}">{escape(name)}</a></li>' for name, path in links.items()),
+            *(f"<li>{_link(*link)}</li>" for link in links.items()),
             "</ul></nav>\n</header>\n<main>",
             *_status(found, observation, host, age),
             *(_content(observation) if observation is not None else ()),
-            f"</main>\n<footer><p>kvm-exporter {escape(__version__)}</p></footer>\n</body>\n</html>\n",
+            f"</main>\n<footer><p>kvm-exporter {escape(__version__)}. {_help(documentation)}</p></footer>",
+            "</body>\n</html>\n",
         )
     )
+
+
+def _link(title: str, url: str) -> str:
+    return f'<a href="{escape(url)}">{escape(title)}</a>'
+
+
+def _help(documentation: Mapping[str, str]) -> str:
+    """Return links to the documentation or, without any, the command that describes all others."""
+    return ", ".join(_link(*link) for link in documentation.items()) or "Help: <code>kvm-exporter --help</code>"
 
 
 def _status(found: tuple[Finding, ...], observation: Observation | None, host: str, age: float) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """scripts/system-packages: what it says before it installs anything, and what it leaves as it is.
 
-The programs that it asks are stand-ins, apt-get's answers those of Debian 12 with an older systemd than the archive has.
+The programs that it asks are stand-ins. apt-get answers as on a Debian 12 with an older systemd than the archive has.
 """
 
 import subprocess
@@ -35,7 +35,7 @@ STAND_INS = {
     "apt-cache": 'test "$2" = "$ARCHIVE"',
     "python3": 'case $2 in *systemd.daemon*) exit 1 ;; *dist-packages*) test "$DEBIANS" ;; esac',
 }
-"""On PATH: without gcc and libsystemd-dev; ARCHIVE names an older package in the archive, DEBIANS says whose Python it is."""
+"""What is on PATH, without gcc and pkg-config. ARCHIVE is an older package there; DEBIANS: Python is Debian's own."""
 
 FITTING = f"libsystemd-dev={OLD}"
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvm_exporter import __version__
 from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.conditions import Answer, Use
 from kvm_exporter.collector.observer import Collected, Observation
@@ -447,6 +448,22 @@ def test_the_machine_is_described() -> None:
     times = [attributes["datetime"] for tag, attributes, _ in page.elements if tag == "time"]
     assert times == ["2024-01-01T00:00:00Z", "2023-12-31T22:00:00Z"]
     assert page.texts("p", "when") == ["Sampled 2024-01-01 00:00:00 UTC, 2 minutes before this page was loaded."]
+
+
+@pytest.mark.parametrize(
+    ("documentation", "words"),
+    [
+        ({}, "Help: kvm-exporter --help"),
+        ({"Documentation": "https://a/README.md", "Runbooks": "https://a/?b&c"}, "Documentation, Runbooks"),
+    ],
+)
+def test_the_end_of_the_page_leads_to_the_documentation(documentation: Mapping[str, str], words: str) -> None:
+    """It has the version, and links to the documentation; without them, the command that helps."""
+    observation = observed(TWO)
+    found = findings(observation, None, success=True)
+    page = Outline(landing_page(observation, found, {}, documentation=documentation))
+    assert page.texts("footer") == [f"kvm-exporter {__version__}. {words}"]
+    assert [attributes["href"] for tag, attributes, _ in page.elements if tag == "a"] == list(documentation.values())
 
 
 def test_where_there_is_no_feature_leaf_the_page_says_so() -> None:
