@@ -138,10 +138,11 @@ define venv
 endef
 
 # Without libsystemd-dev there is Debian's own build of systemd-python. It is linked, so that pip finds it installed.
-DEBIANS = $(shell $(PYTHON) -c 'import os, systemd; print(os.path.dirname(systemd.__path__[0]))')/systemd*
+SYSTEMD_PYTHON := import os, systemd; print(os.path.dirname(systemd.__path__[0]))
 $(VENV)/.installed: $(BUILD_INPUTS)
 	$(call venv,build,the exporter)
-	@pkg-config --exists libsystemd 2>/dev/null || ln -sf $(DEBIANS) $(VENV)/lib/python3*/site-packages
+	@pkg-config --exists libsystemd 2>/dev/null || \
+		ln -sf "$$($(PYTHON) -c '$(SYSTEMD_PYTHON)')"/systemd* $(VENV)/lib/python3*/site-packages
 	@$(BIN)/pip install --quiet --editable .
 	@touch $@
 
