@@ -16,7 +16,7 @@ from kvm_exporter.collector.in_use import features_in_use, switched_off
 from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.registers import Source
 from kvm_exporter.errors import ReadError
-from kvm_exporter.kvm.drift import Difference, features_set
+from kvm_exporter.kvm.drift import Difference, changes, features_set
 from kvm_exporter.kvm.effects import Effect, effects
 from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.host import can_offer, is_based_on_tsc
@@ -36,9 +36,12 @@ class Collected:
     duration: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Observation:
-    """The values of all metrics of the machine except the baseline's. Of a dump, only the sample is present."""
+    """The values of all metrics of the machine except the baseline's. Of a dump, only the sample is present.
+
+    An Observation is equal to itself only.
+    """
 
     sample: Sample
     reference: BootReference | None = None
@@ -58,6 +61,8 @@ class Observation:
     collectors: Mapping[str, Collected] = field(default_factory=dict)
     #: Whether the reference outlives a restart of the exporter.
     persistent: bool = False
+    #: The differences from the sample before, as drift.changes() returns them; of the first sample there are none.
+    changes: Mapping[Difference, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def kvmclock_is_current(self) -> bool | None:
@@ -147,6 +152,7 @@ class Observer:
             ),
             collectors=collectors,
             persistent=self._keeper is not None and self._keeper.persistent,
+            changes=changes(last, sample) if last is not None else {},
         )
 
     @staticmethod

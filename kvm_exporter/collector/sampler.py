@@ -14,7 +14,6 @@ from kvm_exporter.collector.observer import Observation
 from kvm_exporter.collector.worker import Interruptible, Worker
 from kvm_exporter.cpuid.registers import Source
 from kvm_exporter.errors import ReadError
-from kvm_exporter.kvm.drift import agree
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.kvm.words import unread
 
@@ -164,8 +163,7 @@ class Sampler:
             return
         before, now = self.last, attempt.future.result()
         self.last, self._online = now, attempt.online
-        changed = before is not None and not agree(before.sample, now.sample)
-        self.tally = replace(self.tally, changes=self.tally.changes + changed)
+        self.tally = replace(self.tally, changes=self.tally.changes + bool(now.changes))
         if now.sample.pinned:
             self.tally = replace(self.tally, success=True)
             self._log_outcome("")

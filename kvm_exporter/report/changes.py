@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.cpuid.cpulist import format_cpu_list
-from kvm_exporter.kvm.drift import Difference, changes
+from kvm_exporter.kvm.drift import Difference
 from kvm_exporter.kvm.effects import Effect, Level, advice, urgency
 from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.leaves import Leaves
@@ -67,7 +67,7 @@ def _announce_failures(earlier: Mapping[int, str], later: Sample) -> None:
 def _announce_changes(earlier: Sample, observation: Observation) -> None:
     """Log each difference between two samples once, with the CPUs that have it."""
     than, later = f"the sample of {moment(earlier.timestamp)}", observation.sample
-    for change, cpus in changes(earlier, later).items():
+    for change, cpus in observation.changes.items():
         where = f" on CPU {format_cpu_list(cpus)}" if cpus else ""
         before = earlier.sampled[cpus[0]] if cpus else earlier.common
         after = later.sampled[cpus[0]] if cpus else later.common

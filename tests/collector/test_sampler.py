@@ -12,6 +12,7 @@ from kvm_exporter.collector.observer import Observation
 from kvm_exporter.collector.sampler import Limits, Published, Sampler
 from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.errors import ReadError, UnavailableError
+from kvm_exporter.kvm.drift import changes
 from kvm_exporter.kvm.sample import Sample
 from lab.live import LiveMachine, live_machine
 from lab.patience import NEVER
@@ -33,7 +34,8 @@ def sampler(
     """Return a sampler of a machine; ``change`` is applied to every sample."""
 
     def observe(last: Sample | None) -> Observation:
-        return Observation(change(sweep(machine, CpuSelection(), last)))
+        sample = change(sweep(machine, CpuSelection(), last))
+        return Observation(sample, changes=changes(last, sample) if last is not None else {})
 
     return Sampler(machine, observe, Limits(max_age, timeout), published)
 
@@ -319,12 +321,12 @@ async def test_changes_are_counted_and_told() -> None:
     told: list[tuple[int | None, int | None]] = []
     machine = live_machine(DEFAULT, DEFAULT)
     keeper = sampler(machine, max_age=1e-9, published=lambda before, now: told.append((served(before), served(now))))
-    changes = []
+    counts = []
     for eax in (DEFAULT, DEFAULT, REDUCED, REDUCED, DEFAULT):
         offer(machine, eax)
         await keeper.current(NEVER)
-        changes.append(keeper.tally.changes)
-    assert changes == [0, 0, 1, 1, 2]
+        counts.append(keeper.tally.changes)
+    assert counts == [0, 0, 1, 1, 2]
     assert told == [
         (None, DEFAULT),
         (DEFAULT, DEFAULT),

@@ -12,6 +12,7 @@ from kvm_exporter.app.systemd import journal_fields
 from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.conditions import Answer, Use
 from kvm_exporter.collector.observer import Observation
+from kvm_exporter.kvm.drift import changes
 from kvm_exporter.kvm.effects import NOTHING, Level, action
 from kvm_exporter.kvm.features import feature_named
 from kvm_exporter.kvm.leaves import Leaves, Timing
@@ -52,7 +53,7 @@ def fields(record: logging.LogRecord) -> Any:  # noqa: ANN401 - as the log has t
 
 def change(earlier: Sample, later: Sample) -> None:
     """Announce one observation after another."""
-    announce(Observation(earlier), Observation(later))
+    announce(Observation(earlier), Observation(later, changes=changes(earlier, later)))
 
 
 def start(reference: Leaves | None, now: Sample) -> None:
@@ -146,10 +147,10 @@ def test_nothing_is_said_of_a_start_like_the_boot(caplog: pytest.LogCaptureFixtu
 def test_after_the_start_a_change_is_held_against_the_sample_before(caplog: pytest.LogCaptureFixture) -> None:
     """After the start a sample is compared with the sample before, so that drift since boot is logged once."""
     reference = BootReference(ALL, 1704067100.0, 20.0)
-    before = Observation(sample_of({0: STOLEN}), reference)
-    announce(before, Observation(sample_of({0: STOLEN}), reference))
+    before, after = sample_of({0: STOLEN}), sample_of({0: ALL})
+    announce(Observation(before, reference), Observation(before, reference))
     assert caplog.messages == []
-    announce(before, Observation(sample_of({0: ALL}), reference))
+    announce(Observation(before, reference), Observation(after, reference, changes=changes(before, after)))
     assert caplog.messages == [f"{CHANGED} on CPU 0: gained {STEAL}"]
 
 
