@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from http.client import HTTPConnection
 from threading import Event, Thread
 
@@ -13,7 +14,7 @@ from benchmarks.effort import Effort
 from benchmarks.figures import Figure
 from benchmarks.many_cpus import ManyCpus
 from benchmarks.programs import Program, bare_server, free_port, running
-from benchmarks.scrapes import ask_often, cpus, latencies
+from benchmarks.scrapes import ask, ask_often, cpus, latencies
 from benchmarks.sweeper import timed
 from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.metrics.exposition import rendered
@@ -55,7 +56,7 @@ def of_size(count: int, effort: Effort) -> Iterator[Figure]:
     yield Figure(f"scrape_cpu_beyond_bytes_{end}", [a - b for a, b in zip(cpus(mine), cpus(theirs), strict=True)], "µs")
     yield Figure(f"scrape_p50_{end}", latencies(mine), "µs")
     yield Figure(f"render_{end}", render_times(count), "ms")
-    yield Figure(f"probe_delay_{end}", probe_delays(count, effort.requests), "ms", target=10)
+    yield Figure(f"probe_delay_{end}", probe_delays(count, effort), "ms", target=10)
     yield Figure(f"resident_{end}", [resident], "MiB")
     yield Figure(f"series_{end}", [series], "", target=110 + 2 * count)
     yield Figure(f"bytes_{end}", [len(body)], "B")
@@ -71,7 +72,7 @@ def render_times(count: int) -> list[float]:
     ]
 
 
-def probe_delays(count: int, probes: int) -> list[float]:
+def probe_delays(count: int, effort: Effort) -> list[float]:
     """Return how much longer the slowest of some probes takes while the exporter samples and renders, in milliseconds.
 
     Each probe of readiness has a connection of its own. Its exporter takes and renders a sample at every scrape.
@@ -82,9 +83,9 @@ def probe_delays(count: int, probes: int) -> list[float]:
     with running(command, port, environment=dict(os.environ)) as program:
         program.get()
         for _ in range(PROBE_ROUNDS):
-            alone = slowest_probe(port, probes)
-            with scraped(program):
-                delays.append((slowest_probe(port, probes) - alone) * MILLISECONDS)
+            alone = slowest_probe(port, effort.requests)
+            with scraped(program, effort):
+                delays.append((slowest_probe(port, effort.requests) - alone) * MILLISECONDS)
     return delays
 
 
@@ -100,13 +101,13 @@ def slowest_probe(port: int, probes: int) -> float:
 
 
 @contextmanager
-def scraped(program: Program) -> Iterator[None]:
-    """Scrape a program again and again during the block."""
+def scraped(program: Program, effort: Effort) -> Iterator[None]:
+    """Scrape a program again and again during the block, from another process."""
     end = Event()
 
     def scrape() -> None:
         while not end.is_set():
-            program.get()
+            ask([program], replace(effort, requests=1))
 
     scraper = Thread(target=scrape)
     scraper.start()

@@ -26,6 +26,7 @@ PROMISED = {
     "start_to_first_scrape": None,
     "idle_wakeups_per_minute": None,
     "series_of_64_cpus": 110 + 2 * 64,
+    "probe_delay_of_64_cpus": 10,
     "attack_idle_failed": 0,
     "attack_idle_over_tls_failed": 0,
     "attack_idle_p50": None,
