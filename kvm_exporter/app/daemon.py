@@ -103,7 +103,7 @@ async def serve(
 def _shorten_pauses() -> None:
     """Shorten the times for which the event loop waits while a sample of thousands of CPUs is taken."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    # The modules and what they have made stay: the garbage collector need not look for garbage there.
+    # The modules and what they have made stay: the garbage collector need not go through them again.
     gc.collect()
     gc.freeze()
 
