@@ -118,7 +118,7 @@ def letter(message: Message) -> str:
             paragraphs += texts["summary"], texts["description"], f"Do: {step}"
         else:
             paragraphs.append(f"Resolved: {texts['summary']}")
-    return "\n    ".join(line for paragraph in paragraphs for line in wrap(paragraph, WIDTH))
+    return "\n    ".join(line for paragraph in paragraphs for line in wrap(paragraph, WIDTH, break_on_hyphens=False))
 
 
 def program(fleet: Fleet) -> str:
