@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from settings import EXPORTERS, OF_BIT, OF_FINGERPRINT, OF_MACHINE, RARE_SHARE
+from labels import OF_BIT, OF_MACHINE
 
 WEIGHT = "instance:kvm_problem:weight"
 """The recorded series: the weight of each problem that a machine has, with the label ``problem``."""
@@ -133,7 +133,7 @@ PROBLEMS = (
     ),
     Problem(
         name="not sampled",
-        machines=f"up{{{EXPORTERS}}} == 0 or kvm_exporter_sample_success == 0",
+        machines=_alert("KvmExporterDown|KvmExporterSampleFailing"),
         rows=lambda where: f"up{{{where}}} == 0 or kvm_exporter_sample_success{{{where}}} == 0",
         alert="KvmExporterDown|KvmExporterSampleFailing",
         action="Check its exporter; its state is unknown.",
@@ -146,10 +146,7 @@ PROBLEMS = (
     ),
     Problem(
         name="rare",
-        machines=(
-            "kvm_fingerprint_info and on "
-            f"({OF_FINGERPRINT}) cohort_fingerprint:kvm_fingerprint_info:share < {RARE_SHARE}"
-        ),
+        machines=_alert("KvmFingerprintRare"),
         rows=lambda where: f'{WEIGHT}{{{where}, problem="rare"}}',
         alert="KvmFingerprintRare",
         action="Check the host of the machine.",

@@ -1,6 +1,6 @@
 """Marks of both dashboards at the moments at which features were first seen to be lost or gained."""
 
-from settings import OF_MACHINE
+from labels import OF_MACHINE
 
 from grafana.board import Annotation
 from grafana.queries import SHOWN

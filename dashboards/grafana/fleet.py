@@ -5,13 +5,14 @@ panels of individual machines show those in ``$machine``.
 """
 
 from grafana_foundation_sdk.models.dashboard import VariableModel
+from settings import Settings
 
 from grafana.board import FLEET_UID, Board, choice
 from grafana.changes import GAINED, LOST
-from grafana.fleet_features import FEATURES
-from grafana.fleet_hosts import HOSTS, SERVING
-from grafana.fleet_machines import ALERTS, CHANGES, MACHINES, NOW, PROBLEMS
-from grafana.fleet_offers import FINGERPRINTS, HISTORY
+from grafana.fleet_features import features
+from grafana.fleet_hosts import SERVING, hosts
+from grafana.fleet_machines import ALERTS, CHANGES, PROBLEMS, machines, now
+from grafana.fleet_offers import fingerprints, history
 
 
 def fingerprint() -> VariableModel:
@@ -20,12 +21,14 @@ def fingerprint() -> VariableModel:
     return choice("fingerprint", "The fingerprints whose machines are listed.", query)
 
 
-FLEET = Board(
-    uid=FLEET_UID,
-    description="The features that the hypervisors offer to a fleet of KVM guests, drift since boot, and outliers.",
-    first=(NOW, PROBLEMS, ALERTS, MACHINES, CHANGES),
-    sections=(FEATURES, FINGERPRINTS, HISTORY, HOSTS, SERVING),
-    annotations=(LOST, GAINED),
-    most_machines=50,
-    variables=(fingerprint(),),
-)
+def fleet(settings: Settings) -> Board:
+    """Return the dashboard."""
+    return Board(
+        uid=FLEET_UID,
+        description="The features that the hypervisors offer to a fleet of KVM guests, drift since boot, and outliers.",
+        first=(now(settings), PROBLEMS, ALERTS, machines(settings), CHANGES),
+        sections=(features(settings), fingerprints(settings), history(settings), hosts(settings), SERVING),
+        annotations=(LOST, GAINED),
+        most_machines=50,
+        variables=(fingerprint(),),
+    )

@@ -1,127 +1,143 @@
 """How many machines of a fleet are offered each feature, and the outliers: a section of the dashboard *KVM fleet*."""
 
-from settings import COHORT, OF_COHORT, OF_FEATURE, OF_MACHINE
+from labels import OF_MACHINE
+from settings import Settings
 
 from grafana.board import THIS_GUEST, Row, Section
-from grafana.queries import COHORT_NAME, JOBS, SHOWN, in_order
+from grafana.queries import JOBS, SHOWN, cohort_name, in_order
 from grafana.series import Timeline
-from grafana.tables import COHORT_COLUMNS, Column, Table
+from grafana.tables import Column, Table, cohort_columns
 from grafana.values import BAD, NEWS, ODD, OFFERED, SPREAD
 
 SHARE = f"cohort:kvm_feature_offered:share{{{JOBS}}}"
 
 
-def unlike_most(machines: str) -> str:
+def unlike_most(settings: Settings, machines: str) -> str:
     """Return an expression: 1 for each feature in which a machine differs from most of its cohort, else 0."""
-    return f"abs(kvm_feature_offered{{{machines}}} - on ({OF_FEATURE}) group_left () {SHARE}) > bool 0.5"
+    return f"abs(kvm_feature_offered{{{machines}}} - on ({settings.of_feature}) group_left () {SHARE}) > bool 0.5"
 
 
-def or_zero(recorded: str) -> str:
+def or_zero(settings: Settings, recorded: str) -> str:
     """Return an expression: a number of machines for each feature, 0 where no series is recorded."""
-    return f"max by ({OF_FEATURE}) ({recorded} or on ({OF_FEATURE}) 0 * cohort:kvm_feature_offered:sum{{{JOBS}}})"
+    labels = settings.of_feature
+    return f"max by ({labels}) ({recorded} or on ({labels}) 0 * cohort:kvm_feature_offered:sum{{{JOBS}}})"
 
 
 NO_FEATURE = "No machine of the selected jobs is offered a feature, or rules.yaml is not loaded in this Prometheus."
 
-SPREAD_OVER_TIME = Timeline(
-    title="Spread of each feature",
-    description="The share of a job's machines that are offered a feature: none, up to half, over half, all.",
-    queries={
-        "spread": in_order(
-            f"""
+
+def spread_over_time(settings: Settings) -> Timeline:
+    """Return the panel of the spread of each feature."""
+    return Timeline(
+        title="Spread of each feature",
+        description="The share of a job's machines that are offered a feature: none, up to half, over half, all.",
+        queries={
+            "spread": in_order(
+                f"""
 (cohort:kvm_feature_offered:share{{{JOBS}}} > bool 0)
 + (cohort:kvm_feature_offered:share{{{JOBS}}} > bool 0.5)
 + (cohort:kvm_feature_offered:share{{{JOBS}}} >= bool 1)
 """.strip(),
-            *COHORT,
-        )
-    },
-    names=f"{{{{feature}}}} {COHORT_NAME}",
-    values=SPREAD,
-    empty="unknown: nothing is recorded",
-)
+                *settings.cohort,
+            )
+        },
+        names=f"{{{{feature}}}} {cohort_name(settings)}",
+        values=SPREAD,
+        empty="unknown: nothing is recorded",
+    )
 
-OUTLIERS = Table(
-    title="Outliers by feature",
-    description=(
-        "The number of guests that are offered each feature, the number of outliers, and one outlier of those that are "
-        "shown. Outliers are the smaller group: the guests that are offered the feature, or the others."
-    ),
-    queries={
-        "offered": f"max by ({OF_FEATURE}) (cohort:kvm_feature_offered:sum{{{JOBS}}})",
-        "share": f"max by ({OF_FEATURE}) ({SHARE})",
-        "odd": f"""
-max by ({OF_FEATURE}) (
+
+def outliers(settings: Settings) -> Table:
+    """Return the table of features."""
+    return Table(
+        title="Outliers by feature",
+        description=(
+            "The number of guests that are offered each feature, the number of outliers, and one outlier of those that "
+            "are shown. Outliers are the smaller group: the guests that are offered the feature, or the others."
+        ),
+        queries={
+            "offered": f"max by ({settings.of_feature}) (cohort:kvm_feature_offered:sum{{{JOBS}}})",
+            "share": f"max by ({settings.of_feature}) ({SHARE})",
+            "odd": f"""
+max by ({settings.of_feature}) (
   cohort:kvm_feature_offered:sum{{{JOBS}}} and {SHARE} <= 0.5
   or
-  cohort:kvm_present:sum{{{JOBS}}} - on ({OF_COHORT}) group_right () cohort:kvm_feature_offered:sum{{{JOBS}}}
+  cohort:kvm_present:sum{{{JOBS}}} - on ({settings.of_cohort}) group_right () cohort:kvm_feature_offered:sum{{{JOBS}}}
 )
 """,
-        "example": f"""
-topk by ({OF_FEATURE}) (1,
-  max by ({OF_FEATURE}, instance) ({unlike_most(SHOWN)} == 1)
+            "example": f"""
+topk by ({settings.of_feature}) (1,
+  max by ({settings.of_feature}, instance) ({unlike_most(settings, SHOWN)} == 1)
 )
 """,
-        "lost": or_zero(f"cohort:kvm_boot_feature_changed:lost{{{JOBS}}}"),
-        "gained": or_zero(f"cohort:kvm_boot_feature_changed:gained{{{JOBS}}}"),
-    },
-    columns=(
-        Column(field="register", title="Register", width=80),
-        Column(field="bit", title="Bit", width=50),
-        Column(field="feature", title="Feature", width=190),
-        Column(field="Value #offered", title="Guests", width=75),
-        Column(field="Value #share", title="Share", unit="percentunit", width=75),
-        Column(field="Value #odd", title="Outliers", thresholds=((1, ODD),), width=80),
-        Column(field="Value #lost", title="Lost", thresholds=((1, BAD),), width=60),
-        Column(field="Value #gained", title="Gained", thresholds=((1, NEWS),), width=75),
-        Column(field="instance", title="Example", link=THIS_GUEST),
-        *COHORT_COLUMNS,
-    ),
-    sort=("Register", "Bit"),
-    empty=NO_FEATURE,
-    numbers=("bit",),
-)
+            "lost": or_zero(settings, f"cohort:kvm_boot_feature_changed:lost{{{JOBS}}}"),
+            "gained": or_zero(settings, f"cohort:kvm_boot_feature_changed:gained{{{JOBS}}}"),
+        },
+        columns=(
+            Column(field="register", title="Register", width=80),
+            Column(field="bit", title="Bit", width=50),
+            Column(field="feature", title="Feature", width=190),
+            Column(field="Value #offered", title="Guests", width=75),
+            Column(field="Value #share", title="Share", unit="percentunit", width=75),
+            Column(field="Value #odd", title="Outliers", thresholds=((1, ODD),), width=80),
+            Column(field="Value #lost", title="Lost", thresholds=((1, BAD),), width=60),
+            Column(field="Value #gained", title="Gained", thresholds=((1, NEWS),), width=75),
+            Column(field="instance", title="Example", link=THIS_GUEST),
+            *cohort_columns(settings),
+        ),
+        sort=("Register", "Bit"),
+        empty=NO_FEATURE,
+        numbers=("bit",),
+    )
 
-UNLIKE_MOST = Table(
-    title="Machines unlike most",
-    description=(
-        "The features in which a machine that is shown differs from most machines of its job, and the share of these "
-        "that are offered the feature; the rarest first."
-    ),
-    queries={
-        "offered": f"max by ({OF_MACHINE}, feature) (kvm_feature_offered{{{SHOWN}}} and ({unlike_most(SHOWN)} == 1))",
-        "share": f"""
+
+def machines_unlike_most(settings: Settings) -> Table:
+    """Return the table of machines unlike most."""
+    return Table(
+        title="Machines unlike most",
+        description=(
+            "The features in which a machine that is shown differs from most machines of its job, and the share of "
+            "these that are offered the feature; the rarest first."
+        ),
+        queries={
+            "offered": f"""
+max by ({OF_MACHINE}, feature) (kvm_feature_offered{{{SHOWN}}} and ({unlike_most(settings, SHOWN)} == 1))
+""",
+            "share": f"""
 max by ({OF_MACHINE}, feature) (
-  0 * (kvm_feature_offered{{{SHOWN}}} and ({unlike_most(SHOWN)} == 1))
-  + on ({OF_FEATURE}) group_left () {SHARE}
+  0 * (kvm_feature_offered{{{SHOWN}}} and ({unlike_most(settings, SHOWN)} == 1))
+  + on ({settings.of_feature}) group_left () {SHARE}
 )
 """,
-        "like": f"""
+            "like": f"""
 max by ({OF_MACHINE}, feature) (
   1 - abs(
-    (kvm_feature_offered{{{SHOWN}}} and ({unlike_most(SHOWN)} == 1))
-    - on ({OF_FEATURE}) group_left () {SHARE}
+    (kvm_feature_offered{{{SHOWN}}} and ({unlike_most(settings, SHOWN)} == 1))
+    - on ({settings.of_feature}) group_left () {SHARE}
   )
 )
 """,
-    },
-    columns=(
-        Column(field="instance", title="Machine", link=THIS_GUEST),
-        Column(field="feature", title="Feature", width=190),
-        Column(field="Value #offered", title="Offered", words=OFFERED, width=80),
-        Column(field="Value #share", title="Offered to", unit="percentunit", width=95),
-        Column(field="Value #like", title="Alike", unit="percentunit", width=75),
-        *COHORT_COLUMNS,
-    ),
-    sort=("Alike", "Machine", "Feature"),
-    empty="No machine that is shown differs from most of its job.",
-)
+        },
+        columns=(
+            Column(field="instance", title="Machine", link=THIS_GUEST),
+            Column(field="feature", title="Feature", width=190),
+            Column(field="Value #offered", title="Offered", words=OFFERED, width=80),
+            Column(field="Value #share", title="Offered to", unit="percentunit", width=95),
+            Column(field="Value #like", title="Alike", unit="percentunit", width=75),
+            *cohort_columns(settings),
+        ),
+        sort=("Alike", "Machine", "Feature"),
+        empty="No machine that is shown differs from most of its job.",
+    )
 
-FEATURES = Section(
-    title="Features",
-    rows=(
-        Row(height=11, panels=(UNLIKE_MOST,)),
-        Row(height=21, panels=(OUTLIERS,)),
-        Row(height=12, panels=(SPREAD_OVER_TIME,)),
-    ),
-)
+
+def features(settings: Settings) -> Section:
+    """Return the section."""
+    return Section(
+        title="Features",
+        rows=(
+            Row(height=11, panels=(machines_unlike_most(settings),)),
+            Row(height=21, panels=(outliers(settings),)),
+            Row(height=12, panels=(spread_over_time(settings),)),
+        ),
+    )

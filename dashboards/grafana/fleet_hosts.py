@@ -1,52 +1,56 @@
 """Hypervisor hosts, and exporters that refuse requests: sections of the dashboard *KVM fleet*."""
 
-from settings import OF_FINGERPRINT, OF_MACHINE
+from labels import OF_MACHINE
+from settings import Settings
 
 from grafana.board import THIS_GUEST, Row, Section
 from grafana.queries import JOBS, MOST_ROWS, SELECTED
-from grafana.tables import COHORT_COLUMNS, Column, Table
+from grafana.tables import Column, Table, cohort_columns
 from grafana.values import BAD, ODD, ON_TSC
 
-HOSTS = Section(
-    title="Hosts",
-    rows=(
-        Row(
-            height=8,
-            panels=(
-                Table(
-                    title="Hosts",
-                    description=(
-                        f"The machines with a /dev/kvm of their own; at most {MOST_ROWS}, those without a clock source "
-                        "on the TSC first: no guest of theirs can have a stable kvmclock. Hosts with equal "
-                        "fingerprints can offer the same features."
-                    ),
-                    queries={
-                        "clock": f"""
+
+def hosts(settings: Settings) -> Section:
+    """Return the section of hypervisor hosts."""
+    return Section(
+        title="Hosts",
+        rows=(
+            Row(
+                height=8,
+                panels=(
+                    Table(
+                        title="Hosts",
+                        description=(
+                            f"The machines with a /dev/kvm of their own; at most {MOST_ROWS}, those without a clock "
+                            "source on the TSC first: no guest of theirs can have a stable kvmclock. Hosts with equal "
+                            "fingerprints can offer the same features."
+                        ),
+                        queries={
+                            "clock": f"""
 bottomk({MOST_ROWS}, max by ({OF_MACHINE}) (kvm_host_clocksource_based_on_tsc{{{SELECTED}}}))
 """,
-                        "alike": f"""
+                            "alike": f"""
 bottomk({MOST_ROWS},
   max by ({OF_MACHINE}, fingerprint) (
     kvm_host_fingerprint_info{{{SELECTED}}}
-    * on ({OF_FINGERPRINT}) group_left () cohort_fingerprint:kvm_host_fingerprint_info:count{{{JOBS}}}
+    * on ({settings.of_fingerprint}) group_left () cohort_fingerprint:kvm_host_fingerprint_info:count{{{JOBS}}}
   )
 )
 """,
-                    },
-                    columns=(
-                        Column(field="instance", title="Machine", link=THIS_GUEST),
-                        Column(field="Value #clock", title="Clock source", words=ON_TSC, width=130),
-                        Column(field="fingerprint", title="Can offer", width=165),
-                        Column(field="Value #alike", title="Hosts alike", width=100),
-                        *COHORT_COLUMNS,
+                        },
+                        columns=(
+                            Column(field="instance", title="Machine", link=THIS_GUEST),
+                            Column(field="Value #clock", title="Clock source", words=ON_TSC, width=130),
+                            Column(field="fingerprint", title="Can offer", width=165),
+                            Column(field="Value #alike", title="Hosts alike", width=100),
+                            *cohort_columns(settings),
+                        ),
+                        sort=("Clock source", "Hosts alike", "Machine"),
+                        empty="No selected machine has /dev/kvm, or their exporters do not show it.",
                     ),
-                    sort=("Clock source", "Hosts alike", "Machine"),
-                    empty="No selected machine has /dev/kvm, or their exporters do not show it.",
                 ),
             ),
         ),
-    ),
-)
+    )
 
 
 def a_minute(counter: str, where: str = "") -> str:

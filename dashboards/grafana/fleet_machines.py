@@ -1,14 +1,15 @@
 """Current problems of a fleet, and the machines that have them: rows of the dashboard *KVM fleet*."""
 
+from labels import OF_MACHINE
 from problems import WEIGHT
-from settings import OF_FINGERPRINT, OF_MACHINE, RARE_SHARE
+from settings import Settings
 
 from grafana.board import THIS_GUEST, Row
 from grafana.panels import Stat
 from grafana.problems_table import NAMES, PROBLEMS_TABLE
 from grafana.queries import FINGERPRINT_SHARE, JOBS, MOST_ROWS, SELECTED, SHOWN, each
 from grafana.series import Timeline
-from grafana.tables import COHORT_COLUMNS, Column, Table
+from grafana.tables import Column, Table, cohort_columns
 from grafana.values import ANSWERS, BAD, CHANGED, NEWS, ODD, PLAIN, SEVERITY, filled
 
 FIRING = f'alertstate="firing", alertname=~"Kvm.+", {JOBS}'
@@ -32,79 +33,85 @@ or on () {NO_MACHINE}
 """
 
 
-NOW = Row(
-    height=4,
-    panels=(
-        Stat(
-            title="Alerts",
-            description="Firing alerts of severity warning or critical, from alerts.yaml in this Prometheus.",
-            queries={
-                "alerts": f"""
+def now(settings: Settings) -> Row:
+    """Return the row of numbers of machines and alerts."""
+    return Row(
+        height=4,
+        panels=(
+            Stat(
+                title="Alerts",
+                description="Firing alerts of severity warning or critical, from alerts.yaml in this Prometheus.",
+                queries={
+                    "alerts": f"""
 count(ALERTS{{{FIRING}, severity=~"critical|warning"}})
 or on () {NO_MACHINE}
 """
-            },
-            thresholds=((1, BAD),),
-        ),
-        Stat(
-            title="Lost features",
-            description=(
-                "The number of machines that lost a feature or signature since boot, or use a feature that they are "
-                "not offered."
+                },
+                thresholds=((1, BAD),),
             ),
-            queries={"lost": with_problem("lost|used, not offered|signature changed")},
-            thresholds=((1, BAD),),
-        ),
-        Stat(
-            title="CPUs differ",
-            description="The number of machines with CPUs that differ from the majority of the machine's CPUs.",
-            queries={"divergent": f"sum(kvm_cpus_divergent{{{SELECTED}}} > bool 0)"},
-            thresholds=((1, BAD),),
-        ),
-        Stat(
-            title="Against baseline",
-            description="The number of machines that violate their baseline, by the alerts in this Prometheus.",
-            queries={"against": with_problem("required, not offered|forbidden, offered")},
-            thresholds=((1, ODD),),
-        ),
-        Stat(
-            title="Not sampled",
-            description=(
-                "The number of machines whose exporter cannot be scraped, or whose last sample failed. Their state is "
-                "unknown."
+            Stat(
+                title="Lost features",
+                description=(
+                    "The number of machines that lost a feature or signature since boot, or use a feature that they "
+                    "are not offered."
+                ),
+                queries={"lost": with_problem("lost|used, not offered|signature changed")},
+                thresholds=((1, BAD),),
             ),
-            queries={
-                "unknown": f"""
+            Stat(
+                title="CPUs differ",
+                description="The number of machines with CPUs that differ from the majority of the machine's CPUs.",
+                queries={"divergent": f"sum(kvm_cpus_divergent{{{SELECTED}}} > bool 0)"},
+                thresholds=((1, BAD),),
+            ),
+            Stat(
+                title="Against baseline",
+                description="The number of machines that violate their baseline, by the alerts in this Prometheus.",
+                queries={"against": with_problem("required, not offered|forbidden, offered")},
+                thresholds=((1, ODD),),
+            ),
+            Stat(
+                title="Not sampled",
+                description=(
+                    "The number of machines whose exporter cannot be scraped, or whose last sample failed. Their state "
+                    "is unknown."
+                ),
+                queries={
+                    "unknown": f"""
 count(up{{{SELECTED}}} == 0 or kvm_exporter_sample_success{{{SELECTED}}} == 0)
 or on () 0 * sum(up{{{SELECTED}}})
 """
-            },
-            thresholds=((1, ODD),),
-        ),
-        Stat(
-            title="Rare",
-            description=f"Machines with a rare feature set: one that less than {RARE_SHARE:.0%} of their cohort have.",
-            queries={
-                "rare": f"""
-count(kvm_fingerprint_info{{{SELECTED}}} and on ({OF_FINGERPRINT}) {FINGERPRINT_SHARE} < {RARE_SHARE})
+                },
+                thresholds=((1, ODD),),
+            ),
+            Stat(
+                title="Rare",
+                description=(
+                    f"Machines with a rare feature set: one that less than {settings.rare_share * 100:g}% of their "
+                    "cohort have."
+                ),
+                queries={
+                    "rare": f"""
+count(kvm_fingerprint_info{{{SELECTED}}} and on ({settings.of_fingerprint}) {FINGERPRINT_SHARE} < {settings.rare_share})
 or on () {NO_MACHINE}
 """
-            },
-            thresholds=((1, ODD),),
+                },
+                thresholds=((1, ODD),),
+            ),
+            Stat(
+                title="Feature sets",
+                description="The number of fingerprints of the selected machines: 1 if all have the same feature set.",
+                queries={"fingerprints": f"count(count by (fingerprint) (kvm_fingerprint_info{{{SELECTED}}}))"},
+                thresholds=((2, NEWS),),
+            ),
+            Stat(
+                title="Guests on KVM",
+                description="The number of selected machines that are offered KVM's signature.",
+                queries={"guests": f"sum(kvm_present{{{SELECTED}}})"},
+            ),
         ),
-        Stat(
-            title="Feature sets",
-            description="The number of fingerprints of the selected machines: 1 if all have the same feature set.",
-            queries={"fingerprints": f"count(count by (fingerprint) (kvm_fingerprint_info{{{SELECTED}}}))"},
-            thresholds=((2, NEWS),),
-        ),
-        Stat(
-            title="Guests on KVM",
-            description="The number of selected machines that are offered KVM's signature.",
-            queries={"guests": f"sum(kvm_present{{{SELECTED}}})"},
-        ),
-    ),
-)
+    )
+
 
 PROBLEMS = Row(height=11, panels=(PROBLEMS_TABLE,))
 
@@ -144,46 +151,50 @@ max by ({OF_ALERT}) (
     ),
 )
 
-MACHINES = Row(
-    height=11,
-    panels=(
-        Table(
-            title="Machines to check first",
-            description=(
-                "The machines that are shown, those with the worst problems first: differences from their boot "
-                "reference, the first sample of their boot, the number of CPUs that differ, and the share of the "
-                "cohort that has the same feature set."
-            ),
-            queries={
-                "worst": f"{each(WEIGHT)}\nor on ({OF_MACHINE})\n0 * {each('up')}",
-                "up": each("up"),
-                "lost": each("kvm_boot_feature_changes", where='change="lost"'),
-                "gained": each("kvm_boot_feature_changes", where='change="gained"'),
-                "divergent": each("kvm_cpus_divergent"),
-                "changed": each("kvm_boot_change_timestamp_seconds") + " * 1000",
-                "share": f"""
+
+def machines(settings: Settings) -> Row:
+    """Return the row of the machines with the worst problems."""
+    return Row(
+        height=11,
+        panels=(
+            Table(
+                title="Machines to check first",
+                description=(
+                    "The machines that are shown, those with the worst problems first: differences from their boot "
+                    "reference, the first sample of their boot, the number of CPUs that differ, and the share of the "
+                    "cohort that has the same feature set."
+                ),
+                queries={
+                    "worst": f"{each(WEIGHT)}\nor on ({OF_MACHINE})\n0 * {each('up')}",
+                    "up": each("up"),
+                    "lost": each("kvm_boot_feature_changes", where='change="lost"'),
+                    "gained": each("kvm_boot_feature_changes", where='change="gained"'),
+                    "divergent": each("kvm_cpus_divergent"),
+                    "changed": each("kvm_boot_change_timestamp_seconds") + " * 1000",
+                    "share": f"""
 max by ({OF_MACHINE}, fingerprint) (
-  kvm_fingerprint_info{{{SHOWN}}} * on ({OF_FINGERPRINT}) group_left () {FINGERPRINT_SHARE}
+  kvm_fingerprint_info{{{SHOWN}}} * on ({settings.of_fingerprint}) group_left () {FINGERPRINT_SHARE}
 )
 """,
-            },
-            columns=(
-                Column(field="instance", title="Machine", link=THIS_GUEST),
-                Column(field="Value #worst", title="Worst problem", words={**NAMES, "0": ("-", PLAIN)}, width=165),
-                Column(field="Value #up", title="Scraped", words=ANSWERS, width=80),
-                Column(field="Value #lost", title="Lost", thresholds=((1, BAD),), width=60),
-                Column(field="Value #gained", title="Gained", thresholds=((1, NEWS),), width=75),
-                Column(field="Value #divergent", title="CPUs differ", thresholds=((1, BAD),), width=105),
-                Column(field="Value #changed", title="Changed", unit="dateTimeFromNow", absent="-", width=125),
-                Column(field="fingerprint", title="Fingerprint", width=165),
-                Column(field="Value #share", title="Share", unit="percentunit", width=75),
-                *COHORT_COLUMNS,
+                },
+                columns=(
+                    Column(field="instance", title="Machine", link=THIS_GUEST),
+                    Column(field="Value #worst", title="Worst problem", words={**NAMES, "0": ("-", PLAIN)}, width=165),
+                    Column(field="Value #up", title="Scraped", words=ANSWERS, width=80),
+                    Column(field="Value #lost", title="Lost", thresholds=((1, BAD),), width=60),
+                    Column(field="Value #gained", title="Gained", thresholds=((1, NEWS),), width=75),
+                    Column(field="Value #divergent", title="CPUs differ", thresholds=((1, BAD),), width=105),
+                    Column(field="Value #changed", title="Changed", unit="dateTimeFromNow", absent="-", width=125),
+                    Column(field="fingerprint", title="Fingerprint", width=165),
+                    Column(field="Value #share", title="Share", unit="percentunit", width=75),
+                    *cohort_columns(settings),
+                ),
+                sort=("-Worst problem", "Machine"),
+                empty="No machine is selected, or Prometheus scrapes none.",
             ),
-            sort=("-Worst problem", "Machine"),
-            empty="No machine is selected, or Prometheus scrapes none.",
         ),
-    ),
-)
+    )
+
 
 CHANGES = Row(
     height=10,

@@ -1,118 +1,124 @@
 """The machines by feature set, now and over time: sections of the dashboard *KVM fleet*."""
 
-from settings import OF_FINGERPRINT, OF_MACHINE
+from labels import OF_MACHINE
+from settings import Settings
 
 from grafana.board import FLEET_UID, THIS_GUEST, Row, Section
-from grafana.queries import COHORT_NAME, FINGERPRINT_SHARE, JOBS, MOST_ROWS, SELECTED
+from grafana.queries import FINGERPRINT_COUNT, FINGERPRINT_SHARE, JOBS, MOST_ROWS, SELECTED, cohort_name
 from grafana.series import Lines
-from grafana.tables import COHORT_COLUMNS, Column, Table
+from grafana.tables import Column, Table, cohort_columns
 
 THIS_FINGERPRINT = (
     f"/d/{FLEET_UID}?${{__url_time_range}}&${{datasource:queryparam}}&${{job:queryparam}}&${{instance:queryparam}}"
     "&var-fingerprint=${__value.raw}"
 )
 
-FINGERPRINTS = Section(
-    title="Fingerprints",
-    rows=(
-        Row(
-            height=10,
-            panels=(
-                Table(
-                    title="Fingerprints",
-                    description=(
-                        "Machines with equal fingerprints have the same feature set. Click one to list its machines."
-                    ),
-                    queries={
-                        "machines": (
-                            f"max by ({OF_FINGERPRINT}) (cohort_fingerprint:kvm_fingerprint_info:count{{{JOBS}}})"
+
+def fingerprints(settings: Settings) -> Section:
+    """Return the section of the machines by feature set, now."""
+    return Section(
+        title="Fingerprints",
+        rows=(
+            Row(
+                height=10,
+                panels=(
+                    Table(
+                        title="Fingerprints",
+                        description=(
+                            "Machines with equal fingerprints have the same feature set. Click one to list its "
+                            "machines."
                         ),
-                        "share": f"max by ({OF_FINGERPRINT}) ({FINGERPRINT_SHARE})",
-                    },
-                    columns=(
-                        Column(field="fingerprint", title="Fingerprint", link=THIS_FINGERPRINT),
-                        Column(field="Value #machines", title="Machines", width=90),
-                        Column(field="Value #share", title="Share", unit="percentunit", width=75),
-                        *COHORT_COLUMNS,
+                        queries={
+                            "machines": f"max by ({settings.of_fingerprint}) ({FINGERPRINT_COUNT})",
+                            "share": f"max by ({settings.of_fingerprint}) ({FINGERPRINT_SHARE})",
+                        },
+                        columns=(
+                            Column(field="fingerprint", title="Fingerprint", link=THIS_FINGERPRINT),
+                            Column(field="Value #machines", title="Machines", width=90),
+                            Column(field="Value #share", title="Share", unit="percentunit", width=75),
+                            *cohort_columns(settings),
+                        ),
+                        sort=("-Machines",),
+                        empty="No machine is on KVM, or rules.yaml is not loaded in this Prometheus.",
+                        width=9,
                     ),
-                    sort=("-Machines",),
-                    empty="No machine is on KVM, or rules.yaml is not loaded in this Prometheus.",
-                    width=9,
-                ),
-                Table(
-                    title="Fingerprint by machine",
-                    description=(
-                        f"The machines with the selected fingerprints; at most {MOST_ROWS}, the rarest first."
-                    ),
-                    queries={
-                        "share": f"""
+                    Table(
+                        title="Fingerprint by machine",
+                        description=(
+                            f"The machines with the selected fingerprints; at most {MOST_ROWS}, the rarest first."
+                        ),
+                        queries={
+                            "share": f"""
 bottomk({MOST_ROWS},
   max by ({OF_MACHINE}, fingerprint) (
     kvm_fingerprint_info{{{SELECTED}, fingerprint=~"$fingerprint"}}
-    * on ({OF_FINGERPRINT}) group_left () {FINGERPRINT_SHARE}
+    * on ({settings.of_fingerprint}) group_left () {FINGERPRINT_SHARE}
   )
 )
 """
-                    },
-                    columns=(
-                        Column(field="instance", title="Machine", link=THIS_GUEST),
-                        Column(field="fingerprint", title="Fingerprint", width=165),
-                        Column(field="Value", title="Share", unit="percentunit", width=75),
-                        Column(field="job", title="Job", width=80),
+                        },
+                        columns=(
+                            Column(field="instance", title="Machine", link=THIS_GUEST),
+                            Column(field="fingerprint", title="Fingerprint", width=165),
+                            Column(field="Value", title="Share", unit="percentunit", width=75),
+                            Column(field="job", title="Job", width=80),
+                        ),
+                        sort=("Share", "Fingerprint", "Machine"),
+                        empty="No selected machine has one of the selected fingerprints.",
                     ),
-                    sort=("Share", "Fingerprint", "Machine"),
-                    empty="No selected machine has one of the selected fingerprints.",
+                ),
+            ),
+            Row(
+                height=8,
+                panels=(
+                    Lines(
+                        title="Machines by fingerprint",
+                        description="Roll-out progress: the number of machines with each fingerprint.",
+                        queries={"machines": FINGERPRINT_COUNT},
+                        names=f"{cohort_name(settings)} {{{{fingerprint}}}}",
+                        unit="none",
+                        stacked=True,
+                        counts=True,
+                    ),
                 ),
             ),
         ),
-        Row(
-            height=8,
-            panels=(
-                Lines(
-                    title="Machines by fingerprint",
-                    description="Roll-out progress: the number of machines with each fingerprint.",
-                    queries={"machines": f"cohort_fingerprint:kvm_fingerprint_info:count{{{JOBS}}}"},
-                    names=f"{COHORT_NAME} {{{{fingerprint}}}}",
-                    unit="none",
-                    stacked=True,
-                    counts=True,
-                ),
-            ),
-        ),
-    ),
-)
+    )
 
-HISTORY = Section(
-    title="Over time",
-    rows=(
-        Row(
-            height=8,
-            panels=(
-                Lines(
-                    title="Guests on KVM over time",
-                    description="The number of machines of each job that are offered KVM's signature.",
-                    queries={"guests": f"cohort:kvm_present:sum{{{JOBS}}}"},
-                    names=COHORT_NAME,
-                    unit="none",
-                    counts=True,
-                ),
-                Lines(
-                    title="Drifted machines over time",
-                    description="The number of machines of each job that differ from their boot reference.",
-                    queries={"drifted": f"cohort:kvm_boot_feature_changes:drifted{{{JOBS}}}"},
-                    names=COHORT_NAME,
-                    unit="none",
-                    counts=True,
-                ),
-                Lines(
-                    title="Feature sets over time",
-                    description="The number of different fingerprints among the machines of each job.",
-                    queries={"fingerprints": f"cohort:kvm_fingerprint_info:distinct{{{JOBS}}}"},
-                    names=COHORT_NAME,
-                    unit="none",
-                    counts=True,
+
+def history(settings: Settings) -> Section:
+    """Return the section of numbers of machines over time."""
+    return Section(
+        title="Over time",
+        rows=(
+            Row(
+                height=8,
+                panels=(
+                    Lines(
+                        title="Guests on KVM over time",
+                        description="The number of machines of each job that are offered KVM's signature.",
+                        queries={"guests": f"cohort:kvm_present:sum{{{JOBS}}}"},
+                        names=cohort_name(settings),
+                        unit="none",
+                        counts=True,
+                    ),
+                    Lines(
+                        title="Drifted machines over time",
+                        description="The number of machines of each job that differ from their boot reference.",
+                        queries={"drifted": f"cohort:kvm_boot_feature_changes:drifted{{{JOBS}}}"},
+                        names=cohort_name(settings),
+                        unit="none",
+                        counts=True,
+                    ),
+                    Lines(
+                        title="Feature sets over time",
+                        description="The number of different fingerprints among the machines of each job.",
+                        queries={"fingerprints": f"cohort:kvm_fingerprint_info:distinct{{{JOBS}}}"},
+                        names=cohort_name(settings),
+                        unit="none",
+                        counts=True,
+                    ),
                 ),
             ),
         ),
-    ),
-)
+    )

@@ -1,7 +1,7 @@
 """The CPUs of a guest: the features of each, and the CPUs that differ: a section of the dashboard *KVM guest*."""
 
+from labels import MACHINE, OF_MACHINE, labels
 from problems import offered_to_some
-from settings import MACHINE, OF_MACHINE, labels
 
 from grafana.board import Row, Section
 from grafana.queries import SHOWN, each

@@ -1,6 +1,6 @@
 """The health of the exporter on a guest, its cost and its version: a section of the dashboard *KVM guest*."""
 
-from settings import OF_MACHINE, labels
+from labels import OF_MACHINE, labels
 
 from grafana.board import Row, Section
 from grafana.queries import SHOWN, each

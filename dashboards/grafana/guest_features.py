@@ -1,7 +1,7 @@
 """Every feature bit of a guest, now and over time: rows of the dashboard *KVM guest*."""
 
+from labels import OF_BIT
 from problems import used_not_offered
-from settings import OF_BIT
 
 from grafana.board import Row, Section
 from grafana.queries import SHOWN, each, in_order, switched_off

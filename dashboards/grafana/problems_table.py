@@ -1,7 +1,7 @@
 """The table of problems, with which both dashboards begin: which machine, which feature, since when, what to do."""
 
+from labels import OF_MACHINE
 from problems import PROBLEMS, WEIGHTS, begun, listed
-from settings import OF_MACHINE
 
 from grafana.board import THIS_GUEST
 from grafana.queries import SHOWN

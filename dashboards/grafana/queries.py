@@ -1,7 +1,8 @@
 """PromQL expressions that several panels share: selections of machines, and their order."""
 
+from labels import MACHINE, OF_BIT, OF_MACHINE, labels
 from problems import WEIGHT
-from settings import COHORT, MACHINE, OF_BIT, OF_MACHINE, labels
+from settings import Settings
 
 JOBS = 'job=~"$job"'
 """Matchers for recorded series of a cohort, which have no instance."""
@@ -12,14 +13,19 @@ SELECTED = 'job=~"$job", instance=~"$instance"'
 SHOWN = 'job=~"$job", instance=~"$machine"'
 """Matchers for the machines that panels show individually: the variable ``machine`` holds the result of ``notable``."""
 
-COHORT_NAME = " ".join(f"{{{{{label}}}}}" for label in COHORT)
-"""The name of a cohort in legends."""
+FINGERPRINT_COUNT = f"cohort_fingerprint:kvm_fingerprint_info:count{{{JOBS}}}"
+"""The number of machines with each fingerprint."""
 
 FINGERPRINT_SHARE = f"cohort_fingerprint:kvm_fingerprint_info:share{{{JOBS}}}"
 """The share of each fingerprint in its cohort."""
 
 MOST_ROWS = 200
 """The maximum number of rows in a table that could have one for each machine."""
+
+
+def cohort_name(settings: Settings) -> str:
+    """Return the name of a cohort in legends."""
+    return " ".join(f"{{{{{label}}}}}" for label in settings.cohort)
 
 
 def each(metric: str, *by: str, where: str = "") -> str:

@@ -15,7 +15,7 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 from grafana_foundation_sdk.models.dashboard import Panel as Model
 from grafana_foundation_sdk.models.prometheus import Dataquery
-from settings import COHORT
+from settings import Settings
 
 from grafana.panels import Panel, Thresholds, instant, steps_of
 from grafana.values import PLAIN, Words, unknown, words
@@ -75,8 +75,9 @@ class Column:
         return unknown(self.absent) if self.field.startswith("Value") else []
 
 
-COHORT_COLUMNS = tuple(Column(field=label, title=label.title(), width=90) for label in COHORT)
-"""The columns that name the cohort of a row."""
+def cohort_columns(settings: Settings) -> tuple[Column, ...]:
+    """Return the columns that name the cohort of a row."""
+    return tuple(Column(field=label, title=label.title(), width=90) for label in settings.cohort)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,7 +98,7 @@ def test_a_sites_own_cohort_is_everywhere(tmp_path: Path) -> None:
     shutil.copytree(DASHBOARDS, program)
     shutil.copytree(DASHBOARDS.parent / "docs", tmp_path / "docs")
     settings = program / "settings.py"
-    changed = settings.read_text(encoding="utf-8").replace('COHORT = ("job",)', 'COHORT = ("job", "zone")')
+    changed = settings.read_text(encoding="utf-8").replace('= ("job",)', '= ("job", "zone")')
     settings.write_text(changed, encoding="utf-8")
     subprocess.run([sys.executable, program / "generate.py", tmp_path], check=True)
     for dashboard in (json.loads(path.read_text(encoding="utf-8")) for path in tmp_path.glob("*.json")):

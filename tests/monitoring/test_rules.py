@@ -103,7 +103,7 @@ def test_a_site_that_publishes_the_runbooks_gets_links(tmp_path: Path) -> None:
     program = tmp_path / "program"
     shutil.copytree(DASHBOARDS, program)
     settings = program / "settings.py"
-    text = settings.read_text(encoding="utf-8").replace('RUNBOOKS = ""', 'RUNBOOKS = "https://wiki.example/runbooks"')
+    text = settings.read_text(encoding="utf-8").replace('runbooks: str = ""', 'runbooks: str = "https://wiki.example/runbooks"')
     settings.write_text(text, encoding="utf-8")
     run(sys.executable, program / "generate.py", tmp_path)
     groups = yaml.safe_load((tmp_path / "alerts.yaml").read_text(encoding="utf-8"))["groups"]

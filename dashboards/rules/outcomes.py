@@ -7,7 +7,7 @@ such as steal_time lost where pv_tlb_flush was offered at boot, are joins on the
 from collections.abc import Iterable, Iterator, Mapping
 from textwrap import indent
 
-from settings import OF_BIT, OF_FEATURE, OF_MACHINE
+from labels import OF_BIT, OF_MACHINE
 
 from kvm_exporter.kvm.effects import Level, level
 from kvm_exporter.kvm.features import Feature, feature_named
@@ -26,14 +26,14 @@ def lost(found: Level) -> str:
     return f"{_lost()}\nunless on ({OF_BIT}) {_block(_critical())}\nunless on ({OF_BIT}) {_block(_harmless())}"
 
 
-def gained(found: Level) -> str:
-    """The number of machines that gained a feature of a level, for each cohort and feature."""
+def gained(found: Level, of_feature: str) -> str:
+    """The number of machines that gained a feature of a level, by the labels of a cohort's feature."""
     risky = [name for name, outcomes in GAINED.items() if max(map(level, outcomes)) is Level.WARNING]
     chosen = selector(map(feature_named, risky))
     changed = f"{CHANGED}{chosen} == 1"
     if found is Level.NOTE:
         changed = f"{CHANGED} == 1 unless {CHANGED}{chosen}"
-    return f"count by ({OF_FEATURE}) ({changed})"
+    return f"count by ({of_feature}) ({changed})"
 
 
 def at_stake() -> str:

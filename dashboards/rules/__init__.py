@@ -1,0 +1,1 @@
+"""The rules for Prometheus: recordings and alerts as values, which depend on the settings alone."""

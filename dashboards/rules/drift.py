@@ -1,0 +1,147 @@
+"""Alerts on drift: what differs from the first sample of this boot, and CPUs that differ from each other."""
+
+from labels import OF_BIT, OF_MACHINE
+from settings import Settings
+
+from kvm_exporter.kvm.drift import TSC_TOLERANCE
+from kvm_exporter.kvm.effects import Level, action
+from rules import outcomes
+from rules.rule import FEATURE, JOB, NAME, THIS, VALUE, Alert
+
+
+def drift_alerts(settings: Settings) -> tuple[Alert, ...]:
+    """Return the alerts."""
+    return (
+        Alert(
+            name="KvmVanished",
+            expression=f"""
+kvm_present == 0
+and on ({OF_MACHINE})
+kvm_boot_feature_changes{{change="lost"}} > 0
+""",
+            wait="1m",
+            kept=settings.drift_kept,
+            severity="critical",
+            summary=f"{THIS} is no longer offered KVM",
+            description=(
+                f"KVM offered {THIS} features when this boot was first sampled, and now its signature is missing. "
+                f"{action('lost', Level.CRITICAL)}"
+            ),
+        ),
+        Alert(
+            name="KvmSignatureChanged",
+            expression="kvm_boot_signature_changed == 1",
+            wait="2m",
+            kept=settings.drift_kept,
+            severity="warning",
+            summary=f"{THIS} sees different hypervisor signatures than when first sampled",
+            description=(
+                f"A hypervisor signature of {THIS}, or the base of its leaves, differs from the first sample of this "
+                "boot. Give both hosts the same CPU definition, then reboot the machine, not by kexec."
+            ),
+        ),
+        Alert(
+            name="KvmFeatureLostDangerous",
+            expression=outcomes.lost(Level.CRITICAL),
+            wait="2m",
+            kept=settings.drift_kept,
+            severity="critical",
+            summary=f"{THIS} lost {NAME}, which it depends on",
+            description=(
+                f"The hypervisor offered {THIS} {FEATURE} when this boot was first sampled, and does not offer it now. "
+                f"At stake: {outcomes.at_stake()}. {action('lost', Level.CRITICAL)}"
+            ),
+        ),
+        Alert(
+            name="KvmFeatureLost",
+            expression=outcomes.lost(Level.WARNING),
+            wait="2m",
+            kept=settings.drift_kept,
+            severity="warning",
+            summary=f"{THIS} lost {NAME}",
+            description=(
+                f"The hypervisor offered {THIS} {FEATURE} when this boot was first sampled, and does not offer it now. "
+                f"If the kernel uses the feature, tasks may stall or be slower. {action('lost', Level.WARNING)}"
+            ),
+        ),
+        Alert(
+            name="KvmFeatureLostHarmless",
+            expression=outcomes.lost(Level.NOTE),
+            wait="15m",
+            kept=settings.drift_kept,
+            severity="info",
+            summary=f"{THIS} lost {NAME}, which is harmless",
+            description=(
+                f"The hypervisor offered {THIS} {FEATURE} when this boot was first sampled, and does not offer it now. "
+                "Under QEMU's defaults nothing follows, or the kernel does not use it. Find out why the hosts differ."
+            ),
+        ),
+        Alert(
+            name="KvmFeatureUsedNotOffered",
+            expression=f"""
+kvm_feature_in_use == 1
+and on ({OF_BIT}) kvm_feature_offered == 0
+unless on ({OF_BIT}) kvm_boot_feature_changed == -1
+""",
+            wait="5m",
+            kept=settings.drift_kept,
+            severity="warning",
+            summary=f"{THIS} uses {NAME}, which it is not offered",
+            description=(
+                f"The kernel of {THIS} has enabled {FEATURE}, and the hypervisor does not offer it. It may have been "
+                "lost before this boot was first sampled. Migrate the machine back, or reboot it, not by kexec."
+            ),
+        ),
+        Alert(
+            name="KvmTscFrequencyChanged",
+            expression=f"""
+abs((kvm_clock_tsc_frequency_hertz or kvm_tsc_frequency_hertz) - kvm_boot_tsc_frequency_hertz)
+> {TSC_TOLERANCE * 1e6:g}e-6 * kvm_boot_tsc_frequency_hertz
+""",
+            wait="2m",
+            kept=settings.drift_kept,
+            severity="warning",
+            summary=f"The TSC frequency of {THIS} has changed",
+            description=(
+                f"KVM reports a TSC frequency to {THIS} that differs by {{{{ $value | humanize }}}}Hz from the first "
+                "sample of this boot. A kernel or program that counts time by the TSC may be wrong. Compare the clock "
+                "of the machine with another one, then migrate the machine back, or reboot it."
+            ),
+        ),
+        Alert(
+            name="KvmFeatureGainedRisky",
+            expression=outcomes.gained(Level.WARNING, settings.of_feature),
+            wait="2m",
+            kept=settings.drift_kept,
+            severity="warning",
+            summary=f"Running machines of {JOB} gained {NAME}, for which they are not prepared: {VALUE}",
+            description=(
+                f"These machines are offered {FEATURE} now, and were not offered it when their boot was first sampled. "
+                "A CPU that comes online, and all CPUs after a resume, enable it without a handler. Reboot the "
+                "machines. Until then, add no CPU, take none offline and online, and do not suspend them."
+            ),
+        ),
+        Alert(
+            name="KvmFeatureGained",
+            expression=outcomes.gained(Level.NOTE, settings.of_feature),
+            wait="15m",
+            kept=settings.drift_kept,
+            severity="info",
+            summary=f"Running machines of {JOB} gained {NAME}: {VALUE}",
+            description=(
+                f"These machines are offered {FEATURE} now, and were not offered it when their boot was first sampled. "
+                "Nothing follows before they reboot. Finish the roll-out."
+            ),
+        ),
+        Alert(
+            name="KvmCpusDiffer",
+            expression="kvm_cpus_divergent > 0",
+            wait="3m",
+            severity="warning",
+            summary=f"CPUs of {THIS} are offered different features",
+            description=(
+                f"Number of CPUs of {THIS} that differ from the majority: {VALUE}. Stop the machine and start it "
+                "again; a reboot is not enough."
+            ),
+        ),
+    )

@@ -1,0 +1,54 @@
+"""The rule files: which group is in which file, and the formats of Prometheus and of the Prometheus operator."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runbooks import runbook
+from settings import Settings
+
+from rules.drift import drift_alerts
+from rules.exporter import exporter_alerts
+from rules.fleet import fleet_alerts, host_alerts
+from rules.intent import INTENT_RULES
+from rules.recordings import recordings
+from rules.rule import Recording, Rule
+
+Groups = Mapping[str, Sequence[Rule]]
+"""The rules of a file by the names of their groups."""
+
+
+def rule_files(settings: Settings) -> dict[str, Groups]:
+    """Return the groups of each file, by the name of the file without its ending."""
+    return {
+        "rules": {"kvm-exporter-fleet": recordings(settings)},
+        "alerts": {
+            "kvm-exporter": exporter_alerts(settings),
+            "kvm-drift": drift_alerts(settings),
+            "kvm-fleet": fleet_alerts(settings),
+            "kvm-hosts": host_alerts(settings),
+            "kvm-intent": INTENT_RULES,
+        },
+    }
+
+
+def rule_file(groups: Groups, runbooks: str) -> dict[str, Any]:
+    """Return the content of a rule file of Prometheus; ``runbooks`` is the URL of the runbooks, or empty."""
+    return {
+        "groups": [
+            {"name": name, "rules": [rule_content(rule, runbooks) for rule in rules]} for name, rules in groups.items()
+        ]
+    }
+
+
+def rule_content(rule: Rule, runbooks: str) -> dict[str, Any]:
+    """Return a rule in the format of Prometheus' rule files."""
+    if isinstance(rule, Recording):
+        return {"record": rule.name, "expr": rule.expression.strip()}
+    return {
+        "alert": rule.name,
+        "expr": rule.expression.strip(),
+        "for": rule.wait,
+        **({"keep_firing_for": rule.kept} if rule.kept else {}),
+        "labels": {"severity": rule.severity},
+        "annotations": {"summary": rule.summary, "description": rule.description, **runbook(rule.name, runbooks)},
+    }

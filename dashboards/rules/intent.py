@@ -1,0 +1,94 @@
+"""Alerts on what a machine is meant to be: its baseline, its boot switches, its clock."""
+
+from labels import OF_BIT, OF_MACHINE
+
+from kvm_exporter.collector.boot import LATE_SECONDS
+from rules.rule import FEATURE, NAME, THIS, Alert, Recording
+
+JUDGED = "instance:kvm_feature_offered:judged"
+
+STABLE_BIT = 'register="eax", bit="24"'
+"""clocksource_stable_bit: the guest reads it at boot alone, so what counts is whether the boot reference has it."""
+
+INTENT_RULES = (
+    # Three alerts share this rule, because reading every bit of every machine is expensive on a large fleet.
+    Recording(
+        name=JUDGED,
+        expression=f"""
+kvm_feature_offered
+and on ({OF_BIT})
+(kvm_feature_expected or kvm_feature_switched_off)
+""",
+    ),
+    Alert(
+        name="KvmFeatureMissing",
+        expression=f"""
+kvm_feature_expected == 1
+and on ({OF_MACHINE}) kvm_present
+unless on ({OF_BIT}) {JUDGED} == 1
+""",
+        wait="5m",
+        severity="warning",
+        summary=f"{THIS} is not offered {NAME}",
+        description=(
+            f"The baseline of {THIS} requires {FEATURE}, and the hypervisor does not offer it. Enable it in the CPU "
+            "definition, or correct the baseline."
+        ),
+    ),
+    Alert(
+        name="KvmFeatureForbidden",
+        expression=f"""
+kvm_feature_expected == 0
+and on ({OF_BIT}) {JUDGED} == 1
+""",
+        wait="5m",
+        severity="warning",
+        summary=f"{THIS} is offered {NAME}",
+        description=(
+            f"The baseline of {THIS} forbids {FEATURE}, and the hypervisor offers it. Disable it in the CPU "
+            "definition, or correct the baseline."
+        ),
+    ),
+    Alert(
+        name="KvmFeatureSwitchedOff",
+        expression=f"""
+kvm_feature_switched_off == 1
+and on ({OF_BIT}) {JUDGED} == 1
+""",
+        wait="15m",
+        severity="info",
+        summary=f"A boot switch disables {NAME} on {THIS}",
+        description=(
+            f"The hypervisor offers {THIS} {FEATURE}, and {{{{ $labels.switch }}}} on the kernel's command line "
+            "disables it. Remove the switch and reboot, or silence this alert."
+        ),
+    ),
+    Alert(
+        name="KvmClockUnstable",
+        expression=f"""
+kvm_clocksource_current_is_kvmclock == 1
+and on ({OF_MACHINE}) kvm_present == 1
+and on ({OF_MACHINE})
+(
+  kvm_clock_stable == 0
+  or on ({OF_MACHINE})
+  (
+    (
+      kvm_boot_feature_changed{{{STABLE_BIT}}} == 1
+      or on ({OF_MACHINE})
+      (kvm_feature_offered{{{STABLE_BIT}}} == 0 unless on ({OF_MACHINE}) kvm_boot_feature_changed{{{STABLE_BIT}}} == -1)
+    )
+    and on ({OF_MACHINE}) kvm_boot_reference_uptime_seconds <= {LATE_SECONDS:g}
+  )
+)
+""",
+        wait="5m",
+        severity="warning",
+        summary=f"kvm-clock on {THIS} is not stable",
+        description=(
+            f"{THIS} uses kvm-clock, and KVM says that it is not stable, or did not offer clocksource_stable_bit (eax "
+            "bit 24) at boot. Each reading of the time is a system call. Check that the clocksource of the host is "
+            "tsc; if the bit was missing at boot, enable it in the CPU definition, and reboot the machine."
+        ),
+    ),
+)

@@ -1,0 +1,33 @@
+"""A rule of either kind, and the templates of labels that the texts of alerts share."""
+
+from dataclasses import dataclass
+
+THIS = "{{ $labels.instance }}"
+JOB = "{{ $labels.job }}"
+NAME = "{{ $labels.feature }}"
+FEATURE = f"{NAME} ({{{{ $labels.register }}}} bit {{{{ $labels.bit }}}})"
+VALUE = "{{ $value }}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """A recording rule: a series that Prometheus computes and stores."""
+
+    name: str
+    expression: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """An alerting rule; docs/runbooks.md has a section with its name."""
+
+    name: str
+    expression: str
+    wait: str
+    kept: str | None = None
+    severity: str
+    summary: str
+    description: str
+
+
+Rule = Recording | Alert
