@@ -101,7 +101,7 @@ image: ## a container image with the Debian package, in build/image
 
 # From the one place that has cohort, thresholds and selectors.
 dashboards: $(VENV)/.has-dashboards ## the rules, alerts, dashboards and provisioning in dashboards
-	PYTHONPATH=. $(BIN)/python dashboards/generate.py
+	PYTHONPATH=. $(BIN)/python dashboards/generate.py --output=dashboards --dashboards
 
 install: $(VENV)/.installed ## what "make run" runs
 

@@ -40,6 +40,19 @@ def rule_file(groups: Groups, runbooks: str) -> dict[str, Any]:
     }
 
 
+def prometheus_rule(name: str, rule_file: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the PrometheusRule, the custom resource of the Prometheus operator, with the content of a rule file.
+
+    Source: Documentation/api-reference of the Prometheus operator, monitoring.coreos.com/v1.
+    """
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": f"kvm-exporter-{name}"},
+        "spec": rule_file,
+    }
+
+
 def rule_content(rule: Rule, runbooks: str) -> dict[str, Any]:
     """Return a rule in the format of Prometheus' rule files."""
     if isinstance(rule, Recording):

@@ -93,6 +93,7 @@ def test_what_is_in_it(debian_package: DebianPackage) -> None:
             for name in tracked()
             if name.startswith("dashboards/")
         ),
+        f"usr/share/{NAME}/runbooks.md",
         f"usr/share/doc/{NAME}/changelog.Debian.gz",
         f"usr/share/doc/{NAME}/changelog.gz",
         f"usr/share/doc/{NAME}/copyright",

@@ -151,12 +151,18 @@ def test_numbers_are_those_that_hold() -> None:
     assert f"up to {limits['MemoryMax']} MB and {limits['TasksMax']} threads" in TEXT
 
 
-def test_settings_exist() -> None:
-    """What a site changes to write the rules anew."""
-    written = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "dashboards").glob("*.py"))
-    named = set(re.findall(r"`([A-Z]{4,})`", TEXT))
-    assert named == {"COHORT", "EXPORTERS"}
-    assert all(re.search(rf"^{name} = ", written, re.MULTILINE) for name in named)
+def test_a_site_writes_rules_of_its_own(tmp_path: Path) -> None:
+    """With the page's command, which Debian's Python runs after an installation; and the page's flags exist."""
+    [command] = [text for text in COMMANDS if "generate.py" in text]
+    program = REPOSITORY / "dashboards" / "generate.py"
+    words = shlex.split(command.replace("/etc/prometheus/kvm-rules", str(tmp_path)))
+    assert words[:2] == ["python3", f"{SHARE}/generate.py"]
+    run(sys.executable, program, *words[2:])
+    assert "sum by (job, cluster) (kvm_present)" in (tmp_path / "rules.yaml").read_text(encoding="utf-8")
+    known = run(sys.executable, program, "--help")
+    named = set(re.findall(r"`(--(?:cohort|dashboards|exporters|operator|output|runbooks))\b", TEXT))
+    assert named == {"--dashboards", "--exporters", "--operator", "--runbooks"}
+    assert all(flag in known for flag in named)
 
 
 NODE_EXPORTERS = {
