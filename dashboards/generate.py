@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from flags import build_parser, settings_of
 from grafana.provisioning import alerting, dashboard_provider, data_source
+from rules.cohort import gained_alerts
 from rules.drift import drift_alerts
 from rules.files import prometheus_rule, rule_content, rule_file, rule_files
 from settings import Settings
@@ -66,7 +67,7 @@ def files(settings: Settings, *, operator: bool) -> Iterator[tuple[str, str]]:
         yield f"{name}.yaml", yaml_text(prometheus_rule(name, content) if operator else content)
     yield "provisioning/datasources/prometheus.yaml", yaml_text(data_source())
     yield "provisioning/dashboards/kvm.yaml", yaml_text(dashboard_provider())
-    drift = [rule_content(alert, settings.runbooks) for alert in drift_alerts(settings)]
+    drift = [rule_content(alert, settings.runbooks) for alert in (*drift_alerts(settings), *gained_alerts(settings))]
     yield "provisioning/alerting/kvm-drift.yaml", yaml_text(alerting("kvm-drift", drift))
 
 

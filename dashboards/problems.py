@@ -8,10 +8,19 @@ from labels import OF_BIT, OF_MACHINE
 WEIGHT = "instance:kvm_problem:weight"
 """The recorded series: the weight of each problem that a machine has, with the label ``problem``."""
 
-CHANGED_AT = "kvm_boot_change_timestamp_seconds"
+RARE_SINCE = "instance:kvm_fingerprint_info:rare_since"
+"""The recorded series: when the feature set of a machine was first seen to be rare in its cohort, in seconds."""
 
 Rows = Callable[[str], str]
-"""A function from matchers that select machines to an expression with a series for each machine and feature."""
+"""A function from matchers that select machines to an expression with a series for each machine, and maybe feature."""
+
+
+def _changed(matchers: str) -> str:
+    return f"kvm_boot_change_timestamp_seconds{{{matchers}}}"
+
+
+def _alerted(name: str) -> Rows:
+    return lambda matchers: f'ALERTS_FOR_STATE{{{matchers}, alertname=~"{name}"}}'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,18 +31,13 @@ class Problem:
     #: An expression with at least one series for each machine that has the problem.
     machines: str
     rows: Rows
-    #: The name of the alert whose start is the problem's; empty for a change since boot, which the exporter dates.
-    alert: str = ""
+    #: The times since which machines have had the problem, in seconds; by default, the time of a change since boot.
+    start: Rows = _changed
     action: str
 
     def since(self, matchers: str) -> str:
         """Return an expression: the time since which each machine has had the problem, in seconds."""
-        times = (
-            f'ALERTS_FOR_STATE{{{matchers}, alertname=~"{self.alert}"}}'
-            if self.alert
-            else f"{CHANGED_AT}{{{matchers}}}"
-        )
-        return f"min by ({OF_MACHINE}) ({times})"
+        return f"min by ({OF_MACHINE}) ({self.start(matchers)})"
 
 
 def _alert(name: str, matchers: str = "") -> str:
@@ -87,7 +91,7 @@ PROBLEMS = (
         name="used, not offered",
         machines=_alert("KvmFeatureUsedNotOffered"),
         rows=lambda where: f"{used_not_offered(where)}\nunless on ({OF_BIT}) kvm_boot_feature_changed{{{where}}} == -1",
-        alert="KvmFeatureUsedNotOffered",
+        start=_alerted("KvmFeatureUsedNotOffered"),
         action=_BACK,
     ),
     Problem(
@@ -100,42 +104,42 @@ PROBLEMS = (
         name="TSC frequency changed",
         machines=_alert("KvmTscFrequencyChanged"),
         rows=lambda where: _alert("KvmTscFrequencyChanged", where),
-        alert="KvmTscFrequencyChanged",
+        start=_alerted("KvmTscFrequencyChanged"),
         action="Compare its clock, then migrate it back, or reboot it.",
     ),
     Problem(
         name="CPUs differ",
         machines="kvm_cpus_divergent > 0",
         rows=lambda where: f"{offered_to_some(where)}\nor on ({OF_MACHINE})\nkvm_cpus_divergent{{{where}}} > 0",
-        alert="KvmCpusDiffer",
+        start=_alerted("KvmCpusDiffer"),
         action="Stop it and start it again; a reboot is not enough.",
     ),
     Problem(
         name="required, not offered",
         machines=_alert("KvmFeatureMissing"),
         rows=missing,
-        alert="KvmFeatureMissing",
+        start=_alerted("KvmFeatureMissing"),
         action="Enable it in the CPU definition, or correct the baseline.",
     ),
     Problem(
         name="forbidden, offered",
         machines=_alert("KvmFeatureForbidden"),
         rows=forbidden,
-        alert="KvmFeatureForbidden",
+        start=_alerted("KvmFeatureForbidden"),
         action="Disable it in the CPU definition, or correct the baseline.",
     ),
     Problem(
         name="clock not stable",
         machines=_alert("KvmClockUnstable"),
         rows=lambda where: _alert("KvmClockUnstable", where),
-        alert="KvmClockUnstable",
+        start=_alerted("KvmClockUnstable"),
         action="Check that the clocksource of the host is tsc.",
     ),
     Problem(
         name="not sampled",
         machines=_alert("KvmExporterDown|KvmExporterSampleFailing"),
         rows=lambda where: f"up{{{where}}} == 0 or kvm_exporter_sample_success{{{where}}} == 0",
-        alert="KvmExporterDown|KvmExporterSampleFailing",
+        start=_alerted("KvmExporterDown|KvmExporterSampleFailing"),
         action="Check its exporter; its state is unknown.",
     ),
     Problem(
@@ -146,9 +150,9 @@ PROBLEMS = (
     ),
     Problem(
         name="rare",
-        machines=_alert("KvmFingerprintRare"),
-        rows=lambda where: f'{WEIGHT}{{{where}, problem="rare"}}',
-        alert="KvmFingerprintRare",
+        machines=RARE_SINCE,
+        rows=lambda where: f"{RARE_SINCE}{{{where}}}",
+        start=lambda where: f"{RARE_SINCE}{{{where}}}",
         action="Check the host of the machine.",
     ),
 )

@@ -12,7 +12,7 @@ import yaml
 from lab.pace import hurried
 from lab.process import MORTAL, LogError, Process
 from lab.tools import MissingToolError
-from lab.tree import DASHBOARDS, REPOSITORY
+from lab.tree import DASHBOARDS, REPOSITORY, RULE_FILES
 
 TOOLS = REPOSITORY / "build" / "tools"
 """The folder into which scripts/monitoring-tools unpacks Prometheus and Alertmanager."""
@@ -111,9 +111,9 @@ def prometheus_flags(
     """
     folder.mkdir()
     rules = []
-    for name in ("rules.yaml", "alerts.yaml"):
-        rules.append(folder / name)
-        rules[-1].write_text(hurried((DASHBOARDS / name).read_text(encoding="utf-8"), pace))
+    for path in RULE_FILES:
+        rules.append(folder / path.name)
+        rules[-1].write_text(hurried(path.read_text(encoding="utf-8"), pace))
     targets = [_target(name, address) for name, address in machines.items()]
     configuration = folder / "prometheus.yaml"
     configuration.write_text(

@@ -5,6 +5,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 
 DASHBOARDS = REPOSITORY / "dashboards"
+RULE_FILES = (DASHBOARDS / "machine-rules.yaml", DASHBOARDS / "cohort-rules.yaml")
+"""The rules for Prometheus; a server that scrapes all machines loads both."""
+
 UNITS = REPOSITORY / "packaging" / "systemd"
 
 DUMPS = tuple(sorted((REPOSITORY / "lab" / "dumps").glob("*.txt")))

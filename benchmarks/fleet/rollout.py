@@ -23,7 +23,7 @@ from benchmarks.fleet.crowd import crowd
 from benchmarks.fleet.story import MINUTES, Rollout, State
 from lab.pace import hurried
 from lab.servers import JOB, start, start_alertmanager
-from lab.tree import DASHBOARDS
+from lab.tree import RULE_FILES
 from lab.webhook import Message, webhook
 
 OLD, NEW, UNSTABLE = 0x0100_7AFB, 0x0100_7EFB, 0x0000_7EFB
@@ -31,8 +31,6 @@ OLD, NEW, UNSTABLE = 0x0100_7AFB, 0x0100_7EFB, 0x0000_7EFB
 
 WORDS = {State.OLD: OLD, State.MOVED: NEW, State.WORSE: UNSTABLE}
 """EAX of the feature leaf in each state; all guests booted on the old kernel."""
-
-RULE_FILES = ("rules.yaml", "alerts.yaml")
 
 
 class Count(NamedTuple):
@@ -95,7 +93,7 @@ class _Fleet:
 
 def _template(text: str) -> str:
     """Return the series of a body that the rules use, with a placeholder for the name of the guest."""
-    read = set(re.findall(r"\bkvm_[a-z_]+", "".join((DASHBOARDS / name).read_text() for name in RULE_FILES)))
+    read = set(re.findall(r"\bkvm_[a-z_]+", "".join(path.read_text() for path in RULE_FILES)))
     # The body is fixed, so its timestamp would make the sample stale.
     read.discard("kvm_exporter_sample_timestamp_seconds")
     lines = [_line(name, labels, value) for name, labels, value in samples(text) if name in read]
@@ -110,12 +108,12 @@ def _line(name: str, labels: str, value: str) -> str:
 def _prometheus(folder: Path, port: int, alertmanager: str, pace: float) -> list[str]:
     """Write the configuration of a server that scrapes and evaluates every minute of the story; return its flags."""
     folder.mkdir()
-    for name in RULE_FILES:
-        (folder / name).write_text(hurried((DASHBOARDS / name).read_text(encoding="utf-8"), pace))
+    for path in RULE_FILES:
+        (folder / path.name).write_text(hurried(path.read_text(encoding="utf-8"), pace))
     minute = f"{round(60_000 / pace)}ms"
     configuration = {
         "global": {"scrape_interval": minute, "scrape_timeout": minute, "evaluation_interval": minute},
-        "rule_files": [str(folder / name) for name in RULE_FILES],
+        "rule_files": [str(folder / path.name) for path in RULE_FILES],
         "scrape_configs": [
             {"job_name": "fleet", "honor_labels": True, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
         ],

@@ -28,7 +28,7 @@ from benchmarks.fleet.crowd import crowd
 from lab.panels import EVERYTHING, PanelQuery, queries
 from lab.patience import PATIENCE_SECONDS
 from lab.servers import JOB, start
-from lab.tree import DASHBOARDS, REPOSITORY
+from lab.tree import REPOSITORY, RULE_FILES
 
 RESULT = REPOSITORY / "build" / "bench-fleet.json"
 
@@ -129,7 +129,7 @@ def _prometheus(folder: Path, port: int, machines: int, times: Times) -> list[st
     (folder / "targets.json").write_text(json.dumps(targets))
     configuration = {
         "global": {"scrape_interval": f"{times.scrape}s", "evaluation_interval": f"{times.evaluate}s"},
-        "rule_files": [str(DASHBOARDS / "rules.yaml"), str(DASHBOARDS / "alerts.yaml")],
+        "rule_files": [str(path) for path in RULE_FILES],
         "scrape_configs": [{"job_name": JOB, "file_sd_configs": [{"files": [str(folder / "targets.json")]}]}],
     }
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration))

@@ -17,13 +17,18 @@ def unlike_most(settings: Settings, machines: str) -> str:
     return f"abs(kvm_feature_offered{{{machines}}} - on ({settings.of_feature}) group_left () {SHARE}) > bool 0.5"
 
 
+def offered(settings: Settings) -> str:
+    """Return an expression: the number of guests that are offered each feature."""
+    return f"sum by ({settings.of_feature}) (cohort:kvm_feature_offered:sum{{{JOBS}}})"
+
+
 def or_zero(settings: Settings, recorded: str) -> str:
     """Return an expression: a number of machines for each feature, 0 where no series is recorded."""
     labels = settings.of_feature
-    return f"max by ({labels}) ({recorded} or on ({labels}) 0 * cohort:kvm_feature_offered:sum{{{JOBS}}})"
+    return f"sum by ({labels}) ({recorded})\nor on ({labels})\n0 * {offered(settings)}"
 
 
-NO_FEATURE = "No machine of the selected jobs is offered a feature, or rules.yaml is not loaded in this Prometheus."
+NO_FEATURE = "No machine of the selected jobs is offered a feature, or the rules are not loaded in this Prometheus."
 
 
 def spread_over_time(settings: Settings) -> Timeline:
@@ -56,13 +61,15 @@ def outliers(settings: Settings) -> Table:
             "are shown. Outliers are the smaller group: the guests that are offered the feature, or the others."
         ),
         queries={
-            "offered": f"max by ({settings.of_feature}) (cohort:kvm_feature_offered:sum{{{JOBS}}})",
+            "offered": offered(settings),
             "share": f"max by ({settings.of_feature}) ({SHARE})",
             "odd": f"""
 max by ({settings.of_feature}) (
-  cohort:kvm_feature_offered:sum{{{JOBS}}} and {SHARE} <= 0.5
+  {offered(settings)} and {SHARE} <= 0.5
   or
-  cohort:kvm_present:sum{{{JOBS}}} - on ({settings.of_cohort}) group_right () cohort:kvm_feature_offered:sum{{{JOBS}}}
+  sum by ({settings.of_cohort}) (cohort:kvm_present:sum{{{JOBS}}})
+  - on ({settings.of_cohort}) group_right ()
+  {offered(settings)}
 )
 """,
             "example": f"""

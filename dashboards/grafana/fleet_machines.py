@@ -40,7 +40,7 @@ def now(settings: Settings) -> Row:
         panels=(
             Stat(
                 title="Alerts",
-                description="Firing alerts of severity warning or critical, from alerts.yaml in this Prometheus.",
+                description="Firing alerts of severity warning or critical, of the rules in this Prometheus.",
                 queries={
                     "alerts": f"""
 count(ALERTS{{{FIRING}, severity=~"critical|warning"}})
@@ -121,7 +121,7 @@ ALERTS = Row(
         Table(
             title="Firing alerts",
             description=(
-                f"Firing alerts of the selected jobs, from alerts.yaml in this Prometheus; at most {MOST_ROWS}, the "
+                f"Firing alerts of the selected jobs, of the rules in this Prometheus; at most {MOST_ROWS}, the "
                 "most urgent first. One without a machine is about its whole job."
             ),
             queries={
@@ -146,7 +146,7 @@ max by ({OF_ALERT}) (
                 Column(field="job", title="Job", width=80),
             ),
             sort=("-Severity", "Alert", "Machine"),
-            empty="No alert fires, as far as this Prometheus knows; it has to load alerts.yaml.",
+            empty="No alert fires, as far as this Prometheus knows; it has to load the rules.",
         ),
     ),
 )

@@ -29,7 +29,7 @@ def fingerprints(settings: Settings) -> Section:
                             "machines."
                         ),
                         queries={
-                            "machines": f"max by ({settings.of_fingerprint}) ({FINGERPRINT_COUNT})",
+                            "machines": f"sum by ({settings.of_fingerprint}) ({FINGERPRINT_COUNT})",
                             "share": f"max by ({settings.of_fingerprint}) ({FINGERPRINT_SHARE})",
                         },
                         columns=(
@@ -39,7 +39,7 @@ def fingerprints(settings: Settings) -> Section:
                             *cohort_columns(settings),
                         ),
                         sort=("-Machines",),
-                        empty="No machine is on KVM, or rules.yaml is not loaded in this Prometheus.",
+                        empty="No machine is on KVM, or the rules are not loaded in this Prometheus.",
                         width=9,
                     ),
                     Table(
@@ -74,7 +74,7 @@ bottomk({MOST_ROWS},
                     Lines(
                         title="Machines by fingerprint",
                         description="Roll-out progress: the number of machines with each fingerprint.",
-                        queries={"machines": FINGERPRINT_COUNT},
+                        queries={"machines": f"sum by ({settings.of_fingerprint}) ({FINGERPRINT_COUNT})"},
                         names=f"{cohort_name(settings)} {{{{fingerprint}}}}",
                         unit="none",
                         stacked=True,
@@ -97,7 +97,7 @@ def history(settings: Settings) -> Section:
                     Lines(
                         title="Guests on KVM over time",
                         description="The number of machines of each job that are offered KVM's signature.",
-                        queries={"guests": f"cohort:kvm_present:sum{{{JOBS}}}"},
+                        queries={"guests": f"sum by ({settings.of_cohort}) (cohort:kvm_present:sum{{{JOBS}}})"},
                         names=cohort_name(settings),
                         unit="none",
                         counts=True,
@@ -105,7 +105,11 @@ def history(settings: Settings) -> Section:
                     Lines(
                         title="Drifted machines over time",
                         description="The number of machines of each job that differ from their boot reference.",
-                        queries={"drifted": f"cohort:kvm_boot_feature_changes:drifted{{{JOBS}}}"},
+                        queries={
+                            "drifted": (
+                                f"sum by ({settings.of_cohort}) (cohort:kvm_boot_feature_changes:drifted{{{JOBS}}})"
+                            ),
+                        },
                         names=cohort_name(settings),
                         unit="none",
                         counts=True,

@@ -24,7 +24,7 @@ QUERY, CONDITION = "A", "B"
 PROBLEMS = ("kvm-fleet", 9)
 """The dashboard and the number of the panel that each alert rule links to: the table of problems."""
 
-_SELECTOR = re.compile(r"(?<![\w:])kvm_\w+(?:\{[^}]*\})?")
+_SELECTOR = re.compile(r"(?<![\w:])(?:\w+:)?kvm_[\w:]+(?:\{[^}]*\})?")
 
 
 def data_source() -> dict[str, Any]:

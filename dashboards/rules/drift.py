@@ -6,7 +6,7 @@ from settings import Settings
 from kvm_exporter.kvm.drift import TSC_TOLERANCE
 from kvm_exporter.kvm.effects import Level, action
 from rules import outcomes
-from rules.rule import FEATURE, JOB, NAME, THIS, VALUE, Alert
+from rules.rule import FEATURE, NAME, THIS, VALUE, Alert
 
 
 def drift_alerts(settings: Settings) -> tuple[Alert, ...]:
@@ -106,31 +106,6 @@ abs((kvm_clock_tsc_frequency_hertz or kvm_tsc_frequency_hertz) - kvm_boot_tsc_fr
                 f"KVM reports a TSC frequency to {THIS} that differs by {{{{ $value | humanize }}}}Hz from the first "
                 "sample of this boot. A kernel or program that counts time by the TSC may be wrong. Compare the clock "
                 "of the machine with another one, then migrate the machine back, or reboot it."
-            ),
-        ),
-        Alert(
-            name="KvmFeatureGainedRisky",
-            expression=outcomes.gained(Level.WARNING, settings.of_feature),
-            wait="2m",
-            kept=settings.drift_kept,
-            severity="warning",
-            summary=f"Running machines of {JOB} gained {NAME}, for which they are not prepared: {VALUE}",
-            description=(
-                f"These machines are offered {FEATURE} now, and were not offered it when their boot was first sampled. "
-                "A CPU that comes online, and all CPUs after a resume, enable it without a handler. Reboot the "
-                "machines. Until then, add no CPU, take none offline and online, and do not suspend them."
-            ),
-        ),
-        Alert(
-            name="KvmFeatureGained",
-            expression=outcomes.gained(Level.NOTE, settings.of_feature),
-            wait="15m",
-            kept=settings.drift_kept,
-            severity="info",
-            summary=f"Running machines of {JOB} gained {NAME}: {VALUE}",
-            description=(
-                f"These machines are offered {FEATURE} now, and were not offered it when their boot was first sampled. "
-                "Nothing follows before they reboot. Finish the roll-out."
             ),
         ),
         Alert(

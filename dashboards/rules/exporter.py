@@ -2,7 +2,7 @@
 
 from settings import Settings
 
-from rules.rule import JOB, THIS, VALUE, Alert
+from rules.rule import THIS, VALUE, Alert
 
 
 def exporter_alerts(settings: Settings) -> tuple[Alert, ...]:
@@ -15,21 +15,6 @@ def exporter_alerts(settings: Settings) -> tuple[Alert, ...]:
             severity="warning",
             summary=f"The exporter on {THIS} cannot be scraped",
             description=f"The features of {THIS} are unknown, and no other alert on it can start. Check the service.",
-        ),
-        Alert(
-            name="KvmExportersDown",
-            expression=f"""
-avg by (job) (up{{{settings.exporters}}}) <= {1 - settings.down_share:g}
-and on (job)
-count by (job) (up{{{settings.exporters}}} == 0) >= {settings.down_fewest}
-""",
-            wait="10m",
-            severity="critical",
-            summary=f"Many exporters of {JOB} cannot be scraped",
-            description=(
-                f"Prometheus can scrape only {{{{ $value | humanizePercentage }}}} of the exporters of {JOB}. Check "
-                "what the others have in common."
-            ),
         ),
         Alert(
             name="KvmExporterSampleFailing",

@@ -1,4 +1,8 @@
-"""The rule files: which group is in which file, and the formats of Prometheus and of the Prometheus operator."""
+"""The rule files: which group is in which file, and the formats of Prometheus and of the Prometheus operator.
+
+There are two, because several Prometheus servers may share a large fleet. Each of them loads machine-rules.yaml, and
+the server where their sums meet cohort-rules.yaml. A server that scrapes all machines loads both.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,12 +10,12 @@ from typing import Any
 from runbooks import runbook
 from settings import Settings
 
+from rules.cohort import cohort_rules
 from rules.drift import drift_alerts
 from rules.exporter import exporter_alerts
-from rules.fleet import fleet_alerts, host_alerts
 from rules.intent import INTENT_RULES
-from rules.recordings import recordings
 from rules.rule import Recording, Rule
+from rules.sums import sums
 
 Groups = Mapping[str, Sequence[Rule]]
 """The rules of a file by the names of their groups."""
@@ -20,14 +24,13 @@ Groups = Mapping[str, Sequence[Rule]]
 def rule_files(settings: Settings) -> dict[str, Groups]:
     """Return the groups of each file, by the name of the file without its ending."""
     return {
-        "rules": {"kvm-exporter-fleet": recordings(settings)},
-        "alerts": {
+        "machine-rules": {
             "kvm-exporter": exporter_alerts(settings),
             "kvm-drift": drift_alerts(settings),
-            "kvm-fleet": fleet_alerts(settings),
-            "kvm-hosts": host_alerts(settings),
             "kvm-intent": INTENT_RULES,
+            "kvm-sums": sums(settings),
         },
+        "cohort-rules": {"kvm-cohorts": cohort_rules(settings)},
     }
 
 

@@ -1,4 +1,4 @@
-"""Alerts on what a machine is meant to be: its baseline, its boot switches, its clock."""
+"""Alerts on what a machine is meant to be: its baseline, its boot switches, its clock, and the clock of a host."""
 
 from labels import OF_BIT, OF_MACHINE
 
@@ -89,6 +89,18 @@ and on ({OF_MACHINE})
             f"{THIS} uses kvm-clock, and KVM says that it is not stable, or did not offer clocksource_stable_bit (eax "
             "bit 24) at boot. Each reading of the time is a system call. Check that the clocksource of the host is "
             "tsc; if the bit was missing at boot, enable it in the CPU definition, and reboot the machine."
+        ),
+    ),
+    Alert(
+        name="KvmHostClockUnstable",
+        expression="kvm_host_clocksource_based_on_tsc == 0",
+        wait="15m",
+        severity="warning",
+        summary=f"Guests of {THIS} cannot have a stable kvmclock",
+        description=(
+            f"The current clocksource of {THIS} is not based on the TSC, and KVM then promises no guest a stable "
+            "kvmclock: reading the time is slow there. The kernel log of the host has the reason. If the host is a "
+            "guest itself, this is usual."
         ),
     ),
 )

@@ -14,6 +14,7 @@ from kvm_exporter.kvm.features import Feature, feature_named
 from kvm_exporter.kvm.outcomes import GAINED, LOST, Circumstance, Outcome, Severity
 
 CHANGED = "kvm_boot_feature_changed"
+COUNTED = "cohort:kvm_boot_feature_changed:gained"
 STAKES: Mapping[Severity, str] = {Severity.TIME_DRIFTS: "time", Severity.CORRUPTS: "memory"}
 
 
@@ -27,13 +28,13 @@ def lost(found: Level) -> str:
 
 
 def gained(found: Level, of_feature: str) -> str:
-    """The number of machines that gained a feature of a level, by the labels of a cohort's feature."""
+    """The number of machines that gained a feature of a level, by the labels of a cohort's feature, from sums."""
     risky = [name for name, outcomes in GAINED.items() if max(map(level, outcomes)) is Level.WARNING]
     chosen = selector(map(feature_named, risky))
-    changed = f"{CHANGED}{chosen} == 1"
+    counted = f"{COUNTED}{chosen}"
     if found is Level.NOTE:
-        changed = f"{CHANGED} == 1 unless {CHANGED}{chosen}"
-    return f"count by ({of_feature}) ({changed})"
+        counted = f"{COUNTED}\nunless\n{COUNTED}{chosen}"
+    return f"sum by ({of_feature}) {_block(counted)}"
 
 
 def at_stake() -> str:

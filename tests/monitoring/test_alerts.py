@@ -498,11 +498,11 @@ SCENES = {
     ),
     "KvmFingerprintRare": Scene(
         fault=several((1, shows("rare")), (24, shows("usual"))),
-        labels=ITSELF,
-        summary="guest-1:10401 has a rare feature set in kvm",
+        labels={"fingerprint": "rare"},
+        summary="Machines in kvm with a rare feature set: 1",
         description=(
-            "Fewer than 5% of the machines in kvm have the same feature set as guest-1:10401. Check the host of the "
-            "machine."
+            "Fewer than 5% of the machines in kvm have the feature set with the fingerprint rare. One of them: "
+            "guest-1:10401. Check the hosts of these machines."
         ),
         near=[(180, several((1, shows("other")), (19, shows("usual"))))],
         nearby=frozenset({"KvmFleetMixed"}),

@@ -11,7 +11,6 @@ from typing import Any
 
 import promql_parser
 import pytest
-import yaml
 from grafana.board import Row
 from grafana.panels import Stat
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -21,10 +20,10 @@ from jsonschema import Draft7Validator
 
 from kvm_exporter.kvm.features import feature_named
 from lab.panels import EVERYTHING, PanelQuery, dashboards, panels, queries, replaced
-from lab.tree import DASHBOARDS
+from lab.tree import DASHBOARDS, RULE_FILES
 from tests.support.monitoring.catalogue import rendered
-from tests.support.monitoring.fleet import RULES
 from tests.support.monitoring.promql import nodes, selectors
+from tests.support.monitoring.queries import committed_rules
 from tests.support.monitoring.tables import PACKAGES
 from tests.support.tools import missing
 
@@ -87,8 +86,7 @@ def lost(before: object, after: object, path: str = "") -> Iterator[str]:
 
 def recorded() -> set[str]:
     """The names of recorded series."""
-    groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
-    return {rule["record"] for group in groups for rule in group["rules"]}
+    return {rule["record"] for rule in committed_rules() if "record" in rule}
 
 
 def test_a_sites_own_cohort_is_everywhere(tmp_path: Path) -> None:
@@ -159,8 +157,7 @@ def test_a_query_is_about_what_there_is(query: PanelQuery) -> None:
 
 def test_every_recorded_series_is_used() -> None:
     """On a dashboard, or by another rule."""
-    rules = (DASHBOARDS / "rules.yaml").read_text(encoding="utf-8").replace("record: ", "")
-    rules += (DASHBOARDS / "alerts.yaml").read_text(encoding="utf-8")
+    rules = "".join(path.read_text(encoding="utf-8") for path in RULE_FILES)
     shown = {selector.name for query in queries() for selector in selectors(query.expression)}
     alone = {name for name in recorded() - shown if len(re.findall(rf"{name}\b", rules)) < 2}
     assert alone == set()

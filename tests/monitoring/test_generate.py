@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from lab.tree import DASHBOARDS
+from lab.tree import DASHBOARDS, RULE_FILES
 from tests.support.tools import monitoring_program
 
 PROGRAM = DASHBOARDS / "generate.py"
 
-RULE_FILES = ("rules.yaml", "alerts.yaml")
+NAMES = tuple(path.name for path in RULE_FILES)
 
 NO_SDK = "raise ModuleNotFoundError('not installed', name='grafana_foundation_sdk')\n"
 """A module that stands before Grafana's SDK, as if that were not installed."""
@@ -54,7 +54,7 @@ def test_all_but_the_dashboards_are_written_without_the_sdk(tmp_path: Path, monk
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     generated(tmp_path / "rules")
     written = {path.relative_to(tmp_path / "rules") for path in (tmp_path / "rules").rglob("*.*")}
-    assert {*map(Path, RULE_FILES)} < written
+    assert {*map(Path, NAMES)} < written
     assert not [path for path in written if path.suffix == ".json"]
     for path in written:
         assert (tmp_path / "rules" / path).read_bytes() == (DASHBOARDS / path).read_bytes(), path
@@ -81,16 +81,16 @@ def test_all_but_the_dashboards_are_written_without_the_sdk(tmp_path: Path, monk
 )
 def test_each_flag_changes_the_rules(flag: str, expected: list[str], tmp_path: Path) -> None:
     """To rules that Prometheus accepts, in which nothing of the default is left."""
-    files = [generated(tmp_path, flag) / name for name in RULE_FILES]
+    files = [generated(tmp_path, flag) / name for name in NAMES]
     check_rules(*files)
-    before, after = ("".join((folder / name).read_text() for name in RULE_FILES) for folder in (DASHBOARDS, tmp_path))
+    before, after = ("".join((folder / name).read_text() for name in NAMES) for folder in (DASHBOARDS, tmp_path))
     assert [text for text in expected if text not in after or text in before] == []
 
 
 def test_the_operator_gets_resources(tmp_path: Path) -> None:
     """Of its kind, with no key that its definition lacks, whose rules are those of the files and pass promtool."""
     generated(tmp_path, "--operator")
-    for name in RULE_FILES:
+    for name in NAMES:
         resource = content(tmp_path / name)
         assert resource.keys() == {"apiVersion", "kind", "metadata", "spec"}
         assert (resource["apiVersion"], resource["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")

@@ -17,7 +17,15 @@ from grafana.provisioning import annotation, identifier
 from kvm_exporter.kvm.features import FEATURES
 from lab.panels import dashboards, panels
 from lab.tree import DASHBOARDS
-from tests.support.monitoring.fleet import ALERTS, Machine, Phase, input_series, promtool_tests, series
+from tests.support.monitoring.fleet import (
+    Machine,
+    Phase,
+    alert_rules,
+    input_series,
+    promtool_tests,
+    rule_groups,
+    series,
+)
 from tests.support.monitoring.promql import nodes, selectors
 
 FOLDER = DASHBOARDS / "provisioning"
@@ -114,8 +122,8 @@ def complaints(found: object, known: "Keys | type", path: str = "") -> Iterator[
 
 def prometheus_rules() -> dict[str, dict[str, Any]]:
     """The alerts on drift by name, as Prometheus reads them."""
-    groups = {group["name"]: group["rules"] for group in content(ALERTS)["groups"]}
-    return {rule["alert"]: rule for rule in groups["kvm-drift"]}
+    gained = [rule for name, rule in alert_rules().items() if name.startswith("KvmFeatureGained")]
+    return {rule["alert"]: rule for rule in (*rule_groups()["kvm-drift"], *gained)}
 
 
 def grafana_rules() -> dict[str, dict[str, Any]]:
@@ -170,7 +178,7 @@ def test_a_rule_is_the_one_of_prometheus(name: str) -> None:
     theirs, ours = prometheus_rules()[name], grafana_rules()[name]
     query, condition = ours["data"]
     asked = query["model"]["expr"]
-    kept = re.sub(r"last_over_time\((\w+(?:\{[^}]*\})?)\[15m\]\)", r"\1", asked)
+    kept = re.sub(r"last_over_time\(([\w:]+(?:\{[^}]*\})?)\[15m\]\)", r"\1", asked)
     assert kept == theirs["expr"]
     ranges = nodes(asked, promql_parser.MatrixSelector)
     assert len(ranges) == (len(selectors(asked)) if theirs.get("keep_firing_for") == "15m" else 0)

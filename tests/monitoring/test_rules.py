@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab.tree import DASHBOARDS
+from lab.tree import DASHBOARDS, RULE_FILES
 from tests.support.monitoring.catalogue import rendered
-from tests.support.monitoring.fleet import ALERTS, RULES, alert_rules
+from tests.support.monitoring.fleet import alert_rules
 from tests.support.monitoring.queries import committed_rules
 from tests.support.tools import monitoring_program
 
@@ -41,7 +41,7 @@ def test_the_files_are_what_the_generator_writes(tmp_path: Path) -> None:
 
 def test_prometheus_accepts_the_rules() -> None:
     """Its own check, which knows PromQL and the templates."""
-    run(monitoring_program("bookworm", "promtool"), "check", "rules", RULES, ALERTS)
+    run(monitoring_program("bookworm", "promtool"), "check", "rules", *RULE_FILES)
 
 
 @pytest.mark.parametrize("release", ["bookworm", "sid"])

@@ -158,7 +158,7 @@ def test_a_site_writes_rules_of_its_own(tmp_path: Path) -> None:
     words = shlex.split(command.replace("/etc/prometheus/kvm-rules", str(tmp_path)))
     assert words[:2] == ["python3", f"{SHARE}/generate.py"]
     run(sys.executable, program, *words[2:])
-    assert "sum by (job, cluster) (kvm_present)" in (tmp_path / "rules.yaml").read_text(encoding="utf-8")
+    assert "sum by (job, cluster) (kvm_present)" in (tmp_path / "machine-rules.yaml").read_text(encoding="utf-8")
     known = run(sys.executable, program, "--help")
     named = set(re.findall(r"`(--(?:cohort|dashboards|exporters|operator|output|runbooks))\b", TEXT))
     assert named == {"--dashboards", "--exporters", "--operator", "--runbooks"}

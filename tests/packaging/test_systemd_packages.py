@@ -9,7 +9,7 @@ import pytest
 
 from kvm_exporter.collector.boot import FILE_NAME
 from kvm_exporter.kvm.features import Feature, feature_named
-from lab.tree import DASHBOARDS
+from lab.tree import RULE_FILES
 from tests.support.packaging.container import EACH_SUITE, Container
 from tests.support.packaging.debian import NAME, DebianPackage, build
 from tests.support.packaging.installed import DEFAULTS, apt, install, system_with
@@ -94,7 +94,7 @@ def test_from_the_first_installation_to_the_last_trace(
     assert f"changed since first sampled: lost {LOST.name}" in service.log()
     assert "1 feature lost since first sampled" in ask(system, "/").body
     system.run("python3", f"/usr/share/{NAME}/generate.py", "--output=/root/rules")
-    assert (system.root / "root/rules/alerts.yaml").read_bytes() == (DASHBOARDS / "alerts.yaml").read_bytes()
+    assert all((system.root / "root/rules" / path.name).read_bytes() == path.read_bytes() for path in RULE_FILES)
     system.run("rm", "-r", "/root/rules")
 
     apt(system, "remove", NAME)

@@ -9,10 +9,8 @@ from typing import Any
 
 import yaml
 
-from lab.tree import DASHBOARDS
+from lab.tree import RULE_FILES
 from tests.support.tools import monitoring_program
-
-RULES, ALERTS = DASHBOARDS / "rules.yaml", DASHBOARDS / "alerts.yaml"
 
 JOB = "kvm"
 
@@ -52,10 +50,16 @@ Firing = Mapping[str, Sequence[Expected]]
 
 
 @cache
+def rule_groups() -> dict[str, list[dict[str, Any]]]:
+    """The committed recordings and alerts by the names of their groups, in the order of the files."""
+    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in RULE_FILES]
+    return {group["name"]: group["rules"] for file in files for group in file["groups"]}
+
+
+@cache
 def alert_rules() -> dict[str, dict[str, Any]]:
     """The committed alerts by name."""
-    groups = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
-    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+    return {rule["alert"]: rule for rules in rule_groups().values() for rule in rules if "alert" in rule}
 
 
 def series(name: str, **labels: str) -> str:
@@ -99,10 +103,15 @@ def promtool_says(folder: Path, phases: Sequence[Phase], checks: Mapping[int, Fi
 
 
 def promtool_tests(folder: Path, test: Mapping[str, Any]) -> str:
-    """What it has to say against a test of the rules; empty if it passes."""
+    """What it has to say against a test of the rules, whose groups it evaluates in order; empty if it passes."""
     path = folder / "test.yaml"
-    rule_files = [str(RULES), str(ALERTS)]
-    path.write_text(yaml.safe_dump({"rule_files": rule_files, "evaluation_interval": "1m", "tests": [test]}))
+    content = {
+        "rule_files": [str(file) for file in RULE_FILES],
+        "group_eval_order": list(rule_groups()),
+        "evaluation_interval": "1m",
+        "tests": [test],
+    }
+    path.write_text(yaml.safe_dump(content))
     promtool = [monitoring_program("bookworm", "promtool"), "test", "rules", str(path)]
     ended = subprocess.run(promtool, capture_output=True, text=True, check=False)
     return "" if ended.returncode == 0 else ended.stdout + ended.stderr

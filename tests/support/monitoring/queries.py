@@ -4,11 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from lab.panels import queries
 from lab.tree import REPOSITORY
-from tests.support.monitoring.fleet import ALERTS, RULES, alert_rules
+from tests.support.monitoring.fleet import alert_rules, rule_groups
 
 SELECTOR = re.compile(r"\b(?:up|kvm_\w+|\w+:\w+:\w+)\b(?:\{[^}]*\})?")
 """What an expression takes from the database: a name of ours, and what it asks of the labels."""
@@ -16,8 +14,7 @@ SELECTOR = re.compile(r"\b(?:up|kvm_\w+|\w+:\w+:\w+)\b(?:\{[^}]*\})?")
 
 def committed_rules() -> list[dict[str, Any]]:
     """Recordings and alerts, as the files have them."""
-    groups = [group for path in (RULES, ALERTS) for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]]
-    return [rule for group in groups for rule in group["rules"]]
+    return [rule for rules in rule_groups().values() for rule in rules]
 
 
 def of_rules() -> dict[str, str]:
@@ -59,6 +56,7 @@ EMPTY_WHEN_WELL = frozenset(
         "kvm_feature_switched_off",
         "cohort:kvm_boot_feature_changed:gained",
         "cohort:kvm_boot_feature_changed:lost",
+        "instance:kvm_fingerprint_info:rare_since",
         "instance:kvm_problem:weight",
         "README: what a running guest has lost since it booted",
         "README: what some guests are offered and others are not",
