@@ -55,7 +55,7 @@ test-kernel: $(VENV)/.installed-test build/guests/.unpacked ## what stock guest 
 	@scripts/system-packages $(PYTHON) test
 	$(BIN)/python -m pytest --durations=20 -m kernel tests/guests $(PYTEST_FLAGS)
 
-# Both dashboards in every scene, width and colour scheme; make test draws twelve of them.
+# The dashboards in every scene, width and colour scheme; make test draws fourteen of them.
 test-pictures: $(VENV)/.installed-test build/tools/.unpacked build/grafana/.installed ## the dashboards as people see them, in build/screenshots
 	@scripts/system-packages $(PYTHON) test
 	$(BIN)/python -m pytest -q tests/monitoring/test_pictures.py $(PYTEST_FLAGS)

@@ -62,6 +62,21 @@ def build_parser() -> argparse.ArgumentParser:
         help="where operators read runbooks.md: alerts link to its sections (default: alerts quote it)",
     )
 
+    shared = parser.add_argument_group("a fleet that several Prometheus servers share")
+    shared.add_argument(
+        "--ranked",
+        metavar="NUMBER",
+        type=_flag(whole),
+        help="how many machines each server ranks at most, those with the worst problems (default: %(default)s)",
+    )
+    shared.add_argument(
+        "--shard-sources",
+        metavar="PREFIX",
+        type=_flag(prefix),
+        help="what the names of Grafana's data sources for these servers begin with, before the value of the label "
+        "shard (default: %(default)s)",
+    )
+
     limits = parser.add_argument_group("thresholds")
     limits.add_argument(
         "--down-share",
@@ -137,6 +152,13 @@ def url(text: str) -> str:
     """Return the URL of a page, or an empty text. Raises ValueError for others, and if there is a fragment."""
     if text and not re.fullmatch(r"https?://[^\s#$\"{}]+", text):
         raise ValueError(f"{text!r} is not the URL of a page; use one such as https://wiki.example.org/runbooks")
+    return text
+
+
+def prefix(text: str) -> str:
+    """Return the beginning of a name that a URL can contain. Raises ValueError for others."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]*", text):
+        raise ValueError(f"{text!r} cannot be in a link; use letters, digits, '_', '.' and '-'")
     return text
 
 

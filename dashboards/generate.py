@@ -75,8 +75,9 @@ def dashboards(settings: Settings) -> dict[str, str]:
     """Return the texts of the dashboards by file name. Raises ModuleNotFoundError without Grafana's SDK."""
     from grafana.fleet import fleet  # noqa: PLC0415 - only dashboards need the SDK
     from grafana.guest import guest  # noqa: PLC0415
+    from grafana.shards import shards  # noqa: PLC0415
 
-    return {f"{board.uid}.json": board.text() for board in (fleet(settings), guest(settings))}
+    return {f"{board.uid}.json": board.text() for board in (fleet(settings), guest(settings), shards(settings))}
 
 
 def yaml_text(content: Mapping[str, Any]) -> str:

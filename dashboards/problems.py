@@ -8,6 +8,12 @@ from labels import OF_BIT, OF_MACHINE
 WEIGHT = "instance:kvm_problem:weight"
 """The recorded series: the weight of each problem that a machine has, with the label ``problem``."""
 
+COUNT = "job:kvm_problem:count"
+"""The recorded series: the number of machines that have a problem, by ``job`` and ``problem``."""
+
+RANKED = "ranked:kvm_problem:weight"
+"""The recorded series: WEIGHT, of no more machines than a setting says, those with the worst problems."""
+
 RARE_SINCE = "instance:kvm_fingerprint_info:rare_since"
 """The recorded series: when the feature set of a machine was first seen to be rare in its cohort, in seconds."""
 

@@ -29,6 +29,12 @@ class Settings:
     drift_kept: str = "15m"
     """How long an alert on drift keeps firing without data, so that a restart of the exporter does not resolve it."""
 
+    ranked: int = 50
+    """How many machines each Prometheus server ranks at most, those with the worst problems, for *KVM shards*."""
+
+    shard_sources: str = "kvm-shard-"
+    """What the names of Grafana's data sources for shards begin with; the value of the label ``shard`` follows."""
+
     certificate_days: int = 14
     """KvmExporterCertificateExpiring fires if the certificate of an exporter ends within this many days."""
 

@@ -31,8 +31,8 @@ from grafana.queries import notable
 COLUMNS = 24
 """The width of Grafana's grid."""
 
-FLEET_UID, GUEST_UID = "kvm-fleet", "kvm-guest"
-TITLES = {FLEET_UID: "KVM fleet", GUEST_UID: "KVM guest"}
+FLEET_UID, GUEST_UID, SHARDS_UID = "kvm-fleet", "kvm-guest", "kvm-shards"
+TITLES = {FLEET_UID: "KVM fleet", GUEST_UID: "KVM guest", SHARDS_UID: "KVM shards"}
 
 THIS_GUEST = (
     f"/d/{GUEST_UID}?${{__url_time_range}}&${{datasource:queryparam}}&${{job:queryparam}}&var-instance=${{__value.raw}}"
@@ -100,10 +100,7 @@ class Board:
     first: Sequence[Row]
     sections: Sequence[Section]
     annotations: Sequence[Annotation]
-    most_machines: int
-    """The maximum number of machines that panels show individually."""
-    variables: Sequence[VariableModel] = ()
-    """Variables that only this dashboard has."""
+    variables: Sequence[VariableModel]
 
     def text(self) -> str:
         """Return the dashboard as classic JSON."""
@@ -118,7 +115,7 @@ class Board:
             time=DashboardDashboardTime("now-24h", "now"),
             refresh="1m",
             panels=list(placed(self.first, self.sections)),
-            templating=DashboardDashboardTemplating([*common_variables(self.most_machines), *self.variables]),
+            templating=DashboardDashboardTemplating(list(self.variables)),
             annotations=AnnotationContainer(list(self.annotations)),
             links=[
                 DashboardLink(
@@ -161,14 +158,26 @@ def _models(rows: Sequence[Row], y: int, numbers: Iterator[int]) -> Iterator[Mod
         y += row.height
 
 
-def common_variables(most_machines: int) -> Sequence[VariableModel]:
-    """Return the variables that both dashboards have: data source, job, instance, machine."""
+def data_source() -> VariableModel:
+    """Return the variable that selects a Prometheus."""
     source = variable(
         VariableType.DATASOURCE, "datasource", "Data source", "The Prometheus that scrapes the exporters."
     )
     source.query = "prometheus"
     source.refresh = VariableRefresh.ON_DASHBOARD_LOAD
-    job = choice("job", "The scrape jobs of exporters.", "label_values(kvm_exporter_sample_success, job)")
+    return source
+
+
+def jobs(series: str) -> VariableModel:
+    """Return the variable that selects jobs, out of those that a series has."""
+    return choice("job", "The scrape jobs of exporters.", f"label_values({series}, job)")
+
+
+def of_machines(most_machines: int) -> Sequence[VariableModel]:
+    """Return the variables of a dashboard that shows at most so many machines individually.
+
+    They are the data source, job, instance, and machine, which holds those that are shown.
+    """
     instance = choice("instance", "Their machines.", 'label_values(kvm_exporter_sample_success{job=~"$job"}, instance)')
     description = (
         f"At most {most_machines} of the selected instances, which panels show individually, those with the worst "
@@ -179,7 +188,7 @@ def common_variables(most_machines: int) -> Sequence[VariableModel]:
     machine.regex = '/instance="([^"]+)"/'
     machine.sort = VariableSort.DISABLED
     machine.all_value = None
-    return source, job, instance, machine
+    return data_source(), jobs("kvm_exporter_sample_success"), instance, machine
 
 
 def choice(name: str, description: str, query: str) -> VariableModel:

@@ -7,7 +7,7 @@ panels of individual machines show those in ``$machine``.
 from grafana_foundation_sdk.models.dashboard import VariableModel
 from settings import Settings
 
-from grafana.board import FLEET_UID, Board, choice
+from grafana.board import FLEET_UID, Board, choice, of_machines
 from grafana.changes import GAINED, LOST
 from grafana.fleet_features import features
 from grafana.fleet_hosts import SERVING, hosts
@@ -29,6 +29,5 @@ def fleet(settings: Settings) -> Board:
         first=(now(settings), PROBLEMS, ALERTS, machines(settings), CHANGES),
         sections=(features(settings), fingerprints(settings), history(settings), hosts(settings), SERVING),
         annotations=(LOST, GAINED),
-        most_machines=50,
-        variables=(fingerprint(),),
+        variables=(*of_machines(50), fingerprint()),
     )

@@ -1,5 +1,7 @@
 """How many machines of a fleet are offered each feature, and the outliers: a section of the dashboard *KVM fleet*."""
 
+from dataclasses import replace
+
 from labels import OF_MACHINE
 from settings import Settings
 
@@ -53,12 +55,12 @@ def spread_over_time(settings: Settings) -> Timeline:
 
 
 def outliers(settings: Settings) -> Table:
-    """Return the table of features."""
+    """Return the table of features, by number of machines."""
     return Table(
-        title="Outliers by feature",
+        title="Outliers of all machines",
         description=(
-            "The number of guests that are offered each feature, the number of outliers, and one outlier of those that "
-            "are shown. Outliers are the smaller group: the guests that are offered the feature, or the others."
+            "The number of guests that are offered each feature, and the number of outliers. Outliers are the smaller "
+            "group: the guests that are offered the feature, or the others."
         ),
         queries={
             "offered": offered(settings),
@@ -70,11 +72,6 @@ max by ({settings.of_feature}) (
   sum by ({settings.of_cohort}) (cohort:kvm_present:sum{{{JOBS}}})
   - on ({settings.of_cohort}) group_right ()
   {offered(settings)}
-)
-""",
-            "example": f"""
-topk by ({settings.of_feature}) (1,
-  max by ({settings.of_feature}, instance) ({unlike_most(settings, SHOWN)} == 1)
 )
 """,
             "lost": or_zero(settings, f"cohort:kvm_boot_feature_changed:lost{{{JOBS}}}"),
@@ -89,12 +86,36 @@ topk by ({settings.of_feature}) (1,
             Column(field="Value #odd", title="Outliers", thresholds=((1, ODD),), width=80),
             Column(field="Value #lost", title="Lost", thresholds=((1, BAD),), width=60),
             Column(field="Value #gained", title="Gained", thresholds=((1, NEWS),), width=75),
-            Column(field="instance", title="Example", link=THIS_GUEST),
             *cohort_columns(settings),
         ),
         sort=("Register", "Bit"),
         empty=NO_FEATURE,
         numbers=("bit",),
+    )
+
+
+def outliers_with_examples(settings: Settings) -> Table:
+    """Return the table of features, with one outlier of the machines that are shown."""
+    table = outliers(settings)
+    cohort = cohort_columns(settings)
+    example = f"""
+topk by ({settings.of_feature}) (1,
+  max by ({settings.of_feature}, instance) ({unlike_most(settings, SHOWN)} == 1)
+)
+"""
+    return replace(
+        table,
+        title="Outliers by feature",
+        description=(
+            "The number of guests that are offered each feature, the number of outliers, and one outlier of those that "
+            "are shown. Outliers are the smaller group: the guests that are offered the feature, or the others."
+        ),
+        queries={**table.queries, "example": example},
+        columns=(
+            *table.columns[: -len(cohort)],
+            Column(field="instance", title="Example", link=THIS_GUEST),
+            *cohort,
+        ),
     )
 
 
@@ -144,7 +165,7 @@ def features(settings: Settings) -> Section:
         title="Features",
         rows=(
             Row(height=11, panels=(machines_unlike_most(settings),)),
-            Row(height=21, panels=(outliers(settings),)),
+            Row(height=21, panels=(outliers_with_examples(settings),)),
             Row(height=12, panels=(spread_over_time(settings),)),
         ),
     )

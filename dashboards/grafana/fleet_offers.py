@@ -4,7 +4,7 @@ from labels import OF_MACHINE
 from settings import Settings
 
 from grafana.board import FLEET_UID, THIS_GUEST, Row, Section
-from grafana.queries import FINGERPRINT_COUNT, FINGERPRINT_SHARE, JOBS, MOST_ROWS, SELECTED, cohort_name
+from grafana.queries import FINGERPRINT_SHARE, JOBS, MOST_ROWS, SELECTED, cohort_name
 from grafana.series import Lines
 from grafana.tables import Column, Table, cohort_columns
 
@@ -12,6 +12,24 @@ THIS_FINGERPRINT = (
     f"/d/{FLEET_UID}?${{__url_time_range}}&${{datasource:queryparam}}&${{job:queryparam}}&${{instance:queryparam}}"
     "&var-fingerprint=${__value.raw}"
 )
+
+
+def fingerprint_counts(settings: Settings) -> str:
+    """Return an expression: the number of machines with each fingerprint."""
+    return f"sum by ({settings.of_fingerprint}) (cohort_fingerprint:kvm_fingerprint_info:count{{{JOBS}}})"
+
+
+def machines_by_fingerprint(settings: Settings) -> Lines:
+    """Return the panel of the number of machines with each fingerprint, over time."""
+    return Lines(
+        title="Machines by fingerprint",
+        description="Roll-out progress: the number of machines with each fingerprint.",
+        queries={"machines": fingerprint_counts(settings)},
+        names=f"{cohort_name(settings)} {{{{fingerprint}}}}",
+        unit="none",
+        stacked=True,
+        counts=True,
+    )
 
 
 def fingerprints(settings: Settings) -> Section:
@@ -29,7 +47,7 @@ def fingerprints(settings: Settings) -> Section:
                             "machines."
                         ),
                         queries={
-                            "machines": f"sum by ({settings.of_fingerprint}) ({FINGERPRINT_COUNT})",
+                            "machines": fingerprint_counts(settings),
                             "share": f"max by ({settings.of_fingerprint}) ({FINGERPRINT_SHARE})",
                         },
                         columns=(
@@ -68,20 +86,7 @@ bottomk({MOST_ROWS},
                     ),
                 ),
             ),
-            Row(
-                height=8,
-                panels=(
-                    Lines(
-                        title="Machines by fingerprint",
-                        description="Roll-out progress: the number of machines with each fingerprint.",
-                        queries={"machines": f"sum by ({settings.of_fingerprint}) ({FINGERPRINT_COUNT})"},
-                        names=f"{cohort_name(settings)} {{{{fingerprint}}}}",
-                        unit="none",
-                        stacked=True,
-                        counts=True,
-                    ),
-                ),
-            ),
+            Row(height=8, panels=(machines_by_fingerprint(settings),)),
         ),
     )
 

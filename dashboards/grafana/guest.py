@@ -2,7 +2,7 @@
 
 from settings import Settings
 
-from grafana.board import GUEST_UID, Annotation, Board
+from grafana.board import GUEST_UID, Annotation, Board, of_machines
 from grafana.changes import GAINED, LOST
 from grafana.guest_cpus import CPUS
 from grafana.guest_exporter import EXPORTER
@@ -31,5 +31,5 @@ def guest(settings: Settings) -> Board:
                 is_time=True,
             ),
         ),
-        most_machines=5,
+        variables=of_machines(5),
     )

@@ -13,9 +13,6 @@ SELECTED = 'job=~"$job", instance=~"$instance"'
 SHOWN = 'job=~"$job", instance=~"$machine"'
 """Matchers for the machines that panels show individually: the variable ``machine`` holds the result of ``notable``."""
 
-FINGERPRINT_COUNT = f"cohort_fingerprint:kvm_fingerprint_info:count{{{JOBS}}}"
-"""The number of machines with each fingerprint."""
-
 FINGERPRINT_SHARE = f"cohort_fingerprint:kvm_fingerprint_info:share{{{JOBS}}}"
 """The share of each fingerprint in its cohort."""
 

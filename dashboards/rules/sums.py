@@ -5,7 +5,7 @@ machines, each has sums of its own; the rules on cohorts add them.
 """
 
 from labels import OF_MACHINE
-from problems import RARE_SINCE, WEIGHT, recorded
+from problems import COUNT, RANKED, RARE_SINCE, WEIGHT, recorded
 from settings import Settings
 
 from rules.rule import Recording
@@ -61,4 +61,13 @@ max by ({OF_MACHINE}) (
 """,
         ),
         Recording(name=WEIGHT, expression=recorded()),
+        Recording(name=COUNT, expression=f"count by (job, problem) ({WEIGHT})"),
+        Recording(
+            name=RANKED,
+            expression=f"""
+{WEIGHT}
+and on ({OF_MACHINE})
+topk({settings.ranked}, sum by ({OF_MACHINE}) ({WEIGHT}))
+""",
+        ),
     )

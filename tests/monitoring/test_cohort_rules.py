@@ -1,10 +1,14 @@
-"""The rules on cohorts read sums, never a series of each machine: the server that evaluates them need not know any."""
+"""The rules on cohorts read sums, never a series of each machine: the server that evaluates them need not know any.
+
+So does the dashboard *KVM shards*, which is for that server, and reads rankings of a fixed length besides.
+"""
 
 import re
 
 import promql_parser
 import pytest
 
+from lab.panels import PanelQuery, queries
 from lab.tree import RULE_FILES
 from tests.support.monitoring.fleet import rule_groups
 from tests.support.monitoring.promql import nodes, selectors
@@ -16,8 +20,8 @@ RECORDED = {rule["record"]: rule["expr"] for rule in committed_rules() if "recor
 OF_COHORTS = {rule.get("record") or rule["alert"]: rule for rule in rule_groups()["kvm-cohorts"]}
 """The rules of the second file by their names."""
 
-BOUNDED = {"job", "feature", "register", "bit", "fingerprint"}
-"""Labels with as many values as there are jobs, bits and feature sets, however many machines there are."""
+BOUNDED = {"job", "feature", "register", "bit", "fingerprint", "problem"}
+"""Labels with as many values as there are jobs, bits, feature sets and problems, however many machines there are."""
 
 QUERY = re.compile(r'printf "(.+?)" .+? \| query')
 """A query in the template of an annotation."""
@@ -33,7 +37,15 @@ def result_grows(expression: str) -> bool:
     tree = promql_parser.parse(expression)
     if isinstance(tree, promql_parser.AggregateExpr) and is_bounded(tree):
         return False
+    if isinstance(tree, promql_parser.BinaryExpr) and is_of_few(tree):
+        return result_grows(tree.rhs.prettify())
     return any(grows(str(one.name)) for one in selectors(expression))
+
+
+def is_of_few(binary: promql_parser.BinaryExpr) -> bool:
+    """Whether its result is of those machines alone that its right side has a result for."""
+    matching = binary.modifier and binary.modifier.matching
+    return str(binary.op) == "and" and bool(matching) and "instance" in matching.labels
 
 
 def is_bounded(aggregation: promql_parser.AggregateExpr) -> bool:
@@ -59,6 +71,13 @@ def test_a_rule_on_cohorts_reads_no_series_of_a_machine(name: str) -> None:
     assert [one for one in names if grows(one)] == []
 
 
+@pytest.mark.parametrize("query", [query for query in queries() if query.dashboard == "KVM shards"], ids=str)
+def test_the_dashboard_of_shards_reads_no_series_of_a_machine(query: PanelQuery) -> None:
+    """But for alerts: its Prometheus has those on cohorts alone."""
+    names = {str(one.name) for one in selectors(query.expression)} - {"ALERTS", "ALERTS_FOR_STATE"}
+    assert [one for one in names if grows(one)] == []
+
+
 @pytest.mark.parametrize("name", OF_COHORTS)
 def test_a_rule_on_cohorts_adds_what_several_servers_send(name: str) -> None:
     """Each sum of the first file is inside an aggregation, by labels that do not tell the servers apart."""
@@ -81,6 +100,8 @@ def test_a_rule_on_cohorts_adds_what_several_servers_send(name: str) -> None:
         "topk(scalar(count(up)), kvm_present)",
         "cohort:kvm_present:sum + on (job) group_right () kvm_present",
         "instance:kvm_problem:weight",
+        "instance:kvm_problem:weight and on (job) cohort:kvm_present:sum",
+        "instance:kvm_problem:weight and on (job, instance) up",
     ],
 )
 def test_what_grows_is_found(expression: str) -> None:

@@ -1,4 +1,4 @@
-"""Both dashboards as a person sees them, in a browser: the demonstration's fleet, and a large one with long names.
+"""The dashboards as a person sees them, in a browser: the demonstration's fleet, and a large one with long names.
 
 What is not seen: Grafana's own page around the panels, tooltips, annotations, and the drawing of state timelines, which
 is in none of its packages: of those, only names, words, colours and the height of rows are.
@@ -31,7 +31,7 @@ from tests.support.monitoring.stack import until
 from tests.support.system.browser import Scheme, browser
 from tests.support.tools import monitoring_program
 
-BOARDS = {board: dashboards()[f"kvm-{board}.json"] for board in ("fleet", "guest")}
+BOARDS = {board: dashboards()[f"kvm-{board}.json"] for board in ("fleet", "guest", "shards")}
 
 WELL = """
 cohort:kvm_present:sum == 5
@@ -140,6 +140,8 @@ TELLING = {
     ("fleet", "many", 1440, "dark"),
     ("guest", "many", 1440, "light"),
     ("guest", "one", 1440, "dark"),
+    ("shards", "nothing", 1440, "dark"),
+    ("shards", "drifted", 1440, "light"),
 }
 """The drawings of every run: those that tell most."""
 
@@ -168,17 +170,18 @@ def test_a_person_sees_everything(draw: Draw, board: str, scene: str, width: int
 def test_nothing_known_is_never_good_news(draw: Draw, board: str, scene: str, width: int, mode: Scheme) -> None:
     """A number is a grey question mark, the first table says that the state is unknown, and the others say why."""
     picture = draw(board, scene, width, mode)
+    problems, *_ = (panel["title"] for panel in panels(BOARDS[board]) if panel["type"] == "table")
     for panel in panels(BOARDS[board]):
         seen = picture[panel["title"]]
         if panel["type"] == "stat":
             assert seen["text"].endswith("?"), panel["title"]
             assert seen["fills"], panel["title"]
             assert all(max(fill) - min(fill) < 16 for fill in seen["fills"]), panel["title"]
-        elif panel["type"] == "table" and panel["title"] != "Problems":
+        elif panel["type"] == "table" and panel["title"] != problems:
             assert panel["fieldConfig"]["defaults"]["noValue"] in seen["text"], panel["title"]
         elif panel["type"] == "state-timeline":
             assert "no data" in seen["text"], panel["title"]
-    assert picture["Problems"]["rows"] == [["unknown", "Check that Prometheus scrapes the exporters."]]
+    assert picture[problems]["rows"] == [["unknown", "Check that Prometheus scrapes the exporters."]]
 
 
 FIRST = {

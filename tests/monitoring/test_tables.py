@@ -120,6 +120,7 @@ def test_every_table_has_its_columns(fleet: Rows) -> None:
         "Fingerprint": {"Leaves"},
         "State": clock,
         "Clock": clock | frequencies,
+        "Worst machines": {"Shard"},
     }
     empty = {title for title, rows in fleet.items() if not rows}
     assert empty == {"Hosts", "Exporters that refuse requests", "Web configuration"}
@@ -199,6 +200,28 @@ def test_problems_are_a_list(fleet: Rows) -> None:
     }
     assert found[CHANGED_ONE, "steal_time"]["What to do"] == "Migrate it back, or reboot it, not by kexec."
     assert {row["Since"] for row in found.values()} == {"a few seconds ago"}
+
+
+def test_problems_of_all_machines_are_counted(fleet: Rows) -> None:
+    """For each kind, with what to do; and the worst machines are those that have them."""
+    counted = {row["Problem"]: row["Machines"] for row in fleet["Problems of all machines"]}
+    assert counted == {
+        "lost": "1",
+        "CPUs differ": "1",
+        "required, not offered": "1",
+        "forbidden, offered": "1",
+        "not sampled": "1",
+        "gained": "1",
+    }
+    lost = row_of(fleet, "Problems of all machines", Problem="lost")
+    assert lost["What to do"] == "Migrate it back, or reboot it, not by kexec."
+    worst = {row["Machine"]: row["Worst problem"] for row in fleet["Worst machines"]}
+    assert worst == {
+        CHANGED_ONE: "lost",
+        DIFFERENT: "CPUs differ",
+        STEADY: "required, not offered",
+        NOBODY: "not sampled",
+    }
 
 
 def test_registers_are_hexadecimal(fleet: Rows) -> None:

@@ -58,6 +58,8 @@ EMPTY_WHEN_WELL = frozenset(
         "cohort:kvm_boot_feature_changed:lost",
         "instance:kvm_fingerprint_info:rare_since",
         "instance:kvm_problem:weight",
+        "job:kvm_problem:count",
+        "ranked:kvm_problem:weight",
         "README: what a running guest has lost since it booted",
         "README: what some guests are offered and others are not",
         "KVM fleet: Firing alerts: severity",
@@ -80,6 +82,11 @@ EMPTY_WHEN_WELL = frozenset(
         "KVM guest: Registers of CPUs that differ: edx",
         "KVM guest: annotation Gained: annotation",
         "KVM guest: annotation Lost: annotation",
+        "KVM shards: Firing alerts: severity",
+        "KVM shards: Firing alerts: since",
+        "KVM shards: Problems of all machines: machines",
+        "KVM shards: Problems of all machines: weight",
+        "KVM shards: Worst machines: worst",
     }
 )
 """The queries that have no answer in a fleet that is as it was and as it ought to be; all others have one."""

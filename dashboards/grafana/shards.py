@@ -1,0 +1,173 @@
+"""The dashboard *KVM shards*: a fleet that several Prometheus servers share, where their sums and rankings meet.
+
+No query reads a series that grows with the number of machines. What needs one is on *KVM guest*, with the data source
+of a shard.
+"""
+
+from problems import COUNT, RANKED, WEIGHTS
+from settings import Settings
+
+from grafana.board import GUEST_UID, SHARDS_UID, Board, Row, Section, data_source, jobs
+from grafana.fleet_features import outliers, spread_over_time
+from grafana.fleet_machines import ALERTS
+from grafana.fleet_offers import fingerprint_counts, history, machines_by_fingerprint
+from grafana.panels import Stat
+from grafana.problems_table import ACTIONS, NAMES, NOBODY
+from grafana.queries import FINGERPRINT_SHARE, JOBS, MOST_ROWS
+from grafana.tables import Column, Table, cohort_columns
+from grafana.values import BAD, NEWS, ODD
+
+ALL = f"sum(cohort:up:count{{{JOBS}}})"
+"""An expression: the number of machines."""
+
+EXAMPLE = f"cohort_fingerprint:kvm_fingerprint_info:example{{{JOBS}}}"
+
+
+def numbers(settings: Settings) -> Row:
+    """Return the row of numbers of machines."""
+    rare = f"({fingerprint_counts(settings)}) and on ({settings.of_fingerprint}) {FINGERPRINT_SHARE}"
+    return Row(
+        height=4,
+        panels=(
+            Stat(title="Machines", description="The number of machines of all shards.", queries={"machines": ALL}),
+            Stat(
+                title="Not scraped",
+                description="The number of machines whose exporter cannot be scraped. Their state is unknown.",
+                queries={"down": f"{ALL} - sum(cohort:up:sum{{{JOBS}}})"},
+                thresholds=((1, ODD),),
+            ),
+            Stat(
+                title="Drifted",
+                description="The number of machines that differ from their boot reference.",
+                queries={"drifted": f"sum(cohort:kvm_boot_feature_changes:drifted{{{JOBS}}})"},
+                thresholds=((1, BAD),),
+            ),
+            Stat(
+                title="Rare",
+                description=(
+                    f"Machines with a rare feature set: one that less than {settings.rare_share * 100:g}% of their "
+                    "cohort have."
+                ),
+                queries={"rare": f"sum({rare} < {settings.rare_share})\nor on () 0 * {ALL}"},
+                thresholds=((1, ODD),),
+            ),
+            Stat(
+                title="Feature sets",
+                description="The number of fingerprints: 1 if all machines have the same feature set.",
+                queries={"sets": f"count(count by (fingerprint) ({fingerprint_counts(settings)}))"},
+                thresholds=((2, NEWS),),
+            ),
+            Stat(
+                title="Guests on KVM",
+                description="The number of machines that are offered KVM's signature.",
+                queries={"guests": f"sum(cohort:kvm_present:sum{{{JOBS}}})"},
+            ),
+        ),
+    )
+
+
+def counted() -> str:
+    """Return an expression: the weight of each problem that machines of a job have."""
+    weighed = "\nor\n".join(
+        f'clamp(max by (job, problem) ({COUNT}{{{JOBS}, problem="{name}"}}), {weight}, {weight})'
+        for name, weight in WEIGHTS.items()
+    )
+    nothing = f'label_replace(0 * absent(cohort:up:count{{{JOBS}}}), "problem", "{NOBODY}", "", "")'
+    return f"max by (job, problem) (\n{weighed}\nor on ()\n{nothing}\n)"
+
+
+PROBLEMS = Row(
+    height=9,
+    panels=(
+        Table(
+            title="Problems of all machines",
+            description="The number of machines with each problem, the worst problem first.",
+            queries={"weight": counted(), "machines": f"sum by (job, problem) ({COUNT}{{{JOBS}}})"},
+            columns=(
+                Column(field="Value #weight", title="Problem", words=NAMES, width=165),
+                Column(field="Value #machines", title="Machines", width=90),
+                Column(field="problem", title="What to do", mappings=ACTIONS),
+                Column(field="job", title="Job", width=80),
+            ),
+            sort=("-Problem", "Job"),
+            empty="No machine has a problem.",
+        ),
+    ),
+)
+
+
+def worst(settings: Settings) -> Row:
+    """Return the row of the machines that the shards rank first."""
+    this_guest = (
+        f"/d/{GUEST_UID}?${{__url_time_range}}&var-datasource={settings.shard_sources}${{__data.fields.Shard}}"
+        "&${job:queryparam}&var-instance=${__value.raw}"
+    )
+    return Row(
+        height=11,
+        panels=(
+            Table(
+                title="Worst machines",
+                description=(
+                    f"The machines with the worst problems: of each shard at most {settings.ranked}, of all at most "
+                    f"{MOST_ROWS}. A machine's name is a link to its dashboard, with the data source of its shard."
+                ),
+                queries={"worst": f"topk({MOST_ROWS}, max by (job, instance, shard) ({RANKED}{{{JOBS}}}))"},
+                columns=(
+                    Column(field="instance", title="Machine", link=this_guest),
+                    Column(field="Value", title="Worst problem", words=NAMES, width=165),
+                    Column(field="shard", title="Shard", width=90),
+                    Column(field="job", title="Job", width=80),
+                ),
+                sort=("-Worst problem", "Machine"),
+                empty="No machine has a problem, as far as the shards are scraped.",
+            ),
+        ),
+    )
+
+
+def features(settings: Settings) -> Section:
+    """Return the section of features."""
+    return Section(
+        title="Features",
+        rows=(
+            Row(height=21, panels=(outliers(settings),)),
+            Row(height=12, panels=(spread_over_time(settings),)),
+        ),
+    )
+
+
+def fingerprints(settings: Settings) -> Section:
+    """Return the section of feature sets, with one machine of each."""
+    labels = settings.of_fingerprint
+    table = Table(
+        title="Feature sets of all machines",
+        description="Machines with equal fingerprints have the same feature set. The example is one of them.",
+        queries={
+            "machines": fingerprint_counts(settings),
+            "share": f"max by ({labels}) ({FINGERPRINT_SHARE})",
+            "example": f"topk by ({labels}) (1,\n  max by ({labels}, instance) ({EXAMPLE})\n)",
+        },
+        columns=(
+            Column(field="fingerprint", title="Fingerprint", width=165),
+            Column(field="Value #machines", title="Machines", width=90),
+            Column(field="Value #share", title="Share", unit="percentunit", width=75),
+            Column(field="instance", title="Example"),
+            *cohort_columns(settings),
+        ),
+        sort=("-Machines",),
+        empty="No machine is on KVM, or the rules are not loaded.",
+    )
+    rows = (Row(height=10, panels=(table,)), Row(height=8, panels=(machines_by_fingerprint(settings),)))
+    return Section(title="Fingerprints", rows=rows)
+
+
+def shards(settings: Settings) -> Board:
+    """Return the dashboard."""
+    return Board(
+        uid=SHARDS_UID,
+        description="A fleet of KVM guests that several Prometheus servers share: problems, features, feature sets.",
+        first=(numbers(settings), PROBLEMS, worst(settings), ALERTS),
+        sections=(features(settings), fingerprints(settings), history(settings)),
+        annotations=(),
+        variables=(data_source(), jobs("cohort:up:count")),
+    )
