@@ -1,6 +1,7 @@
 """The program that writes the rules: where it runs, what its flags change, and what it says of those that are wrong."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,8 +31,8 @@ def generated(folder: Path, *flags: str) -> Path:
 
 
 def refusal(*words: str | Path) -> str:
-    """The last line that the program says before it ends with exit code 2."""
-    ended = subprocess.run([sys.executable, PROGRAM, *words], capture_output=True, text=True, check=False)
+    """The last line that a program says before it ends with exit code 2."""
+    ended = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
     return ended.stderr.splitlines()[-1].removeprefix("generate.py: error: ")
 
@@ -58,7 +59,7 @@ def test_all_but_the_dashboards_are_written_without_the_sdk(tmp_path: Path, monk
     assert not [path for path in written if path.suffix == ".json"]
     for path in written:
         assert (tmp_path / "rules" / path).read_bytes() == (DASHBOARDS / path).read_bytes(), path
-    assert refusal(f"--output={tmp_path / 'all'}", "--dashboards") == (
+    assert refusal(PROGRAM, f"--output={tmp_path / 'all'}", "--dashboards") == (
         "--dashboards: the Python package grafana-foundation-sdk is missing; install it, or omit the flag"
     )
     assert not (tmp_path / "all").exists()
@@ -132,13 +133,24 @@ def test_the_operator_gets_resources(tmp_path: Path) -> None:
 def test_a_wrong_value_is_refused(flag: str, message: str, tmp_path: Path) -> None:
     """By the name of the flag, with what is wrong and what to do; nothing is written."""
     folder = tmp_path / "rules"
-    assert refusal(f"--output={folder}", flag) == f"argument {flag.partition('=')[0]}: {message}"
+    assert refusal(PROGRAM, f"--output={folder}", flag) == f"argument {flag.partition('=')[0]}: {message}"
     assert not folder.exists()
+
+
+def test_without_the_runbooks_it_asks_where_they_are(tmp_path: Path) -> None:
+    """Or for the file that the alerts quote."""
+    program = tmp_path / "program"
+    shutil.copytree(DASHBOARDS, program)
+    words = [program / "generate.py", f"--output={tmp_path / 'rules'}"]
+    assert refusal(*words) == (
+        f"--runbooks: {program / 'runbooks.md'} is missing; put docs/runbooks.md there, or use --runbooks"
+    )
+    subprocess.run([sys.executable, *words, "--runbooks=https://wiki.example/kvm"], check=True)
 
 
 def test_it_says_where_it_cannot_write(tmp_path: Path) -> None:
     """And writes nowhere unless it is told where."""
     file = tmp_path / "file"
     file.touch()
-    assert refusal(f"--output={file}") == f"--output: cannot write {file}: File exists; use another folder"
-    assert refusal() == "the following arguments are required: --output"
+    assert refusal(PROGRAM, f"--output={file}") == f"--output: cannot write {file}: File exists; use another folder"
+    assert refusal(PROGRAM) == "the following arguments are required: --output"
