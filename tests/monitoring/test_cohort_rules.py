@@ -45,7 +45,7 @@ def result_grows(expression: str) -> bool:
 def is_of_few(binary: promql_parser.BinaryExpr) -> bool:
     """Whether its result is of those machines alone that its right side has a result for."""
     matching = binary.modifier and binary.modifier.matching
-    return str(binary.op) == "and" and bool(matching) and "instance" in matching.labels
+    return str(binary.op) == "and" and matching is not None and "instance" in matching.labels
 
 
 def is_bounded(aggregation: promql_parser.AggregateExpr) -> bool:

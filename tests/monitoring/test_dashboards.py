@@ -91,8 +91,8 @@ def recorded() -> set[str]:
 
 def test_a_sites_own_cohort_is_everywhere(tmp_path: Path) -> None:
     """A label more in the settings is in joins, tables and names, and all queries are PromQL still."""
-    words = [DASHBOARDS / "generate.py", f"--output={tmp_path}", "--dashboards", "--cohort=job,zone"]
-    subprocess.run([sys.executable, *words], check=True)
+    words = (f"--output={tmp_path}", "--dashboards", "--cohort=job,zone")
+    subprocess.run([sys.executable, DASHBOARDS / "generate.py", *words], check=True)
     for dashboard in (json.loads(path.read_text(encoding="utf-8")) for path in tmp_path.glob("*.json")):
         expressions = [target["expr"] for panel in panels(dashboard) for target in panel["targets"]]
         joins = {found for one in expressions for found in re.findall(r"on \(([\w, ]+)\) group_", one)}

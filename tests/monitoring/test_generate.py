@@ -44,8 +44,8 @@ def content(path: Path) -> dict[str, Any]:
 
 def check_rules(*files: Path) -> None:
     """Prometheus' own check, which knows PromQL and the templates."""
-    promtool = [monitoring_program("bookworm", "promtool"), "check", "rules", *files]
-    ended = subprocess.run(promtool, capture_output=True, text=True, check=False)
+    promtool = monitoring_program("bookworm", "promtool")
+    ended = subprocess.run([promtool, "check", "rules", *files], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
@@ -141,7 +141,7 @@ def test_without_the_runbooks_it_asks_where_they_are(tmp_path: Path) -> None:
     """Or for the file that the alerts quote."""
     program = tmp_path / "program"
     shutil.copytree(DASHBOARDS, program)
-    words = [program / "generate.py", f"--output={tmp_path / 'rules'}"]
+    words = (program / "generate.py", f"--output={tmp_path / 'rules'}")
     assert refusal(*words) == (
         f"--runbooks: {program / 'runbooks.md'} is missing; put docs/runbooks.md there, or use --runbooks"
     )
