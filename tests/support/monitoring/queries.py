@@ -51,7 +51,7 @@ NOT_DECIDED = frozenset(
 EMPTY_WHEN_WELL = frozenset(
     {
         *alert_rules(),
-        *(name for name in of_rules() if name.startswith("kvm_boot_feature_changed{")),
+        *(name for name in of_rules() if re.match(r"(cohort:)?kvm_boot_feature_changed(:gained)?{", name)),
         "kvm_boot_feature_changed",
         "kvm_feature_switched_off",
         "cohort:kvm_boot_feature_changed:gained",
