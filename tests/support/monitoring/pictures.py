@@ -149,14 +149,15 @@ def answers(dashboard: Mapping[str, Any], scene: Scene) -> dict[int, dict[str, A
 
 
 def selection(dashboard: Mapping[str, Any], scene: Scene) -> dict[str, str]:
-    """The values of the variables: the machines that are shown are those that the dashboard's own query finds."""
+    """The values of the variables: the machines that are shown are those that its own query finds."""
     seconds = round(max(4 * (scene.end - scene.begin) / STEPS, 8))
     values = {**EVERYTHING, "job": scene.job, "instance": scene.instance, "__rate_interval": f"{seconds}s"}
-    [shown] = (one for one in variables(dashboard) if one["name"] == "machine")
-    expression = replaced(asked_by(shown["query"]), values)
-    found = scene.prometheus.ask("query", query=expression, time=str(scene.end))["result"]
-    names = [re.escape(one["metric"]["instance"]).replace("\\", "\\\\") for one in found]
-    return {**values, "machine": "|".join(names)}
+    for shown in (one for one in variables(dashboard) if one["name"] == "machine"):
+        expression = replaced(asked_by(shown["query"]), values)
+        found = scene.prometheus.ask("query", query=expression, time=str(scene.end))["result"]
+        names = [re.escape(one["metric"]["instance"]).replace("\\", "\\\\") for one in found]
+        values["machine"] = "|".join(names)
+    return values
 
 
 def _answer(target: Mapping[str, Any], values: Mapping[str, str], scene: Scene) -> list[Any]:
