@@ -16,6 +16,7 @@ import yaml
 
 from benchmarks.fleet.crowd import crowd
 from lab.pace import hurried
+from lab.panels import queries
 from lab.patience import PATIENCE_SECONDS
 from lab.servers import Server, start, start_alertmanager
 from lab.tree import REPOSITORY, RULE_FILES
@@ -108,7 +109,7 @@ class Site:
         self._targets = folder / "targets.yml"
         self._targets.write_text(yaml.safe_dump([{"targets": [f"{name}:10401" for name in NAMES]}]))
         self.one, self.several = (self._alertmanager(name) for name in ("one", "several"))
-        self._prometheus("unsharded", self._shard(None, self.one))
+        self.single = Prometheus(self._prometheus("single", self._shard(None, self.one)).address)
         self.shards = [self._prometheus(f"shard-{number}", self._shard(number, self.several)) for number in range(2)]
         self.whole = Prometheus(self._prometheus("global", self._global([one.address for one in self.shards])).address)
 
@@ -164,6 +165,28 @@ class Site:
         return configuration
 
 
+ASKED = [
+    query
+    for query in queries()
+    if query.dashboard == "KVM shards"
+    and query.instant
+    and query.panel not in {"Firing alerts", "variable job"}
+    and query.name != "example"
+]
+"""The queries of the dashboard for the global server whose answer is the same wherever it comes from."""
+
+
+def told(prometheus: Prometheus) -> dict[str, set[tuple[Alert, str]]]:
+    """The answers of a server to the dashboard's queries: labels without the shard's, and values."""
+    return {
+        str(query): {
+            (frozenset((name, value) for name, value in one["metric"].items() if name != "shard"), one["value"][1])
+            for one in prometheus.query(query.expression)
+        }
+        for query in ASKED
+    }
+
+
 def fired(alertmanager: str) -> list[Alert]:
     """The labels of all alerts of an Alertmanager, sorted; one that came under other labels, too, is there twice."""
     url = f"http://{alertmanager}/api/v2/alerts"
@@ -197,10 +220,13 @@ def test_the_servers_share_the_machines(site: Site) -> None:
 
 @pytest.mark.parametrize(("machines", "expected"), STEPS, ids=["well", "first", "mixed", "down", "done"])
 def test_the_alerts_are_those_of_a_single_server(site: Site, machines: Fleet, expected: set[Alert]) -> None:
-    """At each step of a roll-out: each alert once, under the same labels, and no other."""
+    """At each step of a roll-out: each alert once, under the same labels, and no other; and the dashboard's numbers."""
     site.fleet = machines
     assert settled(site.one, expected) == sorted(expected, key=sorted)
     assert settled(site.several, expected) == sorted(expected, key=sorted)
+    if RARE not in expected:  # A shard does not know what is rare.
+        known = until(lambda: (told(site.single), told(site.whole)), lambda both: both[0] == both[1])
+        assert known[0] == known[1]
 
 
 def test_a_server_that_is_down_is_the_alert(site: Site) -> None:
