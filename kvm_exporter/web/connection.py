@@ -117,6 +117,11 @@ class Connection:
         self._loop.add_reader(peer.fileno(), self._on_readable)
         self._silence = self._loop.call_later(server.deadlines.header, self._on_silence)
 
+    @property
+    def shaking_hands(self) -> bool:
+        """Whether the TLS handshake is not finished."""
+        return self.secure and self._transport is None
+
     def stop(self) -> None:
         """Close the connection once the request being handled, if any, has its response."""
         if self._transport is None:

@@ -44,10 +44,12 @@ BACK_OFF_SECONDS = 0.02
 FIRST_REQUEST_SECONDS = 0.1
 """Time in which a new connection may still send its first request after a shutdown has begun."""
 
-HANDSHAKE_SECONDS = 0.2
-"""Time in which a TLS connection may finish its handshake, and then send its request, before another one closes it.
+HANDSHAKE_SECONDS = 0.5
+REQUEST_SECONDS = 0.2
+"""Times in which a TLS connection may finish its handshake, and then its first request, before another one closes it.
 
-Each takes a round trip to the peer. A peer for which there is no room waits up to this time.
+A handshake takes a round trip to the peer and several iterations of the event loop, the request another round trip at
+most. A peer for which there is no room waits until one of these times has passed.
 """
 
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -146,16 +148,12 @@ class Server:
         self._check_closed()
 
     async def make_room_for_tls(self, connection: Connection) -> None:
-        """Count a connection as one with TLS. At the limit, close another one first.
-
-        An unfinished one has HANDSHAKE_SECONDS: a handshake takes several iterations of the event loop.
-        """
-        clock = asyncio.get_running_loop().time
+        """Count a connection as one with TLS. At the limit, close another one first, when its time has passed."""
         limit = min(MAX_TLS_CONNECTIONS, self._limit)
         while len(others := [other for other in self._connections if other.secure]) >= limit:
-            other = others[0]
-            left = other.since + HANDSHAKE_SECONDS - clock() if other.state is State.UNFINISHED else 0
-            if left > 0:
+            # Of equal ones the first, in the order in which they are closed; one that is being answered is the last.
+            other = min(others, key=lambda other: (other.state is State.ANSWERING, _time_left(other)))
+            if left := _time_left(other):
                 await asyncio.sleep(left)
             else:
                 self._drop(other)
@@ -215,6 +213,14 @@ class Server:
             return
         loop.remove_reader(listener)
         loop.call_later(BACK_OFF_SECONDS, self._accept_from, listener)
+
+
+def _time_left(connection: Connection) -> float:
+    """Return for how many seconds a TLS connection may not yet be closed to make room."""
+    if connection.state is not State.UNFINISHED:
+        return 0.0
+    chance = HANDSHAKE_SECONDS if connection.shaking_hands else REQUEST_SECONDS
+    return max(0.0, connection.since + chance - asyncio.get_running_loop().time())
 
 
 def _max_connections() -> int:
