@@ -42,9 +42,10 @@ class Prometheus:
         assert answer["status"] == "success"
         return answer["data"]
 
-    def query(self, expression: str) -> list[Any]:
-        """The series that an expression gives now: ``metric`` and ``value``."""
-        return list(self.ask("query", query=expression)["result"])
+    def query(self, expression: str, when: float | None = None) -> list[Any]:
+        """The series that an expression gives at a time, by default now: ``metric`` and ``value``."""
+        moment = {} if when is None else {"time": str(when)}
+        return list(self.ask("query", query=expression, **moment)["result"])
 
     def target(self) -> dict[str, Any]:
         """Its only target, once that has been asked: ``health``, ``lastError``, ``labels``."""
