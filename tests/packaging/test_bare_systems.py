@@ -32,8 +32,10 @@ kill %1
 
 LINTIAN = """
 apt-get install -q -y --no-install-recommends lintian
-lintian --display-info --tag-display-limit=0 --fail-on=none build/deb/*.changes
+tags=out-of-date-standards-version
+lintian --display-info --tag-display-limit=0 --fail-on=none --suppress-tags=$tags build/deb/*.changes
 """
+"""The version of Debian's policy is that of Debian 12, whose lintian knows no later one."""
 
 
 @pytest.fixture(params=SUITES)
