@@ -84,19 +84,12 @@ or on () 0 * sum(up{{{SELECTED}}})
                 },
                 thresholds=((1, ODD),),
             ),
-            Stat(
-                title="Rare",
-                description=(
-                    f"Machines with a rare feature set: one that less than {settings.rare_share * 100:g}% of their "
-                    "cohort have."
-                ),
-                queries={
-                    "rare": f"""
+            rare(
+                settings,
+                f"""
 count(kvm_fingerprint_info{{{SELECTED}}} and on ({settings.of_fingerprint}) {FINGERPRINT_SHARE} < {settings.rare_share})
 or on () {NO_MACHINE}
-"""
-                },
-                thresholds=((1, ODD),),
+""",
             ),
             Stat(
                 title="Feature sets",
@@ -110,6 +103,18 @@ or on () {NO_MACHINE}
                 queries={"guests": f"sum(kvm_present{{{SELECTED}}})"},
             ),
         ),
+    )
+
+
+def rare(settings: Settings, number: str) -> Stat:
+    """Return the panel of the number of machines with a rare feature set, an expression."""
+    return Stat(
+        title="Rare",
+        description=(
+            f"Machines with a rare feature set: one that less than {settings.rare_share * 100:g}% of their cohort have."
+        ),
+        queries={"rare": number},
+        thresholds=((1, ODD),),
     )
 
 

@@ -9,7 +9,7 @@ from settings import Settings
 
 from grafana.board import GUEST_UID, SHARDS_UID, Board, Row, Section, data_source, jobs
 from grafana.fleet_features import outliers, spread_over_time
-from grafana.fleet_machines import ALERTS
+from grafana.fleet_machines import ALERTS, rare
 from grafana.fleet_offers import fingerprint_counts, history, machines_by_fingerprint
 from grafana.panels import Stat
 from grafana.problems_table import ACTIONS, NAMES, NOBODY
@@ -25,7 +25,7 @@ EXAMPLE = f"cohort_fingerprint:kvm_fingerprint_info:example{{{JOBS}}}"
 
 def numbers(settings: Settings) -> Row:
     """Return the row of numbers of machines."""
-    rare = f"({fingerprint_counts(settings)}) and on ({settings.of_fingerprint}) {FINGERPRINT_SHARE}"
+    shares = f"({fingerprint_counts(settings)}) and on ({settings.of_fingerprint}) {FINGERPRINT_SHARE}"
     return Row(
         height=4,
         panels=(
@@ -42,15 +42,7 @@ def numbers(settings: Settings) -> Row:
                 queries={"drifted": f"sum(cohort:kvm_boot_feature_changes:drifted{{{JOBS}}})"},
                 thresholds=((1, BAD),),
             ),
-            Stat(
-                title="Rare",
-                description=(
-                    f"Machines with a rare feature set: one that less than {settings.rare_share * 100:g}% of their "
-                    "cohort have."
-                ),
-                queries={"rare": f"sum({rare} < {settings.rare_share})\nor on () 0 * {ALL}"},
-                thresholds=((1, ODD),),
-            ),
+            rare(settings, f"sum({shares} < {settings.rare_share})\nor on () 0 * {ALL}"),
             Stat(
                 title="Feature sets",
                 description="The number of fingerprints: 1 if all machines have the same feature set.",
