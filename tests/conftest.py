@@ -22,7 +22,7 @@ FIGURE = "figure"
 """The property of a test's report that has a figure."""
 
 settings.register_profile("default", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True, max_examples=200)
+settings.register_profile("ci", deadline=None, derandomize=True)
 # Thousands of runs that end at their first failure: always the same examples, and none made smaller.
 settings.register_profile(
     "mutants", deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]

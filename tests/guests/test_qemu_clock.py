@@ -113,6 +113,7 @@ def clocks(laboratory: Laboratory, source: str, cpu: str, *moves: str) -> Sequen
     return [report(f"{source}, {place}", clock) for place, clock in zip((cpu, *moves), found, strict=True)]
 
 
+@pytest.mark.slow
 def test_a_host_that_gives_up_its_tsc(laboratory: Laboratory) -> None:
     """While the host's clocksource is tsc, the page says stable, and the vDSO tells the time; then neither does."""
 

@@ -55,6 +55,7 @@ def run(module: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.slow
 def test_all_that_is_promised_is_measured(tmp_path: Path) -> None:
     """With its target, in the file for programs and in the table for people."""
     for name in ("prometheus-node-exporter", "nginx"):
