@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lab.exporter import exporter
-from tests.support.monitoring.prometheus import prometheus
+from lab.servers import JOB
+from tests.support.monitoring.prometheus import Scraped, prometheus
 from tests.support.rooms.loop import in_loop
 from tests.support.system.relay import relay
 from tests.support.tools import EACH_RELEASE
@@ -32,7 +33,7 @@ async def test_a_server_knows_what_is_served(release: str, tmp_path: Path, figur
     """The target is up and healthy, and every series has the labels and the value that the exporter gives it."""
     with exporter() as running:
         async with relay(running.port) as between:
-            with prometheus(release, between.port, tmp_path) as server:
+            with prometheus(release, tmp_path, {JOB: Scraped(between.port)}) as server:
                 # When it asks a second time, what it got the first time is stored.
                 await between.answers(2)
                 [target] = (await asyncio.to_thread(server.ask, "targets"))["activeTargets"]

@@ -1,13 +1,14 @@
 """Real Prometheus servers scrape an exporter with TLS, passwords or certificates, and show why they are refused."""
 
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any, NamedTuple
 
 import pytest
 
-from lab.exporter import exporter
-from lab.secure import MUTUAL, PASSWORD, TLS, USERS, ask, make_server, web_config
-from tests.support.monitoring.prometheus import prometheus
+from lab.exporter import Exporter, exporter
+from lab.secure import MUTUAL, PASSWORD, TLS, USERS, ask, make_server
+from tests.support.monitoring.prometheus import Scraped, prometheus
 from tests.support.tools import EACH_RELEASE
 
 TRUST = "scheme: https\ntls_config:\n  ca_file: {folder}/ca.crt\n"
@@ -45,22 +46,35 @@ TARGETS = {
 }
 
 
-@pytest.mark.parametrize("release", EACH_RELEASE)
-@pytest.mark.parametrize("name", TARGETS)
-def test_a_secure_target(tmp_path: Path, release: str, name: str) -> None:
-    """A server of either release can give what the exporter wants; its page of targets has the reason of a refusal."""
-    target = TARGETS[name]
-    certificates = make_server(tmp_path)
+@pytest.fixture(scope="module", params=EACH_RELEASE)
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, dict[str, Any]]:
+    """How one server of a release finds all targets, each of which is an exporter and a job of the target's name."""
+    folder = tmp_path_factory.mktemp("secure")
+    certificates = make_server(folder)
     certificates.make("client", signer="ca", sans="DNS:prometheus")
     certificates.make("stranger")
     certificates.make("unknown", signer="stranger", sans="DNS:prometheus")
-    settings = target.servers.format(folder=tmp_path, password=PASSWORD)
-    with exporter(f"--web.config.file={web_config(tmp_path, target.exporters)}") as running:
-        if target.exporters == ONCE:
-            ask(running.port)
-        with prometheus(release, running.port, tmp_path, settings) as server:
-            found = server.target()
-        assert running.stop() == 0
-        assert {line.split(" ")[1] for line in running.log} == {"level=info"}
-    said = found["lastError"].rpartition('/metrics": ')[2]
-    assert (found["health"], said) == ("down" if target.problem else "up", target.problem)
+    with ExitStack() as stack:
+        jobs: dict[str, Scraped] = {}
+        running: list[Exporter] = []
+        for number, (name, target) in enumerate(TARGETS.items()):
+            path = folder / f"web-{number}.yml"
+            path.write_text(target.exporters)
+            running.append(stack.enter_context(exporter(f"--web.config.file={path}")))
+            if target.exporters == ONCE:
+                ask(running[-1].port)
+            jobs[name] = Scraped(running[-1].port, target.servers.format(folder=folder, password=PASSWORD))
+        with prometheus(request.param, folder, jobs) as server:
+            targets = {name: server.target(name) for name in TARGETS}
+        for one in running:
+            assert one.stop() == 0
+            assert {line.split(" ")[1] for line in one.log} == {"level=info"}
+    return targets
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_secure_target(found: Mapping[str, dict[str, Any]], name: str) -> None:
+    """A server of either release can give what the exporter wants; its page of targets has the reason of a refusal."""
+    problem = TARGETS[name].problem
+    said = found[name]["lastError"].rpartition('/metrics": ')[2]
+    assert (found[name]["health"], said) == ("down" if problem else "up", problem)

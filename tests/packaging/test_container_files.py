@@ -16,8 +16,9 @@ from kvm_exporter.app.cli import build_parser
 from kvm_exporter.app.flags import DEFAULT_ADDRESS
 from kvm_exporter.app.routes import HEALTHY_PATH, READY_PATH
 from lab.exporter import exporter
+from lab.servers import JOB
 from lab.tree import REPOSITORY, UNITS
-from tests.support.monitoring.prometheus import prometheus
+from tests.support.monitoring.prometheus import Scraped, prometheus
 from tests.support.packaging.debian import NAME, run
 from tests.support.packaging.podman import (
     CONTAINER_FILES,
@@ -114,7 +115,7 @@ def test_what_the_pod_monitor_makes_of_a_target(tmp_path_factory: pytest.TempPat
     ]
     folder = tmp_path_factory.mktemp("prometheus")
     settings = yaml.safe_dump({"relabel_configs": relabelling})
-    with exporter() as running, prometheus(RELEASES[0], running.port, folder, settings) as asked:
+    with exporter() as running, prometheus(RELEASES[0], folder, {JOB: Scraped(running.port, settings)}) as asked:
         labels = asked.target()["labels"]
     assert labels == {"job": "kvm", "instance": "node-1", "namespace": "monitoring"}
 

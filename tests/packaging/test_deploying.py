@@ -18,8 +18,9 @@ from kvm_exporter.web.http import MAX_HEADER_BYTES
 from kvm_exporter.web.server import MAX_CONNECTIONS, MAX_TLS_CONNECTIONS
 from lab.exporter import exporter
 from lab.secure import PASSWORD, TLS, make_server
+from lab.servers import JOB
 from lab.tree import REPOSITORY
-from tests.support.monitoring.prometheus import prometheus
+from tests.support.monitoring.prometheus import Scraped, prometheus
 from tests.support.packaging.debian import NAME, DebianPackage, run
 from tests.support.packaging.deploying import COMMANDS, FILES, SNIPPETS, TEXT, UNIT_FILES
 from tests.support.tools import EACH_RELEASE, monitoring_program, program
@@ -112,7 +113,7 @@ def test_prometheus_scrapes_with_tls_and_a_password(server: Path, release: str) 
     web_config.write_text(FILES[WEB_CONFIG])
     with (
         exporter(f"--web.config.file={web_config}") as running,
-        prometheus(release, running.port, server.parent, yaml.safe_dump(settings)) as asked,
+        prometheus(release, server.parent, {JOB: Scraped(running.port, yaml.safe_dump(settings))}) as asked,
     ):
         target = asked.target()
     assert (target["health"], target["lastError"]) == ("up", "")

@@ -4,20 +4,23 @@ import json
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import indent
-from typing import Any
+from typing import Any, NamedTuple
 
 from lab.patience import PATIENCE_SECONDS
 from lab.servers import JOB, start
 from tests.support.tools import monitoring_program
 
-CONFIGURATION = """
+GLOBAL = """
 global:
   scrape_interval: 1s
 scrape_configs:
+"""
+
+OF_A_JOB = """\
   - job_name: {job}
 {settings}    static_configs:
       - targets: ['127.0.0.1:{port}']
@@ -47,12 +50,12 @@ class Prometheus:
         moment = {} if when is None else {"time": str(when)}
         return list(self.ask("query", query=expression, **moment)["result"])
 
-    def target(self) -> dict[str, Any]:
-        """Its only target, once that has been asked: ``health``, ``lastError``, ``labels``."""
+    def target(self, job: str = JOB) -> dict[str, Any]:
+        """The only target of a job, once that has been asked: ``health``, ``lastError``, ``labels``."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             for target in self.ask("targets")["activeTargets"]:
-                if target["health"] != "unknown":
+                if target["labels"]["job"] == job and target["health"] != "unknown":
                     return dict(target)
             assert time.monotonic() < deadline, "no scrape"
             time.sleep(0.1)
@@ -67,12 +70,20 @@ class Prometheus:
         }
 
 
+class Scraped(NamedTuple):
+    """A port of the loopback that a job scrapes, with the other lines of its scrape_config."""
+
+    port: int
+    settings: str = ""
+
+
 @contextmanager
-def prometheus(release: str, port: int, folder: Path, settings: str = "") -> Iterator[Prometheus]:
-    """A server that scrapes a port of the loopback every second; settings are lines of its scrape_config."""
+def prometheus(release: str, folder: Path, jobs: Mapping[str, Scraped]) -> Iterator[Prometheus]:
+    """A server with these jobs, each of which scrapes its port every second."""
     monitoring_program(release, "prometheus")
     configuration = folder / "prometheus.yml"
-    configuration.write_text(CONFIGURATION.format(job=JOB, port=port, settings=indent(settings, " " * 4)))
+    text = [OF_A_JOB.format(job=job, port=port, settings=indent(lines, " " * 4)) for job, (port, lines) in jobs.items()]
+    configuration.write_text("".join([GLOBAL, *text]))
     flags = (f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'data'}")
     server = start(release, "prometheus", *flags)
     try:
