@@ -50,29 +50,12 @@ def _alert(name: str, matchers: str = "") -> str:
     return f'ALERTS{{{matchers}{", " if matchers else ""}alertname=~"{name}"}}'
 
 
-def missing(matchers: str) -> str:
-    """Return an expression: features that the baseline requires and the hypervisor does not offer."""
-    return f"""
-kvm_feature_expected{{{matchers}}} == 1
-and on ({OF_MACHINE}) kvm_present{{{matchers}}}
-unless on ({OF_BIT}) kvm_feature_offered{{{matchers}}} == 1
-""".strip()
+def used_not_offered(where: str = "") -> str:
+    """Return an expression: features that the kernel has enabled and is not offered, without those lost since boot.
 
-
-def forbidden(matchers: str) -> str:
-    """Return an expression: features that the baseline forbids and the hypervisor offers."""
-    return f"""
-kvm_feature_expected{{{matchers}}} == 0
-and on ({OF_BIT}) kvm_feature_offered{{{matchers}}} == 1
-""".strip()
-
-
-def used_not_offered(matchers: str) -> str:
-    """Return an expression: features that the kernel has enabled and the hypervisor does not offer."""
-    return f"""
-kvm_feature_in_use{{{matchers}}} == 1
-and on ({OF_BIT}) kvm_feature_offered{{{matchers}}} == 0
-""".strip()
+    ``where`` is empty, or matchers in braces.
+    """
+    return f"kvm_unoffered_feature_in_use{where} == 1\nunless on ({OF_BIT}) kvm_boot_feature_changed{where} == -1"
 
 
 def offered_to_some(matchers: str) -> str:
@@ -95,8 +78,8 @@ PROBLEMS = (
     ),
     Problem(
         name="used, not offered",
-        machines=_alert("KvmFeatureUsedNotOffered"),
-        rows=lambda where: f"{used_not_offered(where)}\nunless on ({OF_BIT}) kvm_boot_feature_changed{{{where}}} == -1",
+        machines=used_not_offered(),
+        rows=lambda where: used_not_offered(f"{{{where}}}"),
         start=_alerted("KvmFeatureUsedNotOffered"),
         action=_BACK,
     ),
@@ -122,15 +105,15 @@ PROBLEMS = (
     ),
     Problem(
         name="required, not offered",
-        machines=_alert("KvmFeatureMissing"),
-        rows=missing,
+        machines="kvm_baseline_violation == -1",
+        rows=lambda where: f"kvm_baseline_violation{{{where}}} == -1",
         start=_alerted("KvmFeatureMissing"),
         action="Enable it in the CPU definition, or correct the baseline.",
     ),
     Problem(
         name="forbidden, offered",
-        machines=_alert("KvmFeatureForbidden"),
-        rows=forbidden,
+        machines="kvm_baseline_violation == 1",
+        rows=lambda where: f"kvm_baseline_violation{{{where}}} == 1",
         start=_alerted("KvmFeatureForbidden"),
         action="Disable it in the CPU definition, or correct the baseline.",
     ),

@@ -1,7 +1,6 @@
 """Every feature bit of a guest, now and over time: rows of the dashboard *KVM guest*."""
 
 from labels import OF_BIT
-from problems import used_not_offered
 
 from grafana.board import Row, Section
 from grafana.queries import SHOWN, each, in_order, switched_off
@@ -43,7 +42,7 @@ max by ({OF_ROW}) (
 
 USE = f"""
 max by ({OF_ROW}) (
-  2 * ({used_not_offered(SHOWN)})
+  2 * (kvm_unoffered_feature_in_use{{{SHOWN}}} == 1)
   or on ({OF_BIT})
   kvm_feature_in_use{{{SHOWN}}}
 )

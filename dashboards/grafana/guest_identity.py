@@ -1,7 +1,6 @@
 """The state of a guest, its identity and its clock: rows of the dashboard *KVM guest*."""
 
 from labels import OF_MACHINE
-from problems import forbidden, missing
 from settings import Settings
 
 from grafana.board import Row, Section
@@ -39,11 +38,7 @@ STATE = Table(
         "signature": each("kvm_boot_signature_changed"),
         "divergent": each("kvm_cpus_divergent"),
         "against": f"""
-count by ({OF_MACHINE}) (
-{missing(SHOWN)}
-or
-{forbidden(SHOWN)}
-)
+count by ({OF_MACHINE}) (kvm_baseline_violation{{{SHOWN}}})
 or on ({OF_MACHINE})
 0 * max by ({OF_MACHINE}) (kvm_present{{{SHOWN}}})
 """,

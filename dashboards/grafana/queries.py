@@ -46,7 +46,7 @@ def switched_off(machines: str) -> str:
     """Return an expression: features that the hypervisor offers and a switch on the kernel's command line disables."""
     return f"""
 kvm_feature_switched_off{{{machines}}} == 1
-and on ({OF_BIT}) kvm_feature_offered{{{machines}}} == 1
+unless on ({OF_BIT}) kvm_unoffered_feature_in_use{{{machines}}}
 """.strip()
 
 

@@ -1,12 +1,18 @@
-"""Alerts on drift: what differs from the first sample of this boot, and CPUs that differ from each other."""
+"""Rules on drift: what differs from the first sample of this boot, and CPUs that differ from each other."""
 
-from labels import OF_BIT, OF_MACHINE
+from labels import OF_MACHINE
+from problems import used_not_offered
 from settings import Settings
 
 from kvm_exporter.kvm.drift import TSC_TOLERANCE
 from kvm_exporter.kvm.effects import Level, action
 from rules import outcomes
-from rules.rule import FEATURE, NAME, THIS, VALUE, Alert
+from rules.rule import FEATURE, NAME, THIS, VALUE, Alert, Recording, Rule
+
+
+def drift_rules(settings: Settings) -> tuple[Rule, ...]:
+    """Return the rules; what was lost is recorded before the alerts that read it."""
+    return (Recording(name=outcomes.LOSSES, expression=outcomes.losses()), *drift_alerts(settings))
 
 
 def drift_alerts(settings: Settings) -> tuple[Alert, ...]:
@@ -78,11 +84,7 @@ kvm_boot_feature_changes{{change="lost"}} > 0
         ),
         Alert(
             name="KvmFeatureUsedNotOffered",
-            expression=f"""
-kvm_feature_in_use == 1
-and on ({OF_BIT}) kvm_feature_offered == 0
-unless on ({OF_BIT}) kvm_boot_feature_changed == -1
-""",
+            expression=used_not_offered(),
             wait="5m",
             kept=settings.drift_kept,
             severity="warning",

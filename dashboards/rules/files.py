@@ -11,9 +11,9 @@ from runbooks import runbook
 from settings import Settings
 
 from rules.cohort import cohort_rules
-from rules.drift import drift_alerts
+from rules.drift import drift_rules
 from rules.exporter import exporter_alerts
-from rules.intent import INTENT_RULES
+from rules.intent import INTENT_ALERTS
 from rules.rule import Recording, Rule
 from rules.sums import sums
 
@@ -26,8 +26,8 @@ def rule_files(settings: Settings) -> dict[str, Groups]:
     return {
         "machine-rules": {
             "kvm-exporter": exporter_alerts(settings),
-            "kvm-drift": drift_alerts(settings),
-            "kvm-intent": INTENT_RULES,
+            "kvm-drift": drift_rules(settings),
+            "kvm-intent": INTENT_ALERTS,
             "kvm-sums": sums(settings),
         },
         "cohort-rules": {"kvm-cohorts": cohort_rules(settings)},

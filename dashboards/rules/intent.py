@@ -3,30 +3,15 @@
 from labels import OF_BIT, OF_MACHINE
 
 from kvm_exporter.collector.boot import LATE_SECONDS
-from rules.rule import FEATURE, NAME, THIS, Alert, Recording
-
-JUDGED = "instance:kvm_feature_offered:judged"
+from rules.rule import FEATURE, NAME, THIS, Alert
 
 STABLE_BIT = 'register="eax", bit="24"'
 """clocksource_stable_bit: the guest reads it at boot alone, so what counts is whether the boot reference has it."""
 
-INTENT_RULES = (
-    # Three alerts share this rule, because reading every bit of every machine is expensive on a large fleet.
-    Recording(
-        name=JUDGED,
-        expression=f"""
-kvm_feature_offered
-and on ({OF_BIT})
-(kvm_feature_expected or kvm_feature_switched_off)
-""",
-    ),
+INTENT_ALERTS = (
     Alert(
         name="KvmFeatureMissing",
-        expression=f"""
-kvm_feature_expected == 1
-and on ({OF_MACHINE}) kvm_present
-unless on ({OF_BIT}) {JUDGED} == 1
-""",
+        expression="kvm_baseline_violation == -1",
         wait="5m",
         severity="warning",
         summary=f"{THIS} is not offered {NAME}",
@@ -37,10 +22,7 @@ unless on ({OF_BIT}) {JUDGED} == 1
     ),
     Alert(
         name="KvmFeatureForbidden",
-        expression=f"""
-kvm_feature_expected == 0
-and on ({OF_BIT}) {JUDGED} == 1
-""",
+        expression="kvm_baseline_violation == 1",
         wait="5m",
         severity="warning",
         summary=f"{THIS} is offered {NAME}",
@@ -51,9 +33,11 @@ and on ({OF_BIT}) {JUDGED} == 1
     ),
     Alert(
         name="KvmFeatureSwitchedOff",
+        # Of a feature that a switch disables, it is known whether the kernel uses it, so a bit that is not offered has
+        # the second series.
         expression=f"""
 kvm_feature_switched_off == 1
-and on ({OF_BIT}) {JUDGED} == 1
+unless on ({OF_BIT}) kvm_unoffered_feature_in_use
 """,
         wait="15m",
         severity="info",

@@ -1,7 +1,8 @@
 """Expressions for the features that running machines lost or gained, by level, from the exporter's table of outcomes.
 
 A lost bit is critical, a warning or harmless; what the kernel is known not to use is harmless. Conditions of the table,
-such as steal_time lost where pv_tlb_flush was offered at boot, are joins on the machine.
+such as steal_time lost where pv_tlb_flush was offered at boot, are joins on the machine. They read a bit of every machine,
+so the level of each lost bit is recorded once, for all alerts on lost features.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,17 +15,23 @@ from kvm_exporter.kvm.features import Feature, feature_named
 from kvm_exporter.kvm.outcomes import GAINED, LOST, Circumstance, Outcome, Severity
 
 CHANGED = "kvm_boot_feature_changed"
+UNUSED = "kvm_unoffered_feature_in_use == 0"
+LOSSES = "instance:kvm_boot_feature_changed:lost"
+"""The recorded series: the level of each feature that a machine lost: 4 is critical, 3 a warning, 2 harmless."""
+
 COUNTED = "cohort:kvm_boot_feature_changed:gained"
 STAKES: Mapping[Severity, str] = {Severity.TIME_DRIFTS: "time", Severity.CORRUPTS: "memory"}
 
 
+def losses() -> str:
+    """The expression of LOSSES."""
+    levels = ((_critical(), Level.CRITICAL), (_harmless(), Level.NOTE), (_lost(), Level.WARNING))
+    return "\nor\n".join(f"clamp(\n{indent(chosen, '  ')},\n  {found:d}, {found:d}\n)" for chosen, found in levels)
+
+
 def lost(found: Level) -> str:
     """The features that were lost and are of a level, one series for each machine and feature."""
-    if found is Level.CRITICAL:
-        return _critical()
-    if found is Level.NOTE:
-        return _harmless()
-    return f"{_lost()}\nunless on ({OF_BIT}) {_block(_critical())}\nunless on ({OF_BIT}) {_block(_harmless())}"
+    return f"{LOSSES} == {found:d}"
 
 
 def gained(found: Level, of_feature: str) -> str:
@@ -57,7 +64,7 @@ def selector(features: Iterable[Feature]) -> str:
 
 def _critical() -> str:
     chosen = "\nor\n".join(_with_condition(feature, outcome) for feature, outcome in _outcomes(Level.CRITICAL))
-    return f"{_block(chosen)}\nunless on ({OF_BIT}) kvm_feature_in_use == 0"
+    return f"{_block(chosen)}\nunless on ({OF_BIT}) {UNUSED}"
 
 
 def _harmless() -> str:
@@ -70,7 +77,7 @@ def _harmless() -> str:
         for feature, outcome in _outcomes(Level.NOTE)
         if feature not in always and outcome.circumstance is not Circumstance.UNUSUAL
     ]
-    unused = f"{_lost()}\nand on ({OF_BIT}) kvm_feature_in_use == 0"
+    unused = f"{_lost()}\nand on ({OF_BIT}) {UNUSED}"
     return "\nor\n".join([_lost(selector(always)), *sometimes, unused])
 
 

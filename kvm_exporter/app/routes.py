@@ -14,6 +14,7 @@ from kvm_exporter.collector.sampler import Sampler, Tally
 from kvm_exporter.config.files import Reloaded
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.words import unread
+from kvm_exporter.metrics.baseline import baseline_families
 from kvm_exporter.metrics.exporter import (
     Reload,
     build_families,
@@ -24,7 +25,7 @@ from kvm_exporter.metrics.exporter import (
     web_config_families,
 )
 from kvm_exporter.metrics.exposition import Cache, Families
-from kvm_exporter.metrics.machine import expected_families, machine_families, observed_families
+from kvm_exporter.metrics.machine import machine_families, observed_families
 from kvm_exporter.metrics.negotiation import Format, choose_format, choose_gzip
 from kvm_exporter.report.findings import findings
 from kvm_exporter.report.page import HEADERS, landing_page
@@ -131,7 +132,7 @@ class Site:
             yield from observed_families(observation)
             collectors.update(observation.collectors)
         if state.baseline is not None and state.collected is not None:
-            yield from expected_families(state.baseline)
+            yield from baseline_families(state.baseline, observation.sample if observation is not None else None)
             collectors["baseline"] = state.collected
         yield from build_families()
         yield from self._settings.constant

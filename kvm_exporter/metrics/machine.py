@@ -1,4 +1,4 @@
-"""Metric families about the machine: features, signatures, CPUs, drift since boot, features in use, the baseline.
+"""Metric families about the machine: features, signatures, CPUs, drift since boot, features in use, the host.
 
 Their names, labels and values are a contract; the README lists them.
 """
@@ -9,7 +9,6 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 
 from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.observer import Observation, shown_features
-from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.clock import PvClock
 from kvm_exporter.kvm.features import Feature, features_of
 from kvm_exporter.kvm.host import host_features, stated
@@ -17,7 +16,8 @@ from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, fingerprint, pri
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.metrics.exposition import PIECE_SERIES
 
-FEATURE_LABELS = ("feature", "register", "bit", "signature")
+BIT_LABELS = ("feature", "register", "bit")
+FEATURE_LABELS = (*BIT_LABELS, "signature")
 
 
 def machine_families(
@@ -46,7 +46,12 @@ def machine_families(
 
 def feature_values(feature: Feature, signature: bytes = KVM_SIGNATURE) -> tuple[str, str, str, str]:
     """Return the values of FEATURE_LABELS for a feature."""
-    return feature.name, feature.register, str(feature.bit), printable(signature)
+    return *bit_values(feature), printable(signature)
+
+
+def bit_values(feature: Feature) -> tuple[str, str, str]:
+    """Return the values of BIT_LABELS for a feature."""
+    return feature.name, feature.register, str(feature.bit)
 
 
 def _gauge(name: str, documentation: str, labels: Iterable[str] = (), unit: str = "") -> GaugeMetricFamily:
@@ -169,9 +174,9 @@ def _cpu_features(sample: Sample) -> Iterator[Metric]:
     return _in_parts(
         "kvm_cpu_feature_offered",
         "1 if the bit of EAX or EDX of CPUID leaf base + 1 is set, read by a thread pinned to the CPU.",
-        ("cpu", *_BIT_LABELS),
+        ("cpu", *BIT_LABELS),
         (
-            ((str(cpu), *_bit_values(feature)), kvm.offers(feature))
+            ((str(cpu), *bit_values(feature)), kvm.offers(feature))
             for cpu, kvm in _cpus_with_leaf(sample)
             for feature in features_of(kvm.eax, kvm.edx)
         ),
@@ -219,9 +224,6 @@ def _cpus(sample: Sample) -> Iterator[Metric]:
     )
 
 
-_BIT_LABELS = FEATURE_LABELS[:3]
-
-
 def observed_families(observation: Observation) -> Iterator[Metric]:
     """Yield the families of an observation except those of its sample: drift since boot, features in use, the host."""
     if observation.reference is not None:
@@ -239,24 +241,6 @@ def observed_families(observation: Observation) -> Iterator[Metric]:
             "/dev/kvm.",
             observation.host_clocksource_based_on_tsc,
         )
-
-
-def expected_families(baseline: Baseline) -> Iterator[Metric]:
-    """Yield the features that a baseline requires or forbids."""
-    family = GaugeMetricFamily(
-        "kvm_feature_expected",
-        "1 if the baseline (--baseline.file) requires the bit of CPUID leaf base + 1, 0 if it forbids it.",
-        labels=_BIT_LABELS,
-    )
-    for feature in baseline.required:
-        family.add_metric(_bit_values(feature), 1)
-    for feature in baseline.forbidden:
-        family.add_metric(_bit_values(feature), 0)
-    yield family
-
-
-def _bit_values(feature: Feature) -> tuple[str, ...]:
-    return feature_values(feature)[:3]
 
 
 def _boot(observation: Observation, reference: BootReference) -> Iterator[Metric]:
@@ -326,19 +310,29 @@ def _in_use(observation: Observation) -> Iterator[Metric]:
         "1 if the guest kernel has enabled the feature, 0 if it has not, absent if that is unknown or the feature was "
         "not offered at boot. By the kernel's own conditions, from the boot reference, /proc, /sys and /boot; 1 does "
         "not say that the feature still works.",
-        labels=_BIT_LABELS,
+        labels=BIT_LABELS,
     )
     for feature, use in observation.in_use.items():
         if use.enabled is not None:
-            family.add_metric(_bit_values(feature), use.enabled)
+            family.add_metric(bit_values(feature), use.enabled)
     yield family
+    unoffered = GaugeMetricFamily(
+        "kvm_unoffered_feature_in_use",
+        "kvm_feature_in_use of the bits of EAX and EDX of CPUID leaf base + 1 that are not set on most CPUs: 1 if the "
+        "guest kernel has enabled a feature that the hypervisor does not offer, 0 if it has not.",
+        labels=BIT_LABELS,
+    )
+    for feature, use in observation.in_use.items():
+        if use.enabled is not None and not observation.sample.common.offers(feature):
+            unoffered.add_metric(bit_values(feature), use.enabled)
+    yield unoffered
     switches = GaugeMetricFamily(
         "kvm_feature_switched_off",
         "1 for each switch on the kernel's command line that disables the feature, offered or not.",
-        labels=(*_BIT_LABELS, "switch"),
+        labels=(*BIT_LABELS, "switch"),
     )
     for feature, switch in observation.switched_off:
-        switches.add_metric((*_bit_values(feature), switch), 1)
+        switches.add_metric((*bit_values(feature), switch), 1)
     yield switches
     if observation.kvmclock_is_current is not None:
         yield GaugeMetricFamily(
@@ -365,10 +359,10 @@ def host_families(host: Kvm) -> Iterator[Metric]:
         "kvm_host_feature_supported",
         "1 if this machine's own KVM can offer the bit of EAX of CPUID leaf 0x40000001 to its guests, from "
         "KVM_GET_SUPPORTED_CPUID of /dev/kvm; excludes the bits that only a VMM sets, and the hints.",
-        labels=_BIT_LABELS,
+        labels=BIT_LABELS,
     )
     for feature in host_features(host):
-        family.add_metric(_bit_values(feature), host.offers(feature))
+        family.add_metric(bit_values(feature), host.offers(feature))
     yield family
     info = InfoMetricFamily(
         "kvm_host_fingerprint",

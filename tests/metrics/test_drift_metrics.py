@@ -1,4 +1,4 @@
-"""kvm_exporter.metrics.machine: the metrics of drift, baseline, use and host; their values and when they are absent."""
+"""kvm_exporter.metrics.machine: the metrics of drift, use and host; their values and when they are absent."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,11 +11,10 @@ from prometheus_client.core import Metric
 from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.conditions import Answer, Use
 from kvm_exporter.collector.observer import Observation
-from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.features import FEATURES, Feature, feature_named
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing, fingerprint
 from kvm_exporter.metrics.exposition import render
-from kvm_exporter.metrics.machine import expected_families, machine_families, observed_families
+from kvm_exporter.metrics.machine import machine_families, observed_families
 from kvm_exporter.metrics.negotiation import Format
 from lab.readers import BASE, guest, kvm_of, sample_of
 from lab.scrape import Scrape
@@ -138,33 +137,6 @@ def test_without_a_reference_nothing_is_said_of_the_boot() -> None:
 
 
 @pytest.mark.parametrize(
-    ("baseline", "expected"),
-    [
-        (Baseline(), {}),
-        (
-            Baseline(
-                required=(feature_named("steal_time"), feature_named("eax_bit_30")),
-                forbidden=(feature_named("hints_realtime"),),
-            ),
-            {
-                ("steal_time", "eax", "5"): 1,
-                ("eax_bit_30", "eax", "30"): 1,
-                ("hints_realtime", "edx", "0"): 0,
-            },
-        ),
-        (
-            Baseline(forbidden=(feature_named("eax_bit_24"),)),
-            {("clocksource_stable_bit", "eax", "24"): 0},
-        ),
-    ],
-    ids=["empty", "both", "by its place"],
-)
-def test_what_is_expected(baseline: Baseline, expected: Mapping[tuple[str, ...], int]) -> None:
-    """A required feature is 1, a forbidden one 0, any other absent; the labels are those of all feature metrics."""
-    assert text_of(*expected_families(baseline)).values("kvm_feature_expected", *BIT) == expected
-
-
-@pytest.mark.parametrize(
     ("used", "expected"),
     [
         ({}, {}),
@@ -184,7 +156,29 @@ def test_what_is_expected(baseline: Baseline, expected: Mapping[tuple[str, ...],
 def test_what_is_in_use(used: Mapping[Feature, Use], expected: Mapping[tuple[str, ...], int]) -> None:
     """An enabled feature is 1, whether or not it still works, one that is not enabled 0, any other is absent."""
     observation = Observation(sample_of({0: ALL}), in_use=used)
-    assert scrape(observation).values("kvm_feature_in_use", *BIT) == expected
+    found = scrape(observation)
+    assert found.values("kvm_feature_in_use", *BIT) == expected
+    assert found.values("kvm_unoffered_feature_in_use", *BIT) == {}
+
+
+@pytest.mark.parametrize("now", [STOLEN, NO_KVM, BARE_METAL])
+def test_what_is_in_use_and_not_offered(now: Leaves) -> None:
+    """Of bits that most CPUs are not offered, the values of kvm_feature_in_use; the CPUs that differ do not matter."""
+    used = {
+        feature_named("clocksource_stable_bit"): Use(Answer.UNKNOWN, "cannot read /proc/cmdline"),
+        feature_named("steal_time"): Use(Answer.BROKEN, "not offered now"),
+        feature_named("pv_tlb_flush"): Use(Answer.YES, "offered at boot"),
+        feature_named("migration_control"): Use(Answer.NO, "no SEV guest"),
+    }
+    found = scrape(Observation(sample_of({0: now, 1: now, 2: ALL}), BootReference(ALL, 1.0, 20.0), in_use=used))
+    offered = by_place(found, "kvm_feature_offered")
+    values = found.values("kvm_unoffered_feature_in_use", *BIT)
+    assert values == {
+        bit: value for bit, value in found.values("kvm_feature_in_use", *BIT).items() if not offered.get(bit[0])
+    }
+    assert values[("steal_time", "eax", "5")] == 1
+    assert values[("migration_control", "eax", "17")] == 0
+    assert (("pv_tlb_flush", "eax", "9") in values) is (now is not STOLEN)
 
 
 def test_what_a_switch_forbids() -> None:

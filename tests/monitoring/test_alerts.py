@@ -32,6 +32,8 @@ from tests.support.monitoring.fleet import (
     series,
     without,
 )
+from tests.support.monitoring.promql import selectors
+from tests.support.monitoring.queries import committed_rules
 
 GUEST = "guest-1:10401"
 
@@ -61,6 +63,23 @@ def drifted(feature: dict[str, str], value: int) -> Machine:
         series("kvm_boot_feature_changed", **feature, **SIGNED): value,
         series("kvm_boot_feature_changes", change=change): 1,
     }
+
+
+BITS = (STEAL_TIME, STABLE, TLB_FLUSH, ASYNC_PF, ASYNC_PF_INT, YIELD, REALTIME)
+
+
+def served(machine: Machine) -> Machine:
+    """With what the exporter derives from the rest: the use of what is not offered, and violations of the baseline."""
+    found = dict(machine)
+    for bit in BITS:
+        offer = machine.get(series("kvm_feature_offered", **bit, **SIGNED), 0)
+        use = machine.get(series("kvm_feature_in_use", **bit))
+        expected = machine.get(series("kvm_feature_expected", **bit))
+        if use is not None and not offer:
+            found[series("kvm_unoffered_feature_in_use", **bit)] = use
+        if expected is not None and expected != offer and "kvm_present" in machine:
+            found[series("kvm_baseline_violation", **bit)] = -1 if expected else 1
+    return found
 
 
 def shows(fingerprint: str) -> Machine:
@@ -151,12 +170,12 @@ BARE: Machine = without(
 
 def one(machine: Machine) -> Fleet:
     """A fleet of a single guest."""
-    return {GUEST: machine}
+    return {GUEST: served(machine)}
 
 
 def several(*counts: tuple[int, Machine]) -> Fleet:
     """So many guests of each kind, numbered from 1."""
-    machines = [machine for count, machine in counts for _ in range(count)]
+    machines = [served(machine) for count, machine in counts for _ in range(count)]
     return {f"guest-{number}:10401": machine for number, machine in enumerate(machines, 1)}
 
 
@@ -580,7 +599,16 @@ SCENES = {
         ),
         # A switch for a feature that is not offered; and a kernel that does not use a feature for another reason.
         near=[
-            (60, one({**HEALTHY, series("kvm_feature_switched_off", **YIELD, switch="nopv"): 1})),
+            (
+                60,
+                one(
+                    {
+                        **HEALTHY,
+                        series("kvm_feature_switched_off", **YIELD, switch="nopv"): 1,
+                        series("kvm_feature_in_use", **YIELD): 0,
+                    }
+                ),
+            ),
             (60, one({**HEALTHY, series("kvm_feature_in_use", **STEAL_TIME): 0})),
         ],
     ),
@@ -607,13 +635,16 @@ DRIFT = [name for name, rule in RULES.items() if "keep_firing_for" in rule]
 ABOUT_SILENCE = {"KvmExporterDown", "KvmExportersDown"}
 
 ABSENCE_IS_A_NO = {
-    ("KvmFeatureMissing", "kvm_feature_offered"),
     ("KvmFeatureUsedNotOffered", "kvm_boot_feature_changed"),
     ("KvmFeatureLostDangerous", "kvm_feature_in_use"),
+    ("KvmFeatureLostDangerous", "kvm_unoffered_feature_in_use"),
     ("KvmFeatureLost", "kvm_feature_in_use"),
     ("KvmFeatureLost", "kvm_feature_offered"),
+    ("KvmFeatureLost", "kvm_unoffered_feature_in_use"),
     ("KvmFeatureLostHarmless", "kvm_feature_in_use"),
     ("KvmFeatureLostHarmless", "kvm_feature_offered"),
+    ("KvmFeatureLostHarmless", "kvm_unoffered_feature_in_use"),
+    ("KvmFeatureSwitchedOff", "kvm_unoffered_feature_in_use"),
 }
 """Where KVM is there, and this series is not: then the feature is not offered, or has not changed. A feature counts as
 used unless it is known not to be; another one that makes a loss worse counts as offered only where it was."""
@@ -628,11 +659,16 @@ ANOTHER_TELLS = {
 }
 """Where this series is missing, and the pvclock page says it all, or the other one of two counters."""
 
-METRICS = {
-    name: sorted(set(re.findall(r"\b(?:kvm_[a-z_]+|up)\b", rule["expr"])))
-    for name, rule in RULES.items()
-    if name not in ABOUT_SILENCE
-}
+RECORDED = {rule["record"]: rule["expr"] for rule in committed_rules() if "record" in rule}
+
+
+def read(expression: str) -> set[str]:
+    """The metrics of exporters that an expression reads, itself or by way of what is recorded."""
+    names = {str(one.name) for one in selectors(expression)}
+    return {metric for name in names for metric in (read(RECORDED[name]) if name in RECORDED else {name})}
+
+
+METRICS = {name: sorted(read(rule["expr"])) for name, rule in RULES.items() if name not in ABOUT_SILENCE}
 
 NONE: Firing = {}
 
@@ -830,6 +866,11 @@ def test_the_severities_are_those_of_the_table(tmp_path: Path) -> None:
                     },
                     **{series("kvm_boot_feature_changed", **labels(one)): -1 for one in lost},
                     **{series("kvm_feature_in_use", **labels(one)): 0 for one in unused},
+                    **{
+                        series("kvm_unoffered_feature_in_use", **labels(one)): 0
+                        for one in unused
+                        if one in lost or one not in boot
+                    },
                 }
                 words = [sum(one.mask for one in boot if one.register == register) for register in ("eax", "edx")]
                 for effect in effects(Difference(lost), guest(*words), unused):

@@ -123,7 +123,8 @@ def complaints(found: object, known: "Keys | type", path: str = "") -> Iterator[
 def prometheus_rules() -> dict[str, dict[str, Any]]:
     """The alerts on drift by name, as Prometheus reads them."""
     gained = [rule for name, rule in alert_rules().items() if name.startswith("KvmFeatureGained")]
-    return {rule["alert"]: rule for rule in (*rule_groups()["kvm-drift"], *gained)}
+    drift = [rule for rule in rule_groups()["kvm-drift"] if "alert" in rule]
+    return {rule["alert"]: rule for rule in (*drift, *gained)}
 
 
 def grafana_rules() -> dict[str, dict[str, Any]]:

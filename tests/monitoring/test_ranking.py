@@ -14,7 +14,7 @@ HEALTHY = {"up": 1.0}
 LOST = {**HEALTHY, series("kvm_boot_feature_changes", change="lost"): 1}
 UNEVEN = {**HEALTHY, "kvm_cpus_divergent": 1}
 OF_PV_EOI = {"feature": "pv_eoi", "register": "eax", "bit": "6"}
-VIOLATES = {**HEALTHY, "kvm_present": 1, series("kvm_feature_expected", **OF_PV_EOI): 1}
+VIOLATES = {**HEALTHY, series("kvm_baseline_violation", **OF_PV_EOI): -1}
 DOWN = {"up": 0.0}
 
 MOST = 2_000

@@ -11,6 +11,7 @@ from kvm_exporter.cpuid.registers import Registers
 from kvm_exporter.kvm.baseline import Baseline
 from kvm_exporter.kvm.clock import PvClock
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, SignatureLeaf, read_leaves
+from kvm_exporter.metrics.baseline import baseline_families
 from kvm_exporter.metrics.exporter import (
     Reload,
     build_families,
@@ -21,7 +22,7 @@ from kvm_exporter.metrics.exporter import (
     web_config_families,
 )
 from kvm_exporter.metrics.http import HttpCounts, http_families
-from kvm_exporter.metrics.machine import expected_families, machine_families, observed_families
+from kvm_exporter.metrics.machine import machine_families, observed_families
 from lab.readers import BASE, kvm_rows, reader, sample_of
 
 
@@ -50,7 +51,7 @@ def rendered() -> frozenset[str]:
                 fixed_at_launch="sev-snp",
             )
         ),
-        *expected_families(Baseline()),
+        *baseline_families(Baseline(), sample),
         *sample_families(sample, success=True),
         *settings_families(60),
         *counter_families(Tally()),

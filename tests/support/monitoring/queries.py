@@ -52,10 +52,13 @@ EMPTY_WHEN_WELL = frozenset(
     {
         *alert_rules(),
         *(name for name in of_rules() if re.match(r"(cohort:)?kvm_boot_feature_changed(:gained)?{", name)),
+        "kvm_baseline_violation",
         "kvm_boot_feature_changed",
         "kvm_feature_switched_off",
+        "kvm_unoffered_feature_in_use",
         "cohort:kvm_boot_feature_changed:gained",
         "cohort:kvm_boot_feature_changed:lost",
+        "instance:kvm_boot_feature_changed:lost",
         "instance:kvm_fingerprint_info:rare_since",
         "instance:kvm_problem:weight",
         "job:kvm_problem:count",
