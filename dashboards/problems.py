@@ -72,7 +72,7 @@ _BACK = "Migrate it back, or reboot it, not by kexec."
 PROBLEMS = (
     Problem(
         name="lost",
-        machines='kvm_boot_feature_changes{change="lost"} > 0',
+        machines="kvm_boot_feature_changed == -1",
         rows=lambda where: f"kvm_boot_feature_changed{{{where}}} == -1",
         action=_BACK,
     ),
@@ -133,7 +133,7 @@ PROBLEMS = (
     ),
     Problem(
         name="gained",
-        machines='kvm_boot_feature_changes{change="gained"} > 0',
+        machines="kvm_boot_feature_changed == 1",
         rows=lambda where: f"kvm_boot_feature_changed{{{where}}} == 1",
         action="Finish the roll-out. Risky features need a reboot.",
     ),

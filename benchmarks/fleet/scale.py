@@ -2,7 +2,8 @@
 
 Each fleet is one job, whose targets have every series of a real exporter and are all served by this process. After all
 targets have been scraped, it measures several evaluations of the rule groups, and several runs of each query of the
-fleet dashboard. It prints a table, with each rule's share of the time, and writes build/bench-fleet.json.
+fleet dashboard. It prints a table, with each rule's share of the time and the series of each family, and writes
+build/bench-fleet.json.
 """
 
 import argparse
@@ -83,6 +84,8 @@ class Cost:
     shares: Mapping[str, float]
     #: The median seconds of each query of the fleet dashboard, by panel and name.
     queries: Mapping[str, float]
+    #: The number of series of each family of the exporters, most first.
+    families: Mapping[str, int]
 
 
 def measure(machines: int, folder: Path, release: str, times: Times) -> Cost:
@@ -105,7 +108,15 @@ def measure(machines: int, folder: Path, release: str, times: Times) -> Cost:
         with urllib.request.urlopen(f"http://{server.address}/metrics", timeout=60) as response:
             own = response.read().decode()
         rules = [evaluation.total() for evaluation in evaluations]
-        return Cost(machines, _number(_SERIES, own), _number(_RESIDENT, own), rules, shares, _queries(server.address))
+        return Cost(
+            machines=machines,
+            series=_number(_SERIES, own),
+            resident=_number(_RESIDENT, own),
+            rules=rules,
+            shares=shares,
+            queries=_queries(server.address),
+            families=_families(server.address),
+        )
 
 
 def kind_of(machine: int) -> str:
@@ -163,6 +174,12 @@ def _queries(server: str) -> dict[str, float]:
     return {f"{one.panel}: {one.name}": statistics.median(_seconds(server, one) for _ in range(ASKED)) for one in asked}
 
 
+def _families(server: str) -> dict[str, int]:
+    """Return the number of series of each family that the exporters serve, or Prometheus adds to a scrape."""
+    query = f'sort_desc(count by (__name__) ({{job="{JOB}", instance!="", __name__!~".+:.+|ALERTS.*"}}))'
+    return {one["metric"]["__name__"]: int(one["value"][1]) for one in ask(server, "query", query=query)["result"]}
+
+
 def _seconds(server: str, query: PanelQuery) -> float:
     begin = time.perf_counter()
     if query.instant:
@@ -181,7 +198,7 @@ def _number(pattern: re.Pattern[str], text: str) -> int:
 
 
 def table(costs: Sequence[Cost]) -> str:
-    """A row for each fleet, and the share of each rule."""
+    """A row for each fleet, the share of each rule, and the series of each family of the last fleet."""
     lines = [f"{'machines':>9}{'series':>11}{'each':>7}{'RSS MiB':>9}{'rules s':>9}{'slowest query s':>17}  panel"]
     for cost in costs:
         panel = max(cost.queries, key=cost.queries.__getitem__, default="")
@@ -192,6 +209,8 @@ def table(costs: Sequence[Cost]) -> str:
     for cost in costs:
         lines += ["", f"{cost.machines} machines: share of each rule and alert"]
         lines += [f"{share:>8.1%}  {rule}" for rule, share in cost.shares.items()]
+    lines += ["", "series a machine of each family"]
+    lines += [f"{series / costs[-1].machines:>8.3g}  {family}" for family, series in costs[-1].families.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -22,8 +22,7 @@ def drift_alerts(settings: Settings) -> tuple[Alert, ...]:
             name="KvmVanished",
             expression=f"""
 kvm_present == 0
-and on ({OF_MACHINE})
-kvm_boot_feature_changes{{change="lost"}} > 0
+and on ({OF_MACHINE}) {outcomes.CHANGED} == -1
 """,
             wait="1m",
             kept=settings.drift_kept,

@@ -401,7 +401,10 @@ WORD = st.integers(0, 2**32 - 1)
 
 @given(EVIDENCE, WORD, st.integers(0, 1), WORD, st.booleans())
 def test_each_answer_has_its_evidence(evidence: Evidence, eax: int, edx: int, now: int, early: bool) -> None:  # noqa: FBT001
-    """An enabled feature was offered at boot or shows itself; without a file an answer becomes unknown, no other."""
+    """An enabled feature was offered at boot or shows itself; without a file an answer becomes unknown, no other.
+
+    Of a feature that a switch forbids there always is one: KvmFeatureSwitchedOff rests on that.
+    """
     found = Found(guest(eax, edx), early=early)
     given_all = features_in_use(evidence, found, guest(now))
     shown = {"steal_time", "async_pf_int", "clocksource2"}
@@ -409,6 +412,7 @@ def test_each_answer_has_its_evidence(evidence: Evidence, eax: int, edx: int, no
         assert use.reason
         assert not use.enabled or found.leaves.offers(feature) or feature.name in shown
         assert (use.answer is Answer.YES) <= guest(now).offers(feature)
+    assert all(given_all[feature].enabled is not None for feature, _ in switched_off(evidence, found))
     for field in ("cpuidle_driver", "cpu_flags", "possible_cpus", "release", "has_pv_spinlocks"):
         less = features_in_use(without(evidence, field), found, guest(now))
         for feature, use in less.items():

@@ -87,4 +87,6 @@ def test_a_fleet_is_measured(tmp_path: Path) -> None:
     assert sum(cost.shares.values()) == pytest.approx(1)
     assert "KvmFeatureUsedNotOffered" in cost.shares
     assert min(cost.queries.values()) > 0
+    assert cost.families["kvm_present"] == cost.families["up"] == 30
+    assert sum(cost.families.values()) < cost.series
     assert re.search(r"^ +30 +\d+ ", table_of_costs([cost]), re.MULTILINE)

@@ -11,9 +11,9 @@ from lab.panels import EVERYTHING, replaced
 from tests.support.monitoring.fleet import Machine, input_series, promtool_tests, series
 
 HEALTHY = {"up": 1.0}
-LOST = {**HEALTHY, series("kvm_boot_feature_changes", change="lost"): 1}
 UNEVEN = {**HEALTHY, "kvm_cpus_divergent": 1}
 OF_PV_EOI = {"feature": "pv_eoi", "register": "eax", "bit": "6"}
+LOST = {**HEALTHY, series("kvm_boot_feature_changed", **OF_PV_EOI): -1}
 VIOLATES = {**HEALTHY, series("kvm_baseline_violation", **OF_PV_EOI): -1}
 DOWN = {"up": 0.0}
 
@@ -23,7 +23,7 @@ MOST = 2_000
 
 def gained(bits: int) -> Machine:
     """A machine that gained features."""
-    return {**HEALTHY, series("kvm_boot_feature_changes", change="gained"): bits}
+    return {**HEALTHY, **{series("kvm_boot_feature_changed", register="eax", bit=str(bit)): 1 for bit in range(bits)}}
 
 
 def verdict(folder: Path, fleet: Mapping[str, Machine], most: int, shown: str) -> str:

@@ -1,0 +1,64 @@
+"""docs/scaling.md says for the largest families which alerts and panels read them, and how to drop the others."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from lab.panels import queries
+from lab.tree import REPOSITORY
+from tests.support.monitoring.catalogue import rendered
+from tests.support.monitoring.promql import selectors
+from tests.support.monitoring.queries import committed_rules
+
+SECTION = (REPOSITORY / "docs" / "scaling.md").read_text(encoding="utf-8").partition("\n## Fewer series\n")[2]
+
+RECORDED = {rule["record"]: rule["expr"] for rule in committed_rules() if "record" in rule}
+ALERTS = {rule["alert"]: rule["expr"] for rule in committed_rules() if "alert" in rule}
+
+
+def rows() -> Iterator[tuple[str, str, str]]:
+    """A pattern of names of metrics, and the cells with the alerts and the panels that read one of them."""
+    for line in SECTION.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if names := re.findall(r"`([^`]+)`", cells[0]) if line.startswith("| `") else []:
+            yield "|".join(names), cells[2], cells[3]
+
+
+ROWS = list(rows())
+
+
+def read(expression: str) -> set[str]:
+    """The metrics that an expression reads, itself or by way of what is recorded of each machine."""
+    names = {str(one.name) for one in selectors(expression)}
+    return {metric for name in names for metric in (read(RECORDED[name]) if name in RECORDED else {name})}
+
+
+def readers(pattern: str, expressions: Iterator[tuple[str, str]]) -> str:
+    """The sorted names of the expressions that read a metric whose name matches."""
+    names = {name for name, text in expressions if any(re.fullmatch(pattern, metric) for metric in read(text))}
+    return ", ".join(sorted(names)) or "–"
+
+
+def test_the_table_has_families() -> None:
+    """As many as there are rows in the page."""
+    assert len(ROWS) == SECTION.count("\n| `")
+    assert len(ROWS) > 5
+
+
+@pytest.mark.parametrize(("pattern", "alerts", "panels"), ROWS, ids=[pattern for pattern, _, _ in ROWS])
+def test_the_page_says_who_reads_a_family(pattern: str, alerts: str, panels: str) -> None:
+    """Every alert and every panel, also by way of recording rules; and the family is the exporter's."""
+    assert any(re.fullmatch(pattern, name) for name in rendered())
+    assert readers(pattern, iter(ALERTS.items())) == alerts
+    assert readers(pattern, ((query.panel, query.expression) for query in queries())) == panels
+
+
+def test_what_is_dropped_is_read_by_no_rule() -> None:
+    """It is all that the table has no alert of, and nothing else."""
+    [setting] = re.findall(r"```yaml\n(.*?)```", SECTION, re.DOTALL)
+    [step] = yaml.safe_load(setting)["metric_relabel_configs"]
+    assert (step["source_labels"], step["action"]) == (["__name__"], "drop")
+    assert step["regex"] == "|".join(pattern for pattern, alerts, _ in ROWS if alerts == "–")
+    assert {one for rule in committed_rules() for one in read(rule["expr"]) if re.fullmatch(step["regex"], one)} == set()
