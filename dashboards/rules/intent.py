@@ -33,8 +33,7 @@ INTENT_ALERTS = (
     ),
     Alert(
         name="KvmFeatureSwitchedOff",
-        # Of a feature that a switch disables, it is known whether the kernel uses it, so a bit that is not offered has
-        # the second series.
+        # A bit that a switch disables and the hypervisor does not offer has the second series: its use is known.
         expression=f"""
 kvm_feature_switched_off == 1
 unless on ({OF_BIT}) kvm_unoffered_feature_in_use

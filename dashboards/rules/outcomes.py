@@ -1,8 +1,8 @@
 """Expressions for the features that running machines lost or gained, by level, from the exporter's table of outcomes.
 
 A lost bit is critical, a warning or harmless; what the kernel is known not to use is harmless. Conditions of the table,
-such as steal_time lost where pv_tlb_flush was offered at boot, are joins on the machine. They read a bit of every machine,
-so the level of each lost bit is recorded once, for all alerts on lost features.
+such as steal_time lost where pv_tlb_flush was offered at boot, are joins on the machine. They read a bit of every
+machine, so the level of each lost bit is recorded once, for all alerts on lost features.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +24,7 @@ STAKES: Mapping[Severity, str] = {Severity.TIME_DRIFTS: "time", Severity.CORRUPT
 
 
 def losses() -> str:
-    """The expression of LOSSES."""
+    """The expression of LOSSES; the first level that has a bit counts."""
     levels = ((_critical(), Level.CRITICAL), (_harmless(), Level.NOTE), (_lost(), Level.WARNING))
     return "\nor\n".join(f"clamp(\n{indent(chosen, '  ')},\n  {found:d}, {found:d}\n)" for chosen, found in levels)
 

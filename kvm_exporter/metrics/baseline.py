@@ -10,7 +10,7 @@ from kvm_exporter.metrics.machine import BIT_LABELS, bit_values
 
 
 def baseline_families(baseline: Baseline, sample: Sample | None) -> Iterator[Metric]:
-    """Yield what a baseline expects and, unless no sample succeeded yet, the bits of the common leaves that violate it."""
+    """Yield what a baseline expects and, if there is a sample, the bits of its common leaves that violate it."""
     expected = GaugeMetricFamily(
         "kvm_feature_expected",
         "1 if the baseline (--baseline.file) requires the bit of CPUID leaf base + 1, 0 if it forbids it.",

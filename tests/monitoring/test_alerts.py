@@ -4,7 +4,6 @@ Each scene has a fleet in a state that one alert is about, and a time that looks
 committed rules minute by minute; of all alerts, no other than what a scene tells may fire.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +160,9 @@ UNSAMPLED: Machine = {
 """What an exporter serves that could never sample."""
 
 BARE: Machine = without(
-    HEALTHY, "kvm_signature_info", "kvm_fingerprint_info", "kvm_feature_offered", "kvm_feature_expected"
+    HEALTHY,
+    *("kvm_signature_info", "kvm_fingerprint_info", "kvm_feature_offered", "kvm_feature_expected"),
+    "kvm_feature_in_use",
 ) | {
     "kvm_present": 0,
     "kvm_clocksource_current_is_kvmclock": 0,
@@ -345,6 +346,7 @@ SCENES = {
                 **drifted(TLB_FLUSH, -1),
                 "kvm_boot_signature_changed": 1,
                 series("kvm_feature_expected", **STEAL_TIME): 1,
+                series("kvm_feature_in_use", **STEAL_TIME): 1,
             }
         ),
         labels=ITSELF,
