@@ -211,6 +211,7 @@ def test_what_was_lost_before_the_first_start_is_found_by_its_use(host: Drifting
         assert record["msg"] == "used, not offered: steal_time (eax bit 5)"
         assert scrape.value("kvm_feature_in_use", feature="steal_time") == 1
         assert scrape.value("kvm_feature_offered", feature="steal_time") == 0
+        assert scrape.values("kvm_unoffered_feature_in_use", "feature") == {("steal_time",): 1}
         assert "1 feature used, not offered" in page
         assert "Used, not offered: steal_time (eax bit 5)" in page
     host.change(on_all(ALL))
@@ -298,8 +299,8 @@ def test_sighup_looks_at_once(host: DriftingHost, manager: Notifications) -> Non
 
 GOOD = "features: {required: [steal_time], forbidden: [hints_realtime]}\n"
 EXPECTED = {("steal_time", "eax", "5"): 1.0, ("hints_realtime", "edx", "0"): 0.0}
-OTHER = "features: {required: [clocksource2]}\n"
-OTHER_EXPECTED = {("clocksource2", "eax", "3"): 1.0}
+OTHER = "features: {required: [clocksource2], forbidden: [steal_time]}\n"
+OTHER_EXPECTED = {("clocksource2", "eax", "3"): 1.0, ("steal_time", "eax", "5"): 0.0}
 BROKEN = "features: {required: [steal]}\n"
 STAYS = "could not reload the baseline, keeping the previous one: "
 
@@ -317,14 +318,18 @@ def test_a_baseline_that_changes_is_in_the_next_scrape(host: DriftingHost, tmp_p
     path = tmp_path / "baseline.yml"
     path.write_text(GOOD)
     with host.daemon(max_age=LAZY, baseline=path) as running:
-        assert expected(running.scrape()) == (EXPECTED, 1)
+        kept = running.scrape()
+        assert expected(kept) == (EXPECTED, 1)
+        assert kept.values("kvm_baseline_violation", "feature") == {}
         path.write_text(BROKEN)
         for _ in range(3):
             assert expected(running.scrape()) == (EXPECTED, 0)
         path.unlink()
         assert expected(running.scrape()) == (EXPECTED, 0)
         path.write_text(OTHER)
-        assert expected(running.scrape()) == (OTHER_EXPECTED, 1)
+        violated = running.scrape()
+        assert expected(violated) == (OTHER_EXPECTED, 1)
+        assert violated.values("kvm_baseline_violation", "feature") == {("steal_time",): 1}
         running.wait_for_log(f"reloaded the baseline from {path}")
         complaints = [line.partition(STAYS)[2] for line in running.log if STAYS in line]
         assert reasons(running.scrape()) == {("start",): 1}
@@ -353,7 +358,9 @@ def test_sighup_reads_the_baseline_and_the_machine(host: DriftingHost, tmp_path:
         assert reasons(scrape) == {("start",): 1, ("signal",): 2}
         path.write_text(OTHER)
         assert reload(running, manager) == f"{SUMMARY_ALL}; 2 of 2 CPUs sampled, 0 differ"
-        assert expected(running.scrape()) == (OTHER_EXPECTED, 1)
+        violated = running.scrape()
+        assert expected(violated) == (OTHER_EXPECTED, 1)
+        assert violated.values("kvm_baseline_violation", "feature") == {("steal_time",): 1}
 
 
 SETTLED = 0.2
