@@ -16,9 +16,10 @@ def baseline_families(baseline: Baseline, sample: Sample | None) -> Iterator[Met
         "1 if the baseline (--baseline.file) requires the bit of CPUID leaf base + 1, 0 if it forbids it.",
         labels=BIT_LABELS,
     )
-    for features, required in ((baseline.required, 1), (baseline.forbidden, 0)):
-        for feature in features:
-            expected.add_metric(bit_values(feature), required)
+    for feature in baseline.required:
+        expected.add_metric(bit_values(feature), 1)
+    for feature in baseline.forbidden:
+        expected.add_metric(bit_values(feature), 0)
     yield expected
     if sample is None:
         return

@@ -31,8 +31,7 @@ from tests.support.monitoring.fleet import (
     series,
     without,
 )
-from tests.support.monitoring.promql import selectors
-from tests.support.monitoring.queries import committed_rules
+from tests.support.monitoring.queries import metrics_of
 
 GUEST = "guest-1:10401"
 
@@ -161,8 +160,13 @@ UNSAMPLED: Machine = {
 
 BARE: Machine = without(
     HEALTHY,
-    *("kvm_signature_info", "kvm_fingerprint_info", "kvm_feature_offered", "kvm_feature_expected"),
-    "kvm_feature_in_use",
+    *(
+        "kvm_signature_info",
+        "kvm_fingerprint_info",
+        "kvm_feature_offered",
+        "kvm_feature_expected",
+        "kvm_feature_in_use",
+    ),
 ) | {
     "kvm_present": 0,
     "kvm_clocksource_current_is_kvmclock": 0,
@@ -661,16 +665,7 @@ ANOTHER_TELLS = {
 }
 """Where this series is missing, and the pvclock page says it all, or the other one of two counters."""
 
-RECORDED = {rule["record"]: rule["expr"] for rule in committed_rules() if "record" in rule}
-
-
-def read(expression: str) -> set[str]:
-    """The metrics of exporters that an expression reads, itself or by way of what is recorded."""
-    names = {str(one.name) for one in selectors(expression)}
-    return {metric for name in names for metric in (read(RECORDED[name]) if name in RECORDED else {name})}
-
-
-METRICS = {name: sorted(read(rule["expr"])) for name, rule in RULES.items() if name not in ABOUT_SILENCE}
+METRICS = {name: sorted(metrics_of(rule["expr"])) for name, rule in RULES.items() if name not in ABOUT_SILENCE}
 
 NONE: Firing = {}
 

@@ -9,12 +9,10 @@ import yaml
 from lab.panels import queries
 from lab.tree import REPOSITORY
 from tests.support.monitoring.catalogue import rendered
-from tests.support.monitoring.promql import selectors
-from tests.support.monitoring.queries import committed_rules
+from tests.support.monitoring.queries import committed_rules, metrics_of
 
 SECTION = (REPOSITORY / "docs" / "scaling.md").read_text(encoding="utf-8").partition("\n## Fewer series\n")[2]
 
-RECORDED = {rule["record"]: rule["expr"] for rule in committed_rules() if "record" in rule}
 NONE = "\N{EN DASH}"
 """A cell without names."""
 
@@ -32,15 +30,9 @@ def rows() -> Iterator[tuple[str, str, str]]:
 ROWS = list(rows())
 
 
-def read(expression: str) -> set[str]:
-    """The metrics that an expression reads, itself or by way of what is recorded of each machine."""
-    names = {str(one.name) for one in selectors(expression)}
-    return {metric for name in names for metric in (read(RECORDED[name]) if name in RECORDED else {name})}
-
-
 def readers(pattern: str, expressions: Iterator[tuple[str, str]]) -> str:
     """The sorted names of the expressions that read a metric whose name matches, or NONE."""
-    names = {name for name, text in expressions if any(re.fullmatch(pattern, metric) for metric in read(text))}
+    names = {name for name, text in expressions if any(re.fullmatch(pattern, metric) for metric in metrics_of(text))}
     return ", ".join(sorted(names)) or NONE
 
 
@@ -64,5 +56,5 @@ def test_what_is_dropped_is_read_by_no_rule() -> None:
     [step] = yaml.safe_load(setting)["metric_relabel_configs"]
     assert (step["source_labels"], step["action"]) == (["__name__"], "drop")
     assert step["regex"] == "|".join(pattern for pattern, alerts, _ in ROWS if alerts == NONE)
-    metrics = {metric for rule in committed_rules() for metric in read(rule["expr"])}
+    metrics = {metric for rule in committed_rules() for metric in metrics_of(rule["expr"])}
     assert not [metric for metric in metrics if re.fullmatch(step["regex"], metric)]

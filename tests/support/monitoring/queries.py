@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from lab.panels import queries
 from lab.tree import REPOSITORY
 from tests.support.monitoring.fleet import alert_rules, rule_groups
+from tests.support.monitoring.promql import selectors
 
 SELECTOR = re.compile(r"\b(?:up|kvm_\w+|\w+:\w+:\w+)\b(?:\{[^}]*\})?")
 """What an expression takes from the database: a name of ours, and what it asks of the labels."""
@@ -15,6 +17,15 @@ SELECTOR = re.compile(r"\b(?:up|kvm_\w+|\w+:\w+:\w+)\b(?:\{[^}]*\})?")
 def committed_rules() -> list[dict[str, Any]]:
     """Recordings and alerts, as the files have them."""
     return [rule for rules in rule_groups().values() for rule in rules]
+
+
+@cache
+def metrics_of(expression: str) -> frozenset[str]:
+    """The series of Prometheus and the exporters that an expression reads, itself or by way of recording rules."""
+    recorded = {rule["record"]: rule["expr"] for rule in committed_rules() if "record" in rule}
+    names = {str(one.name) for one in selectors(expression)}
+    through = (metrics_of(recorded[name]) for name in names & recorded.keys())
+    return frozenset(names - recorded.keys()).union(*through)
 
 
 def of_rules() -> dict[str, str]:
