@@ -160,13 +160,11 @@ UNSAMPLED: Machine = {
 
 BARE: Machine = without(
     HEALTHY,
-    *(
-        "kvm_signature_info",
-        "kvm_fingerprint_info",
-        "kvm_feature_offered",
-        "kvm_feature_expected",
-        "kvm_feature_in_use",
-    ),
+    "kvm_signature_info",
+    "kvm_fingerprint_info",
+    "kvm_feature_offered",
+    "kvm_feature_expected",
+    "kvm_feature_in_use",
 ) | {
     "kvm_present": 0,
     "kvm_clocksource_current_is_kvmclock": 0,

@@ -21,10 +21,8 @@ ALERTS = {rule["alert"]: rule["expr"] for rule in committed_rules() if "alert" i
 
 def rows() -> Iterator[tuple[str, str, str]]:
     """A pattern of names of metrics, and the cells with the alerts and the panels that read one of them."""
-    for line in SECTION.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-        if names := re.findall(r"`([^`]+)`", cells[0]) if line.startswith("| `") else []:
-            yield "|".join(names), cells[2], cells[3]
+    for family, alerts, panels in re.findall(r"^\| (`.+?) \| .+? \| (.+?) \| (.+?) \|$", SECTION, re.MULTILINE):
+        yield "|".join(re.findall(r"`([^`]+)`", family)), alerts, panels
 
 
 ROWS = list(rows())
