@@ -156,6 +156,12 @@ def test_the_package_imports_nothing_of_the_lab() -> None:
         assert not roots & {"lab", "demo", "tests", "benchmarks"}, name
 
 
+def test_the_rules_import_what_their_package_carries() -> None:
+    """The generator imports of the exporter only what KVM's leaves mean: the room kvm, which is pure."""
+    for path in (PACKAGE.parent / "dashboards").rglob("*.py"):
+        assert {room_of(module) for module in ours(path)} <= {"kvm"}, path
+
+
 def test_the_lab_imports_none_of_its_users() -> None:
     """lab/ imports neither the demonstration nor the tests nor the benchmarks."""
     for path in (PACKAGE.parent / "lab").rglob("*.py"):

@@ -2,7 +2,7 @@
 
 from labels import OF_BIT, OF_MACHINE
 
-from kvm_exporter.collector.boot import LATE_SECONDS
+from kvm_exporter.kvm.drift import LATE_SECONDS
 from rules.rule import FEATURE, NAME, THIS, Alert
 
 STABLE_BIT = 'register="eax", bit="24"'

@@ -14,15 +14,12 @@ from typing import NamedTuple, TypeVar
 
 from kvm_exporter.config.files import read_bounded, write_atomically
 from kvm_exporter.errors import InputError
-from kvm_exporter.kvm.drift import Difference, difference
+from kvm_exporter.kvm.drift import LATE_SECONDS, Difference, difference
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.kvm.words import describe, duration_words
 
 FILE_NAME = "boot-reference.json"
-
-LATE_SECONDS = 600.0
-"""A reference that was taken later after the boot than this cannot tell what the kernel found."""
 
 CLOCK_STEP_SECONDS = 30.0
 """How far the wall clock may have been set since the reference was taken, where the boot's time stands for its id. Two

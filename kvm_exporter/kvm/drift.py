@@ -12,6 +12,9 @@ TSC_TOLERANCE = 250e-6
 """Relative difference up to which two TSC frequencies count as equal: KVM's own tolerance (tsc_tolerance_ppm of
 arch/x86/kvm/x86.c), which QEMU applies to a migration as well."""
 
+LATE_SECONDS = 600.0
+"""A boot reference that was taken later after the boot than this cannot tell what the kernel found."""
+
 
 class TscChange(NamedTuple):
     """The TSC frequency before and after, in kHz; None where KVM does not report one."""
