@@ -90,14 +90,14 @@ dist: $(VENV)/.has-dist ## an sdist, the wheel that is built from it, and all th
 	scripts/build-dist $(BIN)/python dist
 	scripts/build-wheelhouse $(BIN)/python dist/wheelhouse dist/*.whl
 
-deb: ## the Debian package and its source package, built with Debian's own Python and libraries, in build/deb
+deb: ## the Debian packages and their source package, built with Debian's own Python and libraries, in build/deb
 	@scripts/system-packages $(PYTHON) deb
 	scripts/build-deb build/deb
 
 image: ## a container image with the Debian package, in build/image
 	@scripts/system-packages $(PYTHON) deb
 	@scripts/system-packages $(PYTHON) image
-	deb=$$(scripts/build-deb build/deb) && scripts/build-image build/image "$$deb"
+	debs=$$(scripts/build-deb build/deb) && scripts/build-image build/image "$${debs%%[[:space:]]*}"
 
 # From the one place that has cohort, thresholds and selectors.
 dashboards: $(VENV)/.has-dashboards ## the rules, alerts, dashboards and provisioning in dashboards

@@ -1,4 +1,4 @@
-"""The command line of generate.py: what to write where, and a flag for each setting."""
+"""The command line of the generator: what to write where, and a flag for each setting."""
 
 import argparse
 import re
@@ -21,7 +21,6 @@ _MATCHER = rf'{_LABEL}(?:=~|!~|!=|=)"(?:[^"\\\n]|\\.)+"'
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; the values that it finds are those of ``Settings`` and of what is to be written."""
     parser = argparse.ArgumentParser(
-        prog="generate.py",
         description="Write rules and alerts for Prometheus, and provisioning and dashboards for Grafana.",
         allow_abbrev=False,
     )

@@ -1,4 +1,4 @@
-"""What a site may change in the rules and the dashboards. ``generate.py`` has a flag for each setting."""
+"""What a site may change in the rules and the dashboards. ``flags.py`` has a flag for each setting."""
 
 from dataclasses import dataclass
 

@@ -56,10 +56,11 @@ def commands() -> tuple[Command, ...]:
     """Return every subcommand, in the order of the help, without the flag ``--help``."""
     [subparsers] = (action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
     summaries = {action.dest: str(action.help) for action in subparsers._choices_actions}
-    return tuple(Command(name, summaries[name], tuple(_groups(parser))) for name, parser in subparsers.choices.items())
+    return tuple(Command(name, summaries[name], tuple(groups(parser))) for name, parser in subparsers.choices.items())
 
 
-def _groups(parser: argparse.ArgumentParser) -> list[tuple[str, tuple[Argument, ...]]]:
+def groups(parser: argparse.ArgumentParser) -> list[tuple[str, tuple[Argument, ...]]]:
+    """Return the titles of a parser's groups with their arguments, without the flag ``--help`` and empty groups."""
     found = []
     for group in parser._action_groups:
         actions = [action for action in group._group_actions if not isinstance(action, argparse._HelpAction)]

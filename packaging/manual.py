@@ -8,6 +8,7 @@ The template has the prose. Commands and flags come from the parser, so the page
 import os
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from command_line import Argument, Command, commands
@@ -20,18 +21,26 @@ TEMPLATE = Path(__file__).with_name("kvm-exporter.1.in")
 def page() -> str:
     """Return the page in the format of man(7)."""
     serve, *others = commands()
-    when = time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time())))
     parts = {
-        "@DATE@": time.strftime("%Y-%m-%d", when),
-        "@VERSION@": __version__,
         "@SYNOPSIS@": "\n".join([_synopsis("[serve] [FLAG...]"), *(_synopsis(_usage(other)) for other in others)]),
         "@COMMANDS@": "\n".join(_command(other) for other in others),
-        "@DAEMON@": "\n".join(f".SS {title.capitalize()}\n{_list(group)}" for title, group in serve.groups),
+        "@DAEMON@": sections(serve.groups),
     }
-    text = TEMPLATE.read_text(encoding="utf-8")
-    for name, part in parts.items():
+    return filled(TEMPLATE, parts)
+
+
+def filled(template: Path, parts: Mapping[str, str]) -> str:
+    """Return the text of a template, with the parts, the date and the version in place of their names."""
+    when = time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time())))
+    text = template.read_text(encoding="utf-8")
+    for name, part in {**parts, "@DATE@": time.strftime("%Y-%m-%d", when), "@VERSION@": __version__}.items():
         text = text.replace(name, part)
     return text
+
+
+def sections(groups: Iterable[tuple[str, tuple[Argument, ...]]]) -> str:
+    """Return a subsection for each group of flags, given its title and its flags."""
+    return "\n".join(f".SS {title[0].upper()}{title[1:]}\n{_list(group)}" for title, group in groups)
 
 
 def _synopsis(usage: str) -> str:
