@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """``generate.py --output=FOLDER``: write rules, alerts and provisioning, and with ``--dashboards`` the dashboards.
 
-The Debian package prometheus-kvm-exporter-rules has this program as the command kvm-exporter-rules, with the modules of
-the exporter that it imports: the table of features and what each does. The dashboards need Grafana's SDK for Python; all
-other files need PyYAML alone.
+The Debian package prometheus-kvm-exporter-rules has this program as the command kvm-exporter-rules. It imports no more
+of the exporter than the package carries: the modules that say which features there are, and what each does. The
+dashboards need Grafana's SDK for Python; all other files need PyYAML alone.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""``rules_manual.py``: print the man page kvm-exporter-rules(1), from kvm-exporter-rules.1.in and the command line itself."""
+"""``rules_manual.py``: print the man page kvm-exporter-rules(1), from its template and the command line itself."""
 # ruff: noqa: INP001 - a program, not a module of a package
 
 import sys

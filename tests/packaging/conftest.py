@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.packaging.container import EACH_SUITE, Container
-from tests.support.packaging.debian import NAME, DebianPackage, build
+from tests.support.packaging.debian import NAME, RULES, DebianPackage, build, unpacked
 from tests.support.packaging.distribution import build as build_distribution
 from tests.support.packaging.installed import install, system_with
 from tests.support.packaging.unit import Unit
@@ -14,8 +14,14 @@ from tests.support.packaging.unit import Unit
 
 @pytest.fixture(scope="session")
 def debian_package(tmp_path_factory: pytest.TempPathFactory) -> DebianPackage:
-    """The Debian package of this tree."""
+    """The Debian package of the exporter of this tree."""
     return build(tmp_path_factory.mktemp("deb"))
+
+
+@pytest.fixture(scope="session")
+def rules_package(debian_package: DebianPackage) -> DebianPackage:
+    """The Debian package of the rules, beside that of the exporter."""
+    return unpacked(debian_package.deb.parent, RULES)
 
 
 @pytest.fixture(scope="session", params=EACH_SUITE)

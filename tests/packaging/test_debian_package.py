@@ -1,4 +1,4 @@
-"""The Debian package as it is built: what is in it, what it needs, and that Debian's own checks have nothing to say.
+"""The exporter's Debian package as it is built: what is in it, what it needs, and what Debian's own checks say.
 
 That it can be installed and what it does then is shown in a booted system.
 """
@@ -12,7 +12,7 @@ import pytest
 
 from kvm_exporter import __version__
 from lab.tree import REPOSITORY
-from tests.support.packaging.debian import NAME, DebianPackage, build, run
+from tests.support.packaging.debian import NAME, RULES, DebianPackage, build, run, unpacked
 from tests.support.tools import program
 from tests.support.tree import tracked
 
@@ -88,12 +88,6 @@ def test_what_is_in_it(debian_package: DebianPackage) -> None:
         "usr/share/man/man1/kvm-exporter.1.gz",
         f"usr/share/man/man1/{NAME}.1.gz",
         *(f"usr/share/{NAME}/systemd/{name}" for name in units if name.endswith(".conf")),
-        *(
-            f"usr/share/{NAME}/{name.removeprefix('dashboards/')}"
-            for name in tracked()
-            if name.startswith("dashboards/")
-        ),
-        f"usr/share/{NAME}/runbooks.md",
         f"usr/share/doc/{NAME}/changelog.Debian.gz",
         f"usr/share/doc/{NAME}/changelog.gz",
         f"usr/share/doc/{NAME}/copyright",
@@ -107,10 +101,13 @@ def test_what_is_in_it(debian_package: DebianPackage) -> None:
     }
 
 
-def test_no_link_in_its_documents_is_dead(debian_package: DebianPackage) -> None:
+@pytest.mark.parametrize("name", [NAME, RULES])
+def test_no_link_in_the_documents_is_dead(
+    debian_package: DebianPackage, rules_package: DebianPackage, name: str
+) -> None:
     """As whoever opens them on the machine follows it: to another document, a picture, or the dashboards."""
-    share = debian_package.root / "usr/share"
-    pages = [page for folder in (share / "doc" / NAME, share / NAME) for page in folder.rglob("*.md")]
+    share = {NAME: debian_package, RULES: rules_package}[name].root / "usr/share"
+    pages = [page for folder in (share / "doc" / name, share / NAME) for page in folder.rglob("*.md")]
     links = {
         (page.name, link): page.parent / link
         for page in pages
@@ -169,12 +166,15 @@ def test_lintian_has_nothing_to_say(debian_package: DebianPackage) -> None:
 
 
 @pytest.mark.slow
-def test_the_sdist_alone_builds_the_same_package(debian_package: DebianPackage, tmp_path: Path) -> None:
+def test_the_sdist_alone_builds_the_same_packages(
+    debian_package: DebianPackage, rules_package: DebianPackage, tmp_path: Path
+) -> None:
     """Without git, in another folder, later: the same bytes. So the sdist has everything, and nothing else gets in."""
     with tarfile.open(debian_package.source) as sdist:
         sdist.extractall(tmp_path, filter="data")
     [tree] = tmp_path.iterdir()
     when = run("git", "-C", REPOSITORY, "log", "-1", "--format=%ct").strip()
     again = build(tmp_path / "again", tree=tree, SOURCE_DATE_EPOCH=when)
-    assert again.deb.name == debian_package.deb.name
-    assert again.deb.read_bytes() == debian_package.deb.read_bytes()
+    for first, second in ((debian_package, again), (rules_package, unpacked(tmp_path / "again", RULES))):
+        assert second.deb.name == first.deb.name
+        assert second.deb.read_bytes() == first.deb.read_bytes()

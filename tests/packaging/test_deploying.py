@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
-from kvm_exporter import __version__
 from kvm_exporter.app.cli import build_parser
 from kvm_exporter.web.http import MAX_HEADER_BYTES
 from kvm_exporter.web.server import MAX_CONNECTIONS, MAX_TLS_CONNECTIONS
 from lab.exporter import exporter
 from lab.secure import PASSWORD, TLS, make_server
 from lab.servers import JOB
-from lab.tree import REPOSITORY
+from lab.tree import DASHBOARDS, REPOSITORY
 from tests.support.monitoring.prometheus import Scraped, prometheus
 from tests.support.packaging.debian import NAME, DebianPackage, run
 from tests.support.packaging.deploying import COMMANDS, FILES, SNIPPETS, TEXT, UNIT_FILES
@@ -72,9 +71,9 @@ def test_systemd_accepts_the_units(debian_package: DebianPackage, tmp_path: Path
 
 
 @pytest.fixture
-def server(debian_package: DebianPackage, tmp_path: Path) -> Path:
+def server(rules_package: DebianPackage, tmp_path: Path) -> Path:
     """The page's configuration of a Prometheus server, in a folder, with all files that it names."""
-    text = FILES[PROMETHEUS].replace(SHARE, f"{debian_package.root}{SHARE}").replace("/etc/prometheus", str(tmp_path))
+    text = FILES[PROMETHEUS].replace(SHARE, f"{rules_package.root}{SHARE}").replace("/etc/prometheus", str(tmp_path))
     make_server(tmp_path)
     (tmp_path / "ca.crt").rename(tmp_path / "kvm-ca.crt")
     (tmp_path / "kvm-password").write_text(PASSWORD)
@@ -120,13 +119,16 @@ def test_prometheus_scrapes_with_tls_and_a_password(server: Path, release: str) 
     assert target["labels"] == {"job": "kvm", "instance": "127.0.0.1"}
 
 
-def test_grafana_is_given_a_folder_that_is_there(debian_package: DebianPackage) -> None:
-    """A provider of the provisioning's version 1, of files."""
+def test_grafana_is_given_the_folder_of_the_dashboards(rules_package: DebianPackage) -> None:
+    """A provider of the provisioning's version 1, of files, in whose folder no other JSON is."""
     provisioning: dict[str, Any] = yaml.safe_load(FILES[GRAFANA])
     assert provisioning["apiVersion"] == 1
     [provider] = provisioning["providers"]
     assert provider["type"] == "file"
-    assert (debian_package.root / provider["options"]["path"].removeprefix("/")).is_dir()
+    folder = rules_package.root / provider["options"]["path"].removeprefix("/")
+    assert {path.relative_to(folder) for path in folder.rglob("*.json")} == {
+        path.relative_to(DASHBOARDS) for path in DASHBOARDS.glob("*.json")
+    }
 
 
 def test_the_commands_are_well_formed() -> None:
@@ -138,10 +140,9 @@ def test_the_commands_are_well_formed() -> None:
         build_parser().parse_args(["serve", *words] if words[0].startswith("-") else words)
 
 
-def test_versions_are_this_one() -> None:
-    """Files are named as they are built."""
-    versions = re.findall(r"kvm[-_]exporter[-_](\d[\d.]*\d)", TEXT)
-    assert set(versions) == {__version__}
+def test_packages_are_named_as_they_are_built(debian_package: DebianPackage, rules_package: DebianPackage) -> None:
+    """Both are to be installed from where make deb writes them."""
+    assert set(re.findall(r"build/deb/(\S+)", TEXT)) == {debian_package.deb.name, rules_package.deb.name}
 
 
 def test_numbers_are_those_that_hold() -> None:
@@ -153,12 +154,10 @@ def test_numbers_are_those_that_hold() -> None:
 
 
 def test_a_site_writes_rules_of_its_own(tmp_path: Path) -> None:
-    """With the page's command, which Debian's Python runs after an installation; and the page's flags exist."""
-    [command] = [text for text in COMMANDS if "generate.py" in text]
-    program = REPOSITORY / "dashboards" / "generate.py"
-    words = shlex.split(command.replace("/etc/prometheus/kvm-rules", str(tmp_path)))
-    assert words[:2] == ["python3", f"{SHARE}/generate.py"]
-    run(sys.executable, program, *words[2:])
+    """With the page's command; and the page's flags exist."""
+    [command] = [text for text in COMMANDS if text.startswith("kvm-exporter-rules ")]
+    program = DASHBOARDS / "generate.py"
+    run(sys.executable, program, *shlex.split(command.replace("/etc/prometheus/kvm-rules", str(tmp_path)))[1:])
     assert "sum by (job, cluster) (kvm_present)" in (tmp_path / "machine-rules.yaml").read_text(encoding="utf-8")
     known = run(sys.executable, program, "--help")
     named = set(re.findall(r"`(--(?:cohort|dashboards|exporters|operator|output|runbooks))\b", TEXT))
@@ -184,8 +183,8 @@ def test_flags_exist() -> None:
         assert named - known - NODE_EXPORTERS == set(), page.name
 
 
-def test_units_and_files_exist(debian_package: DebianPackage) -> None:
-    """What systemctl and journalctl are told to look at, and the files that the package is said to have."""
+def test_units_and_files_exist(debian_package: DebianPackage, rules_package: DebianPackage) -> None:
+    """What systemctl and journalctl are told to look at, and the files that the packages are said to have."""
     own = {Path(path).name for path in UNIT_FILES}
     units = {path.name for path in (REPOSITORY / "packaging/systemd").iterdir()} | own
     for page in PAGES:
@@ -193,4 +192,4 @@ def test_units_and_files_exist(debian_package: DebianPackage) -> None:
         named = re.findall(r"(?:systemctl [\w -]*?|journalctl -u |security )([\w-]*kvm[\w-]*(?:\.\w+)?)", text)
         assert {name if "." in name else f"{name}.service" for name in named} - units == set(), page.name
     for path in set(re.findall(r"/usr/(?:share|lib)/[\w./-]+\w", TEXT)) - {"/usr/lib64"}:
-        assert (debian_package.root / path.removeprefix("/")).exists(), path
+        assert any((package.root / path[1:]).exists() for package in (debian_package, rules_package)), path

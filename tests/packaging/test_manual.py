@@ -1,4 +1,4 @@
-"""The man page and the completions that the Debian package has, asked of the programs that read them."""
+"""The man pages and the completions that the Debian packages have, asked of the programs that read them."""
 
 import re
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.tree import REPOSITORY
+from lab.tree import DASHBOARDS, REPOSITORY
 from tests.support.packaging.debian import PATH, DebianPackage, run
 from tests.support.system.terminal import terminal
 from tests.support.tools import missing, program
@@ -34,6 +34,17 @@ def manual(debian_package: DebianPackage) -> Path:
     return debian_package.root / "usr/share/man/man1/kvm-exporter.1.gz"
 
 
+@pytest.fixture(scope="module")
+def rules_manual(rules_package: DebianPackage) -> Path:
+    """The page of the command that writes the rules."""
+    return rules_package.root / "usr/share/man/man1/kvm-exporter-rules.1.gz"
+
+
+def read(manual: Path) -> str:
+    """A page as a reader sees it, with hyphens that can be searched for."""
+    return re.sub(r".\x08", "", run(program("man"), "--local-file", manual, MANWIDTH="200"))
+
+
 def said_by_help() -> dict[str, set[str]]:
     """Each command's flags, and under no name those of the program itself, as their own help has them."""
     main = run(sys.executable, "-m", "kvm_exporter", "--help")
@@ -43,8 +54,8 @@ def said_by_help() -> dict[str, set[str]]:
 
 
 def test_the_manual_has_every_command_and_flag(manual: Path) -> None:
-    """What the help of any command names, as a reader of the page sees it, with hyphens that can be searched for."""
-    page = re.sub(r".\x08", "", run(program("man"), "--local-file", manual, MANWIDTH="200"))
+    """What the help of any command names."""
+    page = read(manual)
     helps = said_by_help()
     assert set(helps) >= {"", "serve", "show", "decode", "compare", "textfile"}
     for command, flags in helps.items():
@@ -55,11 +66,21 @@ def test_the_manual_has_every_command_and_flag(manual: Path) -> None:
     assert {"EXIT STATUS", "ENVIRONMENT", "FILES", "EXAMPLES"} < set(titles)
 
 
-def test_the_manual_is_well_formed(manual: Path) -> None:
+def test_the_manual_of_the_rules_has_every_flag(rules_manual: Path) -> None:
+    """With its default: what the help of the program says."""
+    page = read(rules_manual)
+    flags = set(FLAG.findall(run(sys.executable, DASHBOARDS / "generate.py", "--help")))
+    assert flags >= {"--output", "--cohort", "--operator"}
+    assert flags - set(FLAG.findall(page)) == set()
+    assert "(default: kvm-shard-)" in page
+
+
+def test_the_manuals_are_well_formed(manual: Path, rules_manual: Path) -> None:
     """Neither groff nor mandoc finds anything to warn of."""
-    read = f'{program("man")} --warnings --local-file --encoding=UTF-8 --troff-device=utf8 --ditroff "$1" >/dev/null'
-    assert run("sh", "-c", read, "-", manual) == ""
-    assert run(program("mandoc"), "-T", "lint", "-W", "warning", manual) == ""
+    groff = f'{program("man")} --warnings --local-file --encoding=UTF-8 --troff-device=utf8 --ditroff "$1" >/dev/null'
+    for page in (manual, rules_manual):
+        assert run("sh", "-c", groff, "-", page) == ""
+        assert run(program("mandoc"), "-T", "lint", "-W", "warning", page) == ""
 
 
 def in_bash(package: DebianPackage, *words: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""The Debian package: built from this tree, unpacked, and asked."""
+"""The Debian packages: built from this tree, unpacked, and asked."""
 
 import subprocess
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from lab.tree import REPOSITORY
 from tests.support.tools import program
 
 NAME = "prometheus-kvm-exporter"
+RULES = f"{NAME}-rules"
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 """Where Debian's own programs are, and no others."""
@@ -36,13 +37,18 @@ class DebianPackage:
 
 
 def build(folder: Path, version: str = "", *, tree: Path = REPOSITORY, **environment: str) -> DebianPackage:
-    """Build the package into a folder, as ``make deb`` does, or another version of it, and unpack it there: 6 s."""
+    """Build both into a folder, as ``make deb`` does, or another version of them: 6 s. Return the exporter's."""
     for needed in ("dpkg-buildpackage", "dh", "dh_python3", "pybuild"):
         program(needed)
     run(tree / "scripts/build-deb", folder, *([version] if version else []), **environment)
-    [deb] = folder.glob(f"{NAME}_*.deb")
-    run("dpkg-deb", "--extract", deb, folder / "root")
-    return DebianPackage(deb, folder / "root")
+    return unpacked(folder, NAME)
+
+
+def unpacked(folder: Path, name: str) -> DebianPackage:
+    """One of the packages that were built into a folder, and unpack it there."""
+    [deb] = folder.glob(f"{name}_*.deb")
+    run("dpkg-deb", "--extract", deb, folder / name)
+    return DebianPackage(deb, folder / name)
 
 
 def run(*command: str | Path, **environment: str) -> str:
