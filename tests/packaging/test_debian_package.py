@@ -88,6 +88,7 @@ def test_what_is_in_it(debian_package: DebianPackage) -> None:
         "usr/share/man/man1/kvm-exporter.1.gz",
         f"usr/share/man/man1/{NAME}.1.gz",
         *(f"usr/share/{NAME}/systemd/{name}" for name in units if name.endswith(".conf")),
+        f"usr/share/doc/{NAME}/NEWS.Debian.gz",
         f"usr/share/doc/{NAME}/changelog.Debian.gz",
         f"usr/share/doc/{NAME}/changelog.gz",
         f"usr/share/doc/{NAME}/copyright",
