@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.tree import REPOSITORY
+from lab.tree import DASHBOARDS, REPOSITORY
 from tests.support.packaging.container import SUITES, tree
 from tests.support.packaging.debian import run
 from tests.support.tools import program
@@ -17,10 +17,13 @@ from tests.support.tools import program
 DOWNLOAD_SECONDS = 3000
 """For a compiler and its friends, and a build, on a slow and busy machine: only a hang uses it up."""
 
-PACKAGE = re.search(
-    r"^Debian 12 and 13:\n\n((?:    .*\n)+)", (REPOSITORY / "README.md").read_text("utf-8"), re.MULTILINE
-)
-"""The README's lines that install the package."""
+README = (REPOSITORY / "README.md").read_text("utf-8")
+
+PACKAGE = re.search(r"^Debian 12 and 13:\n\n((?:    .*\n)+)", README, re.MULTILINE)
+"""The README's lines that install the exporter's package."""
+
+RULES = re.search(r"^On the Prometheus server, .*:\n\n    (apt install .*)\n", README, re.MULTILINE)
+"""The README's line that installs the package of the rules."""
 
 SCRAPE = """
 kvm-exporter --web.listen-address=127.0.0.1:0 2>/tmp/log &
@@ -67,11 +70,14 @@ def shell(root: Path, script: str) -> str:
 
 @pytest.mark.slow
 def test_the_package_as_the_readme_says(bare: Path) -> None:
-    """Its lines work the first time, the release's own lintian is silent, and the program that was installed serves."""
+    """Its lines work the first time, the release's own lintian is silent, and the programs that were installed work."""
     assert PACKAGE is not None
+    assert RULES is not None
     lines = [line.strip() for line in PACKAGE[1].splitlines()]
     assert [line.split()[0] for line in lines] == ["make", "apt", "curl"]
     make, install, _ = lines
     shell(bare, f"{make}\n{install.replace('apt install', 'apt install -y')}")
     assert "kvm_exporter_sample_success 1.0" in shell(bare, SCRAPE)
+    shell(bare, f"{RULES[1].replace('apt install', 'apt install -y')}\nkvm-exporter-rules --output=/tmp/rules")
+    assert (bare / "tmp/rules/machine-rules.yaml").read_bytes() == (DASHBOARDS / "machine-rules.yaml").read_bytes()
     assert re.findall("^[EWI]: .*", shell(bare, LINTIAN), re.MULTILINE) == []
