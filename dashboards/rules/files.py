@@ -14,7 +14,7 @@ from rules.cohort import cohort_rules
 from rules.drift import drift_rules
 from rules.exporter import exporter_alerts
 from rules.intent import INTENT_ALERTS
-from rules.rule import Recording, Rule
+from rules.rule import Alert, Recording, Rule
 from rules.sums import sums
 
 Groups = Mapping[str, Sequence[Rule]]
@@ -66,5 +66,10 @@ def rule_content(rule: Rule, runbooks: str) -> dict[str, Any]:
         "for": rule.wait,
         **({"keep_firing_for": rule.kept} if rule.kept else {}),
         "labels": {"severity": rule.severity},
-        "annotations": {"summary": rule.summary, "description": rule.description, **runbook(rule.name, runbooks)},
+        "annotations": texts(rule, runbooks),
     }
+
+
+def texts(alert: Alert, runbooks: str) -> dict[str, str]:
+    """Return what an alert says, as annotations."""
+    return {"summary": alert.summary, "description": alert.description, **runbook(alert.name, runbooks)}

@@ -1,4 +1,4 @@
-"""What Grafana provisions itself with: the format as documented, and alert rules that are Prometheus' own.
+"""What Grafana provisions itself with: the format as documented; test_grafana_alerts.py has what the alert rules say.
 
 Source of the keys: pkg/services/provisioning of Grafana 11.6 (datasources/types.go, dashboards/types.go,
 alerting/rules_types.go), and its documentation under "File provisioning".
@@ -9,30 +9,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import promql_parser
 import pytest
 import yaml
-from grafana.provisioning import annotation, identifier
 
-from kvm_exporter.kvm.features import FEATURES
-from lab.panels import dashboards, panels
 from lab.tree import DASHBOARDS
-from tests.support.monitoring.fleet import (
-    Machine,
-    Phase,
-    alert_rules,
-    input_series,
-    promtool_tests,
-    rule_groups,
-    series,
-)
-from tests.support.monitoring.promql import nodes, selectors
+from tests.support.monitoring.grafana import ALERTING, grafana_rules
 
 FOLDER = DASHBOARDS / "provisioning"
 
 DATA_SOURCE = FOLDER / "datasources" / "prometheus.yaml"
 PROVIDER = FOLDER / "dashboards" / "kvm.yaml"
-ALERTING = FOLDER / "alerting" / "kvm-drift.yaml"
+DRIFT = ALERTING / "kvm-drift.yaml"
 
 Keys = Mapping[str, "Keys | type"]
 """Every key that may be there, and the type of its value; of a list, of each in it."""
@@ -61,9 +48,20 @@ RULE: Keys = {
     "noDataState": str,
     "execErrState": str,
     "labels": {"severity": str},
-    "annotations": {"summary": str, "description": str, "runbook": str},
+    "annotations": {
+        "summary": str,
+        "description": str,
+        "runbook": str,
+        "__dashboardUid__": str,
+        "__panelId__": str,
+    },
     "dashboardUid": str,
     "panelId": int,
+}
+
+RULES: Keys = {
+    "apiVersion": int,
+    "groups": {"orgId": int, "name": str, "folder": str, "interval": str, "rules": RULE},
 }
 
 KNOWN: Mapping[Path, Keys] = {
@@ -90,10 +88,7 @@ KNOWN: Mapping[Path, Keys] = {
             "options": {"path": str, "foldersFromFilesStructure": bool},
         },
     },
-    ALERTING: {
-        "apiVersion": int,
-        "groups": {"orgId": int, "name": str, "folder": str, "interval": str, "rules": RULE},
-    },
+    **{ALERTING / f"kvm-{group}.yaml": RULES for group in ("cohorts", "drift", "exporter", "intent")},
 }
 
 
@@ -120,19 +115,6 @@ def complaints(found: object, known: "Keys | type", path: str = "") -> Iterator[
         yield f"{path}: {found!r} has no keys"
 
 
-def prometheus_rules() -> dict[str, dict[str, Any]]:
-    """The alerts on drift by name, as Prometheus reads them."""
-    gained = [rule for name, rule in alert_rules().items() if name.startswith("KvmFeatureGained")]
-    drift = [rule for rule in rule_groups()["kvm-drift"] if "alert" in rule]
-    return {rule["alert"]: rule for rule in (*drift, *gained)}
-
-
-def grafana_rules() -> dict[str, dict[str, Any]]:
-    """The same as Grafana reads them."""
-    (group,) = content(ALERTING)["groups"]
-    return {rule["title"]: rule for rule in group["rules"]}
-
-
 def strings(found: object) -> Iterator[str]:
     """Every text in a file."""
     if isinstance(found, str):
@@ -142,11 +124,6 @@ def strings(found: object) -> Iterator[str]:
             yield from strings(one)
     elif isinstance(found, dict):
         yield from strings(list(found.values()))
-
-
-def expanded(template: str) -> str:
-    """What Grafana makes of a text of a file with no variable in its environment: values.go, interpolateValue."""
-    return "$".join(re.sub(r"\$\{?\w+\}?", "", part) for part in template.split("$$"))
 
 
 def test_no_file_is_unknown() -> None:
@@ -163,97 +140,9 @@ def test_the_keys_are_grafanas(path: Path) -> None:
 
 def test_a_misspelled_key_is_found() -> None:
     """At its place."""
-    spoiled = content(ALERTING)
+    spoiled = content(DRIFT)
     spoiled["groups"][0]["rules"][0]["nodataState"] = "OK"
-    assert list(complaints(spoiled, KNOWN[ALERTING])) == [".groups[0].rules[0].nodataState: nobody reads it"]
-
-
-def test_every_alert_on_drift_is_there() -> None:
-    """In the order of Prometheus, and no other."""
-    assert list(grafana_rules()) == list(prometheus_rules())
-
-
-@pytest.mark.parametrize("name", prometheus_rules())
-def test_a_rule_is_the_one_of_prometheus(name: str) -> None:
-    """The same expression, over the time that Prometheus keeps it firing; the same wait and labels; any value fires."""
-    theirs, ours = prometheus_rules()[name], grafana_rules()[name]
-    query, condition = ours["data"]
-    asked = query["model"]["expr"]
-    kept = re.sub(r"last_over_time\(([\w:]+(?:\{[^}]*\})?)\[15m\]\)", r"\1", asked)
-    assert kept == theirs["expr"]
-    ranges = nodes(asked, promql_parser.MatrixSelector)
-    assert len(ranges) == (len(selectors(asked)) if theirs.get("keep_firing_for") == "15m" else 0)
-    assert (query["model"]["instant"], query["model"]["range"]) == (True, False)
-    assert ours["for"] == theirs["for"]
-    assert ours["labels"] == theirs["labels"]
-    assert ours["condition"] == condition["refId"] == condition["model"]["refId"]
-    assert condition["model"]["type"] == "math"
-    assert condition["model"]["expression"] == f"is_number(${query['refId']})"
-    assert (ours["noDataState"], ours["execErrState"]) == ("OK", "Error")
-    assert theirs.keys() - {"keep_firing_for"} == {"alert", "expr", "for", "labels", "annotations"}
-
-
-def test_an_alert_outlasts_a_machine_that_cannot_be_scraped(tmp_path: Path) -> None:
-    """For as long as that of Prometheus: a failed scrape neither resolves it nor makes it fire again."""
-    (feature,) = (one for one in FEATURES if one.name == "pv_unhalt")
-    labels = {"feature": feature.name, "register": feature.register, "bit": str(feature.bit), "signature": "KVMKVMKVM"}
-    lost: Machine = {series("kvm_boot_feature_changed", **labels): -1}
-    expression = f"count({grafana_rules()['KvmFeatureLost']['data'][0]['model']['expr']})"
-    one = [{"labels": "{}", "value": 1}]
-    tests = [
-        {"expr": expression, "eval_time": f"{minute}m", "exp_samples": found}
-        for minute, found in ((4, one), (6, one), (18, one), (21, []))
-    ]
-    phases: list[Phase] = [(5, {"one": lost}), (20, {"one": {}})]
-    test = {"interval": "1m", "input_series": input_series(phases), "promql_expr_test": tests}
-    assert promtool_tests(tmp_path, test) == ""
-
-
-def test_every_alert_links_to_the_table_of_problems() -> None:
-    """By the number that it has on its dashboard."""
-    links = {(rule["dashboardUid"], rule["panelId"]) for rule in grafana_rules().values()}
-    ((dashboard, number),) = links
-    (found,) = (one["title"] for one in panels(dashboards()[f"{dashboard}.json"]) if one["id"] == number)
-    assert found == "Problems"
-
-
-@pytest.mark.parametrize("name", prometheus_rules())
-def test_annotations_say_the_same(name: str) -> None:
-    """But for the names of labels and of the value, which need no dollar."""
-    back = {
-        key: text.replace(".Labels.", "$labels.").replace(".Values.A.Value", "$value")
-        for key, text in grafana_rules()[name]["annotations"].items()
-    }
-    assert back == prometheus_rules()[name]["annotations"]
-    for text in grafana_rules()[name]["annotations"].values():
-        assert expanded(text) == text
-
-
-def test_a_template_that_grafana_would_spoil_is_refused() -> None:
-    """Not written and wondered at."""
-    with pytest.raises(ValueError, match=r"Grafana would expand an environment variable in '\{\{ \$externalURL \}\}'"):
-        annotation("{{ $externalURL }}")
-
-
-def test_identifiers_are_stable_and_short() -> None:
-    """One for each rule, which Grafana allows."""
-    uids = [rule["uid"] for rule in grafana_rules().values()]
-    assert len(set(uids)) == len(uids)
-    assert all(re.fullmatch(r"[a-z-]{1,40}", uid) for uid in uids)
-    assert identifier("KvmCpusDiffer") == "kvm-cpus-differ"
-
-
-def test_a_long_identifier_is_refused() -> None:
-    """Grafana would refuse the whole file."""
-    with pytest.raises(ValueError, match=r"Grafana allows 40 characters, and a{41} has 41; give the alert a shorter"):
-        identifier("a" * 41)
-
-
-def test_a_wait_is_a_multiple_of_the_interval() -> None:
-    """Grafana evaluates at the interval, and waits no part of it."""
-    (group,) = content(ALERTING)["groups"]
-    assert group["interval"] == "1m"
-    assert all(re.fullmatch(r"[1-9]\d*m", rule["for"]) for rule in group["rules"])
+    assert list(complaints(spoiled, KNOWN[DRIFT])) == [".groups[0].rules[0].nodataState: nobody reads it"]
 
 
 def test_nothing_is_fixed_to_a_data_source() -> None:

@@ -4,9 +4,11 @@ Those that are only answered when something is wrong are asked when everything i
 """
 
 import socket
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +24,9 @@ from lab.guest import Cpus
 from lab.patience import PATIENCE_SECONDS
 from lab.readers import BASE
 from lab.secure import TLS, until_the_end
-from tests.support.monitoring.prometheus import Prometheus
+from tests.support.monitoring.fleet import alert_rules
+from tests.support.monitoring.grafana import asked, grafana_rules
+from tests.support.monitoring.prometheus import Labels, Prometheus
 from tests.support.monitoring.queries import EMPTY_WHEN_WELL, NOT_DECIDED, QUERIES, committed_rules
 from tests.support.monitoring.stack import stack, until
 from tests.support.rooms.layouts import AMD, kvm, signature
@@ -73,10 +77,11 @@ def on_all(rows: Rows) -> Cpus:
 
 
 class Answers(NamedTuple):
-    """The names of the queries that a server has no answer to, and its rules as it evaluates them."""
+    """The names of the queries that a server has no answer to, and of alerts; and its rules as it evaluates them."""
 
     unanswered_when_well: set[str]
     unanswered_when_wrong: set[str]
+    unlike_in_grafana: set[str]
     rules: list[Any]
 
 
@@ -172,6 +177,20 @@ def ask_all(server: Prometheus, enough: Callable[[set[str]], bool]) -> set[str]:
     return until(unanswered, enough)
 
 
+def unlike_in_grafana(server: Prometheus) -> set[str]:
+    """The alerts whose two forms have different answers at one time, when all is wrong."""
+    now = time.time()
+
+    def answer(expression: str) -> dict[Labels, str]:
+        return {
+            frozenset((name, text) for name, text in one["metric"].items() if name != "__name__"): one["value"][1]
+            for one in server.query(expression, now)
+        }
+
+    rules = grafana_rules()
+    return {name for name, rule in alert_rules().items() if answer(rule["expr"]) != answer(asked(rules[name]))}
+
+
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Answers]:
     """What each release says of the same machines: when all is well, and when nothing is."""
@@ -184,11 +203,17 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Answers]:
         well = {release: ask_all(server, lambda names: names == EMPTY_WHEN_WELL) for release, server in servers.items()}
         fleet.go_wrong()
         wrong = {release: ask_all(server, lambda names: not names) for release, server in servers.items()}
+        unlike = {
+            release: until(partial(unlike_in_grafana, server), lambda names: not names)
+            for release, server in servers.items()
+        }
         evaluated = {
             release: [rule for group in server.ask("rules")["groups"] for rule in group["rules"]]
             for release, server in servers.items()
         }
-    return {release: Answers(well[release], wrong[release], evaluated[release]) for release in RELEASES}
+    return {
+        release: Answers(well[release], wrong[release], unlike[release], evaluated[release]) for release in RELEASES
+    }
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -201,6 +226,12 @@ def test_when_all_is_well_a_query_has_an_answer_or_is_named(answers: Mapping[str
 def test_when_all_is_wrong_those_have_one_too(answers: Mapping[str, Answers], release: str) -> None:
     """Every alert is about something that can happen."""
     assert answers[release].unanswered_when_wrong == set()
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_grafana_is_told_the_same(answers: Mapping[str, Answers], release: str) -> None:
+    """By the expressions of its own alert rules, which read no recorded series: the same labels and values."""
+    assert answers[release].unlike_in_grafana == set()
 
 
 @pytest.mark.parametrize("release", RELEASES)

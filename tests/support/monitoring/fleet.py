@@ -50,9 +50,9 @@ Firing = Mapping[str, Sequence[Expected]]
 
 
 @cache
-def rule_groups() -> dict[str, list[dict[str, Any]]]:
-    """The committed recordings and alerts by the names of their groups, in the order of the files."""
-    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in RULE_FILES]
+def rule_groups(rules: tuple[Path, ...] = RULE_FILES) -> dict[str, list[dict[str, Any]]]:
+    """The recordings and alerts of files by the names of their groups, in the order of the files."""
+    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in rules]
     return {group["name"]: group["rules"] for file in files for group in file["groups"]}
 
 
@@ -87,7 +87,14 @@ def input_series(phases: Sequence[Phase]) -> list[dict[str, str]]:
     ]
 
 
-def promtool_says(folder: Path, phases: Sequence[Phase], checks: Mapping[int, Firing], *, ignored: set[str]) -> str:
+def promtool_says(
+    folder: Path,
+    phases: Sequence[Phase],
+    checks: Mapping[int, Firing],
+    *,
+    ignored: set[str],
+    rules: tuple[Path, ...] = RULE_FILES,
+) -> str:
     """What it has to say against that at some minutes these alerts fire and no others; empty if it agrees."""
     test = {
         "interval": "1m",
@@ -99,15 +106,15 @@ def promtool_says(folder: Path, phases: Sequence[Phase], checks: Mapping[int, Fi
             if name not in ignored
         ],
     }
-    return promtool_tests(folder, test)
+    return promtool_tests(folder, test, rules)
 
 
-def promtool_tests(folder: Path, test: Mapping[str, Any]) -> str:
+def promtool_tests(folder: Path, test: Mapping[str, Any], rules: tuple[Path, ...] = RULE_FILES) -> str:
     """What it has to say against a test of the rules, whose groups it evaluates in order; empty if it passes."""
     path = folder / "test.yaml"
     content = {
-        "rule_files": [str(file) for file in RULE_FILES],
-        "group_eval_order": list(rule_groups()),
+        "rule_files": [str(file) for file in rules],
+        "group_eval_order": list(rule_groups(rules)),
         "evaluation_interval": "1m",
         "tests": [test],
     }

@@ -8,6 +8,7 @@ from typing import Any
 from lab.panels import queries
 from lab.tree import REPOSITORY
 from tests.support.monitoring.fleet import alert_rules, rule_groups
+from tests.support.monitoring.grafana import asked, grafana_rules
 from tests.support.monitoring.promql import selectors
 
 SELECTOR = re.compile(r"\b(?:up|kvm_\w+|\w+:\w+:\w+)\b(?:\{[^}]*\})?")
@@ -45,9 +46,14 @@ def of_readme() -> dict[str, str]:
     return {f"README: {told}": expression for expression, told in rows}
 
 
+def of_grafana() -> dict[str, str]:
+    """The expressions of Grafana's alert rules by the titles of the rules."""
+    return {f"Grafana: {title}": asked(rule) for title, rule in grafana_rules().items()}
+
+
 PANELS = {str(query): query.expression for query in queries()}
 
-QUERIES: Mapping[str, str] = {**of_rules(), **PANELS, **of_readme()}
+QUERIES: Mapping[str, str] = {**of_rules(), **of_grafana(), **PANELS, **of_readme()}
 
 NOT_DECIDED = frozenset(
     {
@@ -62,6 +68,7 @@ NOT_DECIDED = frozenset(
 EMPTY_WHEN_WELL = frozenset(
     {
         *alert_rules(),
+        *of_grafana(),
         *(name for name in of_rules() if re.match(r"(cohort:)?kvm_boot_feature_changed(:gained)?{", name)),
         "kvm_baseline_violation",
         "kvm_boot_feature_changed",
