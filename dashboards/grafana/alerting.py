@@ -32,7 +32,7 @@ class Place(NamedTuple):
     panel: int
 
 
-PROBLEMS = Place("kvm-fleet", "Problems", 9)
+PROBLEMS = Place("kvm-fleet", "Problems", 1)
 """The panel of every alert that PLACES does not name."""
 
 PLACES = {
@@ -47,7 +47,7 @@ PLACES = {
     "KvmFeatureSwitchedOff": Place("kvm-guest", "Bits", 3),
     "KvmClockUnstable": Place("kvm-guest", "Clock", 13),
     "KvmHostClockUnstable": Place("kvm-fleet", "Hosts", 26),
-    "KvmExportersDown": Place("kvm-fleet", "Not sampled", 5),
+    "KvmExportersDown": Place("kvm-fleet", "Not sampled", 6),
     "KvmFingerprintRare": Place("kvm-fleet", "Fingerprint by machine", 19),
     "KvmFleetMixed": Place("kvm-fleet", "Fingerprints", 18),
     "KvmHostsDiffer": Place("kvm-fleet", "Hosts", 26),

@@ -26,7 +26,7 @@ def fleet(settings: Settings) -> Board:
     return Board(
         uid=FLEET_UID,
         description="The features that the hypervisors offer to a fleet of KVM guests, drift since boot, and outliers.",
-        first=(now(settings), PROBLEMS, ALERTS, machines(settings), CHANGES),
+        first=(PROBLEMS, now(settings), ALERTS, machines(settings), CHANGES),
         sections=(features(settings), fingerprints(settings), history(settings), hosts(settings), SERVING),
         annotations=(LOST, GAINED),
         variables=(*of_machines(50), fingerprint()),

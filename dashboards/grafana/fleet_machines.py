@@ -118,6 +118,11 @@ def rare(settings: Settings, number: str) -> Stat:
     )
 
 
+def of_machine_or_all(expression: str) -> str:
+    """Return an expression whose series without an instance are of all, the value that selects all in a link."""
+    return f'label_replace(\n{expression.strip()},\n"instance", "All", "instance", ""\n)'
+
+
 PROBLEMS = Row(height=11, panels=(PROBLEMS_TABLE,))
 
 ALERTS = Row(
@@ -127,20 +132,20 @@ ALERTS = Row(
             title="Firing alerts",
             description=(
                 f"Firing alerts of the selected jobs, of the rules in this Prometheus; at most {MOST_ROWS}, the "
-                "most urgent first. One without a machine is about its whole job."
+                "most urgent first. One of all machines is about its whole job."
             ),
             queries={
-                "severity": f"""
+                "severity": of_machine_or_all(f"""
 topk({MOST_ROWS}, max by ({OF_ALERT}) (
 {SEVERITIES}
 ))
-""",
-                "since": f"""
+"""),
+                "since": of_machine_or_all(f"""
 max by ({OF_ALERT}) (
   1000 * ALERTS_FOR_STATE{{alertname=~"Kvm.+", {JOBS}}}
   and on ({OF_ALERT}) ALERTS{{{FIRING}}}
 )
-""",
+"""),
             },
             columns=(
                 Column(field="instance", title="Machine", link=THIS_GUEST),
@@ -188,9 +193,9 @@ max by ({OF_MACHINE}, fingerprint) (
                     Column(field="Value #up", title="Scraped", words=ANSWERS, width=80),
                     Column(field="Value #lost", title="Lost", thresholds=((1, BAD),), width=60),
                     Column(field="Value #gained", title="Gained", thresholds=((1, NEWS),), width=75),
-                    Column(field="Value #divergent", title="CPUs differ", thresholds=((1, BAD),), width=105),
+                    Column(field="Value #divergent", title="CPUs differ", thresholds=((1, BAD),), width=100),
                     Column(field="Value #changed", title="Changed", unit="dateTimeFromNow", absent="-", width=125),
-                    Column(field="fingerprint", title="Fingerprint", width=165),
+                    Column(field="fingerprint", title="Fingerprint", width=160),
                     Column(field="Value #share", title="Share", unit="percentunit", width=75),
                     *cohort_columns(settings),
                 ),

@@ -158,7 +158,7 @@ def shards(settings: Settings) -> Board:
     return Board(
         uid=SHARDS_UID,
         description="A fleet of KVM guests that several Prometheus servers share: problems, features, feature sets.",
-        first=(numbers(settings), PROBLEMS, worst(settings), ALERTS),
+        first=(PROBLEMS, worst(settings), numbers(settings), ALERTS),
         sections=(features(settings), fingerprints(settings), history(settings)),
         annotations=(),
         variables=(data_source(), jobs("cohort:up:count")),

@@ -20,8 +20,8 @@ from settings import Settings
 from grafana.panels import Panel, Thresholds, instant, steps_of
 from grafana.values import PLAIN, Words, unknown, words
 
-LEAST_WIDTH = 50
-"""The least width of a column in pixels; Grafana's default is 150."""
+LEAST_WIDTH, LEAST_NAME = 50, 150
+"""The least width of a column in pixels, and of one with names of machines; Grafana's default is 150."""
 
 BLANK = " "
 """The text of a cell without a label: without it, Grafana shows the text of the empty panel there."""
@@ -67,6 +67,8 @@ class Column:
             properties.append(DynamicConfigValue("custom.align", "left"))
         if self.width:
             properties.append(DynamicConfigValue("custom.width", self.width))
+        elif self.field == "instance":
+            properties.append(DynamicConfigValue("custom.minWidth", LEAST_NAME))
         return DashboardFieldConfigSourceOverrides(MatcherConfig("byName", self.title), properties)
 
     def _mappings(self) -> list[ValueMapping]:

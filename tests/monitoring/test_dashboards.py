@@ -306,6 +306,32 @@ def test_a_timeline_has_a_legend_and_always_a_row(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_counts_are_whole_and_rates_are_per_minute(name: str) -> None:
+    """No axis has a fifth of a machine, and no counter says that 0.0167 happened in a second."""
+    for panel in (one for one in panels(dashboards()[name]) if one["type"] == "timeseries"):
+        fields = panel["fieldConfig"]["defaults"]
+        if fields["unit"] == "none" and not any("rate(" in one["expr"] for one in panel["targets"]):
+            assert (fields["decimals"], fields["custom"]["lineInterpolation"]) == (0, "stepAfter"), panel["title"]
+        elif fields["unit"] == "none":
+            assert all("(60 * rate(" in one["expr"] for one in panel["targets"]), panel["title"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_annotations_mark_moments(name: str) -> None:
+    """The times of changes, and not as long as they last; those that are no harm are off until a person wants them."""
+    found = {one["name"]: (one["useValueForTime"], one["enable"]) for one in dashboards()[name]["annotations"]["list"]}
+    known = {"Lost": (True, True), "Gained": (True, False), "First sampled": (True, True)}
+    assert found.items() <= known.items()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_machines_that_are_shown_are_called_so(name: str) -> None:
+    """Whoever looks for one does not look there."""
+    labels = [one["label"] for one in dashboards()[name]["templating"]["list"] if one["name"] == "machine"]
+    assert all(re.fullmatch(r"Shown \(at most \d+\)", label) for label in labels)
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_a_dashboard_begins_with_what_is_wrong(name: str) -> None:
     """Fewer queries than before are asked until a person opens a section: 38 and 60."""
     dashboard = dashboards()[name]

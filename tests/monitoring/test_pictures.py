@@ -55,6 +55,9 @@ and on () count(instance:kvm_problem:weight{{problem="lost"}}) >= {MACHINES // 2
 SETTLED_SECONDS = 1.0
 """How old a moment is when a picture is drawn of it: by then Prometheus has all scrapes and rules of that moment."""
 
+PHONE = 390
+"""The width of a phone's screen in pixels."""
+
 MEANINGS = {feature.meaning for feature in FEATURES}
 """All that may be cut, beside names of sixty characters on a narrow screen."""
 
@@ -215,6 +218,34 @@ def test_the_first_row_says_which_machine_which_feature_since_when_what_now(
     assert [machine, problem, feature] == FIRST[drawn]
     assert re.search("(seconds|minutes?|hours?) ago", since)
     assert action.endswith(".")
+
+
+@pytest.mark.parametrize(("board", "row"), [("fleet", ["plain", "lost"]), ("shards", ["lost", "1"])])
+def test_on_a_phone_the_worst_problem_is_the_first_thing(draw: Draw, board: str, row: list[str]) -> None:
+    """Before every number; and the first two columns are on the screen."""
+    first, panel = next(iter(draw(board, "drifted", PHONE, "dark").items()))
+    assert first.startswith("Problems")
+    assert panel["rows"][0][:2] == row
+    assert not {*panel["headings"][:2]} & {*panel["outside"]}
+    assert not {*panel["rows"][0][:2]} & {*panel["cut"]}
+
+
+@pytest.mark.parametrize(
+    ("board", "scene", "mode", "title"),
+    [("guest", "lost", "dark", "Bits"), ("fleet", "drifted", "dark", "Outliers by feature")],
+)
+def test_a_table_has_room_for_every_bit(draw: Draw, board: str, scene: str, mode: Scheme, title: str) -> None:
+    """Of one machine, or of a fleet; nobody has to scroll."""
+    panel = draw(board, scene, 1440, mode)[title]
+    assert {feature.name for feature in FEATURES} <= {cell for row in panel["rows"] for cell in row}
+    assert panel["below"] == 0
+
+
+def test_a_timeline_is_in_the_order_of_bits(draw: Draw) -> None:
+    """As a table is: 2 comes before 10."""
+    lines = draw("guest", "lost", 1440, "dark")["Offered over time"]["text"].splitlines()
+    names = [line.removesuffix(" plain") for line in lines if line.endswith(" plain")]
+    assert names == [feature.name for feature in FEATURES]
 
 
 def test_only_what_is_wrong_has_a_colour(draw: Draw) -> None:

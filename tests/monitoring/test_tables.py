@@ -138,11 +138,12 @@ def test_a_machine_is_one_row(fleet: Rows) -> None:
 
 
 def test_alerts_name_the_machine_and_the_feature(fleet: Rows) -> None:
-    """As far as they are about one."""
+    """As far as they are about one; else the link in the cell selects all machines, and not one without a name."""
     title = "Firing alerts"
     assert row_of(fleet, title, Alert="KvmFeatureLostDangerous", Machine=CHANGED_ONE)["Feature"] == "steal_time"
     assert row_of(fleet, title, Alert="KvmFeatureForbidden", Machine=STEADY)["Feature"] == "pv_eoi"
-    assert row_of(fleet, title, Alert="KvmFeatureGained")["Machine"] == ""
+    assert row_of(fleet, title, Alert="KvmFeatureGained")["Machine"] == "All"
+    assert "" not in {row["Machine"] for row in fleet[title]}
 
 
 def test_a_feature_names_the_odd_one(fleet: Rows) -> None:

@@ -15,6 +15,9 @@ const CELL = 30;
 const GAP = 8;
 const COLUMNS = 24;
 
+// Narrower than this, Grafana places every panel below the one before, as wide as the screen.
+const STACKED = 769;
+
 grafana.patchArrayVectorProrotypeMethods?.();
 
 const { dashboard, answers, range, mode, opened } = window.STATE;
@@ -185,9 +188,18 @@ function* placed() {
   }
 }
 
+function* stacked() {
+  let y = 0;
+  for (const { panel } of placed()) {
+    yield { panel: { ...panel, gridPos: { ...panel.gridPos, x: 0, w: COLUMNS } }, y };
+    y += panel.gridPos.h;
+  }
+}
+
 function Dashboard() {
-  const grid = (document.documentElement.clientWidth - 2 * 16 + GAP) / COLUMNS;
-  const places = [...placed()];
+  const screen = document.documentElement.clientWidth;
+  const grid = (screen - 2 * 16 + GAP) / COLUMNS;
+  const places = [...(screen < STACKED ? stacked() : placed())];
   const end = Math.max(...places.map(({ panel, y }) => y + panel.gridPos.h));
   return (
     <div className="board" style={{ height: end * (CELL + GAP) }}>

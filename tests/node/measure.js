@@ -14,16 +14,24 @@ const seen = (section) => {
     range.selectNodeContents(text);
     return range.getBoundingClientRect();
   };
+  // An ellipsis leaves no other trace than that more could be scrolled to.
+  const isClipped = (one, cell) =>
+    one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).overflowX !== 'visible'
+      ? true
+      : one !== cell && isClipped(one.parentElement, cell);
   const isCut = (text) => {
     const cell = text.parentElement.closest('[role=columnheader], [role=cell], .name');
     const [inner, outer] = [placeOf(text), cell?.getBoundingClientRect()];
-    return cell && (inner.right > outer.right + 1 || inner.left < outer.left - 1);
+    return (
+      cell && (inner.right > outer.right + 1 || inner.left < outer.left - 1 || isClipped(text.parentElement, cell))
+    );
   };
   return {
     text: section.innerText,
     outside: all('[role=columnheader]')
       .filter((one) => one.getBoundingClientRect().right > edge.right + 1)
       .map((one) => one.innerText),
+    below: all('[role=row]').filter((one) => one.getBoundingClientRect().bottom > edge.bottom + 1).length,
     cut: texts.filter(isCut).map((one) => one.data),
     headings: all('[role=columnheader]').map((one) => one.innerText.trim()),
     rows: all('[role=row]')

@@ -61,6 +61,8 @@ class Panel(TypedDict):
 
     text: str
     outside: list[str]
+    #: How many rows of a table are below its edge, or across.
+    below: int
     cut: list[str]
     headings: list[str]
     rows: list[list[str]]
