@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from labels import OF_MACHINE
+from labels import OF_BIT, OF_MACHINE
 from settings import Settings
 
 from grafana.board import THIS_GUEST, Row, Section
-from grafana.queries import JOBS, SHOWN, cohort_name, in_order
+from grafana.queries import JOBS, SHOWN, cohort_name, in_order, state_of_bits
 from grafana.series import Timeline
 from grafana.tables import Column, Table, cohort_columns
 from grafana.values import BAD, NEWS, ODD, OFFERED, SPREAD
@@ -125,11 +125,15 @@ def machines_unlike_most(settings: Settings) -> Table:
         title="Machines unlike most",
         description=(
             "The features in which a machine that is shown differs from most machines of its job, and the share of "
-            "these that are offered the feature; the rarest first."
+            "these that are offered the feature; what was lost comes first, then what is rarest."
         ),
         queries={
             "offered": f"""
-max by ({OF_MACHINE}, feature) (kvm_feature_offered{{{SHOWN}}} and ({unlike_most(settings, SHOWN)} == 1))
+max by ({OF_MACHINE}, feature) (
+  ({state_of_bits(SHOWN)})
+  and on ({OF_BIT})
+  ({unlike_most(settings, SHOWN)} == 1)
+)
 """,
             "share": f"""
 max by ({OF_MACHINE}, feature) (
@@ -154,8 +158,8 @@ max by ({OF_MACHINE}, feature) (
             Column(field="Value #like", title="Alike", unit="percentunit", width=75),
             *cohort_columns(settings),
         ),
-        sort=("Alike", "Machine", "Feature"),
-        empty="No machine that is shown differs from most of its job.",
+        sort=("Offered", "Alike", "Machine", "Feature"),
+        empty="No machine that is shown differs from most of its job, as far as they are scraped.",
     )
 
 

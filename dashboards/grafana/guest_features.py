@@ -3,7 +3,7 @@
 from labels import OF_BIT
 
 from grafana.board import Row, Section
-from grafana.queries import SHOWN, each, in_order, switched_off
+from grafana.queries import SHOWN, each, in_order, state_of_bits, switched_off
 from grafana.series import Timeline
 from grafana.tables import Column, Table
 from grafana.values import EXPECTED, EXPECTED_OVER_TIME, OFFERED, SUPPORTED, USED, filled, texts
@@ -29,16 +29,8 @@ def of_bits(metric: str) -> str:
     return each(metric, "register", "bit", "feature")
 
 
-STATE = f"""
-max by ({OF_ROW}) (
-  kvm_boot_feature_changed{{{SHOWN}}} == -1
-  or on ({OF_BIT})
-  2 * (kvm_boot_feature_changed{{{SHOWN}}} == 1)
-  or on ({OF_BIT})
-  kvm_feature_offered{{{SHOWN}}}
-)
-""".strip()
-"""An expression: -1 for lost bits, 2 for gained ones, else 1 for those that are offered and 0 for the others."""
+STATE = f"max by ({OF_ROW}) (\n{state_of_bits(SHOWN)}\n)"
+"""An expression: the state of each bit of each machine, by the words of OFFERED."""
 
 USE = f"""
 max by ({OF_ROW}) (

@@ -31,6 +31,17 @@ def each(metric: str, *by: str, where: str = "") -> str:
     return f"max by ({labels(*MACHINE, *by)}) ({metric}{{{matchers}}})"
 
 
+def state_of_bits(machines: str) -> str:
+    """Return an expression: -1 for lost bits, 2 for gained ones, else 1 for those that are offered and 0 for others."""
+    return f"""
+kvm_boot_feature_changed{{{machines}}} == -1
+or on ({OF_BIT})
+2 * (kvm_boot_feature_changed{{{machines}}} == 1)
+or on ({OF_BIT})
+kvm_feature_offered{{{machines}}}
+""".strip()
+
+
 def notable(most: int) -> str:
     """Return an expression: at most ``most`` of the selected machines, those with the worst problems first."""
     return f"""

@@ -105,8 +105,8 @@ def worst(settings: Settings) -> Row:
                 ),
                 queries={"worst": f"topk({MOST_ROWS}, max by (job, instance, shard) ({RANKED}{{{JOBS}}}))"},
                 columns=(
-                    Column(field="instance", title="Machine", link=this_guest),
                     Column(field="Value", title="Worst problem", words=NAMES, width=165),
+                    Column(field="instance", title="Machine", link=this_guest),
                     Column(field="shard", title="Shard", width=90),
                     Column(field="job", title="Job", width=80),
                 ),

@@ -262,6 +262,12 @@ def test_a_machine_that_is_down_is_unknown(draw: Draw) -> None:
     assert picture["Not sampled"]["text"].endswith("1")
 
 
+def test_a_lost_feature_is_above_what_is_only_rare(draw: Draw) -> None:
+    """Where two machines lost one, and others lack several that they never had."""
+    machine, feature, offered, *_ = draw("fleet", "many", 1440, "dark")["Machines unlike most"]["rows"][0]
+    assert [machine, feature, offered] == [name_of(300), "steal_time", "lost"]
+
+
 def test_the_most_urgent_alert_is_the_first(draw: Draw) -> None:
     """Critical is above warning, and info is last."""
     rows = draw("fleet", "many", 1440, "dark")["Firing alerts"]["rows"]
