@@ -29,6 +29,9 @@ FAILED = 13
 BACK = 2
 """So many minutes after a machine is well, no alert on it is left."""
 
+TRANSLATED = [name for name, rule in alert_rules().items() if asked(grafana_rules()[name]) != rule["expr"]]
+"""The alerts whose expression is not letter for letter that of Prometheus."""
+
 RECORDED = {rule["record"]: rule["expr"] for rule in committed_rules() if "record" in rule}
 
 
@@ -51,11 +54,11 @@ def test_every_alert_has_its_form() -> None:
     }
 
 
-@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("name", TRANSLATED)
 def test_it_fires_where_that_of_prometheus_does(name: str, tmp_path: Path) -> None:
     """With its text in its time; in silence as that one does; not when it is over, and not in what is only near."""
     scene = SCENES[name]
-    lasts = wait(name) + 20
+    lasts = wait(name) + 4
     before = [(10, all_of(scene, HEALTHY)), (lasts, scene.fault)]
     again = [*before, (FAILED + 1, all_of(scene, DOWN)), (lasts, scene.fault)]
     over = [*again, (BACK + scene.looks_back + 1, all_of(scene, HEALTHY))]
