@@ -1,12 +1,13 @@
 """Every feature bit of a guest, now and over time: rows of the dashboard *KVM guest*."""
 
 from labels import OF_BIT
+from problems import offered_to_some
 
 from grafana.board import Row, Section
 from grafana.queries import SHOWN, each, in_order, state_of_bits, switched_off
 from grafana.series import Timeline
 from grafana.tables import Column, Table
-from grafana.values import EXPECTED, EXPECTED_OVER_TIME, OFFERED, SUPPORTED, USED, filled, texts
+from grafana.values import EXPECTED_NOW, EXPECTED_OVER_TIME, OFFERED, OFFERED_NOW, SUPPORTED, USED, filled, texts
 from kvm_exporter.kvm.features import FEATURES, feature_at
 
 OF_ROW = f"{OF_BIT}, feature"
@@ -32,6 +33,17 @@ def of_bits(metric: str) -> str:
 STATE = f"max by ({OF_ROW}) (\n{state_of_bits(SHOWN)}\n)"
 """An expression: the state of each bit of each machine, by the words of OFFERED."""
 
+NOW = f"""
+max by ({OF_ROW}) (
+  kvm_boot_feature_changed{{{SHOWN}}} == -1
+  or on ({OF_BIT})
+  clamp({offered_to_some(SHOWN)}, 3, 3)
+  or on ({OF_BIT})
+  {STATE}
+)
+""".strip()
+"""An expression: the same, but 3 for bits that some CPUs are offered and others are not."""
+
 USE = f"""
 max by ({OF_ROW}) (
   2 * (kvm_unoffered_feature_in_use{{{SHOWN}}} == 1)
@@ -40,6 +52,17 @@ max by ({OF_ROW}) (
 )
 """.strip()
 """An expression: 2 for bits that are used and not offered, else 1 for those that are used and 0 for the others."""
+
+AGAINST = f"""
+max by ({OF_ROW}) (
+  kvm_baseline_violation{{{SHOWN}}} == -1
+  or on ({OF_BIT})
+  2 * (kvm_baseline_violation{{{SHOWN}}} == 1)
+  or on ({OF_BIT})
+  kvm_feature_expected{{{SHOWN}}}
+)
+""".strip()
+"""An expression: -1 and 2 for bits that violate the baseline, else 1 for required ones and 0 for forbidden ones."""
 
 SWITCHED_OFF = f"max by ({OF_ROW}) ({switched_off(SHOWN)})"
 
@@ -51,15 +74,16 @@ BITS = Row(
             description=(
                 "Every bit that is assigned or set: whether it is offered, the number of CPUs, whether the guest "
                 "kernel has enabled it, whether a boot switch disables it, the baseline's expectation, and whether "
-                "this machine's own KVM can offer it. Lost and gained: since the first sample of this boot. Columns "
-                "that no machine has are left out."
+                "this machine's own KVM can offer it. Lost and gained: since the first sample of this boot. Some: to "
+                "some CPUs only. Missing: required and not offered; unwanted: forbidden and offered. Columns that no "
+                "machine has are left out."
             ),
             queries={
-                "offered": with_meaning(STATE),
+                "offered": with_meaning(NOW),
                 "cpus": with_meaning(of_bits("kvm_feature_offered_cpus")),
                 "used": with_meaning(USE),
                 "off": with_meaning(SWITCHED_OFF),
-                "expected": with_meaning(of_bits("kvm_feature_expected")),
+                "expected": with_meaning(AGAINST),
                 "host": with_meaning(of_bits("kvm_host_feature_supported")),
             },
             columns=(
@@ -68,7 +92,7 @@ BITS = Row(
                 Column(field="bit", title="Bit", width=50),
                 Column(field="feature", title="Feature", width=175),
                 Column(field="meaning", title="Meaning", mappings=MEANINGS),
-                Column(field="Value #offered", title="Offered", words=OFFERED, width=75),
+                Column(field="Value #offered", title="Offered", words=OFFERED_NOW, width=75),
                 Column(field="Value #cpus", title="CPUs", width=60),
                 Column(field="Value #used", title="Used", words=USED, width=130),
                 Column(
@@ -78,7 +102,7 @@ BITS = Row(
                     absent="-",
                     width=70,
                 ),
-                Column(field="Value #expected", title="Expected", words=EXPECTED, absent="-", width=85),
+                Column(field="Value #expected", title="Expected", words=EXPECTED_NOW, absent="-", width=85),
                 Column(field="Value #host", title="Own KVM", words=SUPPORTED, width=85),
             ),
             sort=("Machine", "Register", "Bit"),

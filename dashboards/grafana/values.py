@@ -60,9 +60,15 @@ ANSWERS: Words = {"0": ("down", BAD), "1": ("up", PLAIN)}
 SUCCEEDS: Words = {"0": ("failing", BAD), "1": ("good", PLAIN)}
 PRESENT: Words = {"0": ("no KVM", ODD), "1": ("KVM", PLAIN)}
 CHANGED: Words = {"-1": ("lost", BAD), "0": ("unchanged", PLAIN), "1": ("gained", NEWS)}
+OFFERED_NOW: Words = {**OFFERED, "3": ("some", BAD)}
 SIGNATURE: Words = {"0": ("unchanged", PLAIN), "1": ("changed", BAD)}
 USED: Words = {"0": ("not used", FAINT), "1": ("enabled", PLAIN), "2": ("used, not offered", BAD)}
-EXPECTED: Words = {"0": ("forbidden", PLAIN), "1": ("required", PLAIN)}
+EXPECTED_NOW: Words = {
+    "-1": ("missing", ODD),
+    "0": ("forbidden", PLAIN),
+    "1": ("required", PLAIN),
+    "2": ("unwanted", ODD),
+}
 EXPECTED_OVER_TIME: Words = {"0": ("forbidden", FAINT), "1": ("required", CALM)}
 SUPPORTED: Words = {"0": ("no", FAINT), "1": ("yes", PLAIN)}
 KEPT: Words = {"0": ("in memory only", ODD), "1": ("on disk", PLAIN)}

@@ -18,7 +18,7 @@ from tests.support.monitoring.catalogue import rendered
 from tests.support.monitoring.fleet import Expected, Firing, alert_rules, minutes, promtool_says, rule_groups
 from tests.support.monitoring.grafana import LINKED, asked, for_prometheus, grafana_rules, groups, said
 from tests.support.monitoring.promql import selectors
-from tests.support.monitoring.queries import committed_rules
+from tests.support.monitoring.queries import metrics_of
 
 EXAMPLE, LINK = "One of them: guest-1:10401.", "One of them: see the panel that this alert links to."
 """What a text says that Prometheus fills in by a query, and what it says in Grafana, which cannot."""
@@ -32,18 +32,10 @@ BACK = 2
 TRANSLATED = [name for name, rule in alert_rules().items() if asked(grafana_rules()[name]) != rule["expr"]]
 """The alerts whose expression is not letter for letter that of Prometheus."""
 
-RECORDED = {rule["record"]: rule["expr"] for rule in committed_rules() if "record" in rule}
-
 
 def expanded(template: str) -> str:
     """What Grafana makes of a text of a file with no variable in its environment: values.go, interpolateValue."""
     return "$".join(re.sub(r"\$\{?\w+\}?", "", part) for part in template.split("$$"))
-
-
-def read(expression: str) -> set[str]:
-    """The names of the series that an expression reads, and that those are recorded from."""
-    names = {str(one.name) for one in selectors(expression)}
-    return names.union(*(read(RECORDED[name]) for name in names & RECORDED.keys()))
 
 
 def test_every_alert_has_its_form() -> None:
@@ -90,7 +82,7 @@ def test_it_is_over_when_a_machine_is_not_scraped_for_long(name: str, tmp_path: 
 @pytest.mark.parametrize("name", alert_rules())
 def test_it_asks_a_server_that_records_nothing(name: str) -> None:
     """The exporter's series alone, and what Prometheus itself says of a scrape."""
-    assert read(asked(grafana_rules()[name])) <= rendered() | {"up"}
+    assert {str(one.name) for one in selectors(asked(grafana_rules()[name]))} <= rendered() | {"up"}
 
 
 @pytest.mark.parametrize("name", alert_rules())
@@ -114,7 +106,7 @@ def test_it_links_to_a_panel_that_shows_it(name: str) -> None:
     (panel,) = (one for one in panels(dashboards()[f"{rule['dashboardUid']}.json"]) if one["id"] == rule["panelId"])
     assert panel["title"] == (PLACES[name].title if name in PLACES else "Problems")
     first = str(selectors(asked(rule))[0].name)
-    assert first in set().union(*(read(replaced(one["expr"], EVERYTHING)) for one in panel["targets"]))
+    assert first in frozenset().union(*(metrics_of(replaced(one["expr"], EVERYTHING)) for one in panel["targets"]))
 
 
 def test_places_are_of_alerts_that_there_are() -> None:

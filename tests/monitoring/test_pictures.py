@@ -241,6 +241,24 @@ def test_a_table_has_room_for_every_bit(draw: Draw, board: str, scene: str, mode
     assert panel["below"] == 0
 
 
+@pytest.mark.parametrize(
+    ("scene", "width", "mode", "feature", "words"),
+    [
+        ("lost", 1440, "dark", "steal_time", {"lost", "used, not offered"}),
+        ("uneven", 1920, "dark", "steal_time", {"some"}),
+        ("baseline", 1440, "light", "migration_control", {"missing"}),
+        ("baseline", 1440, "light", "pv_unhalt", {"unwanted"}),
+    ],
+)
+def test_a_bit_that_is_wrong_says_so_in_its_row(
+    draw: Draw, scene: str, width: int, mode: Scheme, feature: str, words: set[str]
+) -> None:
+    """Of all the bits of a machine; those that are right have none of these words."""
+    rows = draw("guest", scene, width, mode)["Bits"]["rows"]
+    wrong = {"lost", "some", "used, not offered", "missing", "unwanted"}
+    assert {row[3]: wrong & {*row} for row in rows if wrong & {*row}}[feature] == words
+
+
 def test_a_timeline_is_in_the_order_of_bits(draw: Draw) -> None:
     """As a table is: 2 comes before 10."""
     lines = draw("guest", "lost", 1440, "dark")["Offered over time"]["text"].splitlines()

@@ -181,11 +181,13 @@ def test_a_bit_has_its_meaning_and_what_is_known_of_it(fleet: Rows) -> None:
         "Offered": "yes",
         "CPUs": "2",
         "Used": "?",
-        "Expected": "forbidden",
+        "Expected": "unwanted",
     }
     lost = row_of(fleet, "Bits", Machine=CHANGED_ONE, Feature="steal_time")
     assert (lost["Offered"], lost["Expected"]) == ("lost", "-")
-    assert row_of(fleet, "Bits", Machine=DIFFERENT, Feature="pv_unhalt")["CPUs"] == "1"
+    assert row_of(fleet, "Bits", Machine=STEADY, Feature="hints_realtime")["Expected"] == "missing"
+    some = row_of(fleet, "Bits", Machine=DIFFERENT, Feature="pv_unhalt")
+    assert (some["Offered"], some["CPUs"]) == ("some", "1")
 
 
 def test_problems_are_a_list(fleet: Rows) -> None:
