@@ -43,6 +43,7 @@ PLACES = {
     "KvmExporterCertificateExpiring": Place("kvm-guest", "Web configuration", 34),
     "KvmExporterRefusing": Place("kvm-fleet", "Exporters that refuse requests", 28),
     "KvmExporterBaselineReloadFailing": Place("kvm-guest", "Collectors", 23),
+    "KvmVanished": Place("kvm-guest", "State", 2),
     "KvmTscFrequencyChanged": Place("kvm-guest", "Clock", 13),
     "KvmFeatureSwitchedOff": Place("kvm-guest", "Bits", 3),
     "KvmClockUnstable": Place("kvm-guest", "Clock", 13),
