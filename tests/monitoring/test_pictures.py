@@ -223,8 +223,10 @@ def test_the_first_row_says_which_machine_which_feature_since_when_what_now(
 @pytest.mark.parametrize(("board", "row"), [("fleet", ["plain", "lost"]), ("shards", ["lost", "1"])])
 def test_on_a_phone_the_worst_problem_is_the_first_thing(draw: Draw, board: str, row: list[str]) -> None:
     """Before every number; and the first two columns are on the screen."""
-    first, panel = next(iter(draw(board, "drifted", PHONE, "dark").items()))
+    picture = draw(board, "drifted", PHONE, "dark")
+    first = min(picture, key=lambda title: picture[title]["top"])
     assert first.startswith("Problems")
+    panel = picture[first]
     assert panel["rows"][0][:2] == row
     assert not {*panel["headings"][:2]} & {*panel["outside"]}
     assert not {*panel["rows"][0][:2]} & {*panel["cut"]}

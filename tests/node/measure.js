@@ -14,20 +14,19 @@ const seen = (section) => {
     range.selectNodeContents(text);
     return range.getBoundingClientRect();
   };
-  // An ellipsis leaves no other trace than that more could be scrolled to.
+  // An ellipsis leaves no other trace than that more could be scrolled to; in a heading, that may be a sort arrow.
   const isClipped = (one, cell) =>
-    one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).overflowX !== 'visible'
-      ? true
-      : one !== cell && isClipped(one.parentElement, cell);
+    (one.scrollWidth > one.clientWidth && getComputedStyle(one).textOverflow === 'ellipsis') ||
+    (one !== cell && isClipped(one.parentElement, cell));
   const isCut = (text) => {
     const cell = text.parentElement.closest('[role=columnheader], [role=cell], .name');
     const [inner, outer] = [placeOf(text), cell?.getBoundingClientRect()];
-    return (
-      cell && (inner.right > outer.right + 1 || inner.left < outer.left - 1 || isClipped(text.parentElement, cell))
-    );
+    const isOutside = cell && (inner.right > outer.right + 1 || inner.left < outer.left - 1);
+    return isOutside || (cell?.matches('[role=cell]') && isClipped(text.parentElement, cell));
   };
   return {
     text: section.innerText,
+    top: edge.top,
     outside: all('[role=columnheader]')
       .filter((one) => one.getBoundingClientRect().right > edge.right + 1)
       .map((one) => one.innerText),

@@ -60,6 +60,7 @@ class Panel(TypedDict):
     """What can be seen of a panel: see measure.js."""
 
     text: str
+    top: float
     outside: list[str]
     #: How many rows of a table are below its edge, or across.
     below: int
