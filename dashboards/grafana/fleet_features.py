@@ -153,7 +153,7 @@ max by ({OF_MACHINE}, feature) (
         columns=(
             Column(field="instance", title="Machine", link=THIS_GUEST),
             Column(field="feature", title="Feature", width=190),
-            Column(field="Value #offered", title="Offered", words=OFFERED, width=80),
+            Column(field="Value #offered", title="Offered", words=OFFERED, width=95),
             Column(field="Value #share", title="Offered to", unit="percentunit", width=95),
             Column(field="Value #like", title="Alike", unit="percentunit", width=75),
             *cohort_columns(settings),

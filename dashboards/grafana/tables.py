@@ -21,7 +21,7 @@ from grafana.panels import Panel, Thresholds, instant, steps_of
 from grafana.values import PLAIN, Words, unknown, words
 
 LEAST_WIDTH, LEAST_NAME = 50, 150
-"""The least width of a column in pixels, and of one with names of machines; Grafana's default is 150."""
+"""The least width of a column in pixels, and of one with names of machines or what to do; Grafana's default is 150."""
 
 BLANK = " "
 """The text of a cell without a label: without it, Grafana shows the text of the empty panel there."""
@@ -67,7 +67,7 @@ class Column:
             properties.append(DynamicConfigValue("custom.align", "left"))
         if self.width:
             properties.append(DynamicConfigValue("custom.width", self.width))
-        elif self.field == "instance":
+        elif self.field in {"instance", "problem"}:
             properties.append(DynamicConfigValue("custom.minWidth", LEAST_NAME))
         return DashboardFieldConfigSourceOverrides(MatcherConfig("byName", self.title), properties)
 
@@ -79,7 +79,7 @@ class Column:
 
 def cohort_columns(settings: Settings) -> tuple[Column, ...]:
     """Return the columns that name the cohort of a row."""
-    return tuple(Column(field=label, title=label.title(), width=90) for label in settings.cohort)
+    return tuple(Column(field=label, title=label.title(), width=80) for label in settings.cohort)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
