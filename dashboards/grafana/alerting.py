@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rules.files import Groups, texts
-from rules.rule import Alert, Recording
+from rules.rule import THIS, Alert, Recording
 from rules.selectors import lasting, without_recordings
 
 from grafana.provisioning import FOLDER, UID
@@ -82,9 +82,11 @@ def alert_rule(alert: Alert, recordings: Mapping[str, str], runbooks: str) -> di
     """
     place = PLACES.get(alert.name, PROBLEMS)
     expression = without_recordings(alert.expression.strip(), recordings)
+    if alert.kept:
+        expression = lasting(expression, alert.kept, of_machines=THIS in alert.summary)
     query = {
         "refId": QUERY,
-        "expr": lasting(expression, alert.kept) if alert.kept else expression,
+        "expr": expression,
         "instant": True,
         "range": False,
     }

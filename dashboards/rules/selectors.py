@@ -34,20 +34,25 @@ def without_recordings(expression: str, recordings: Mapping[str, str]) -> str:
     return _each(expression, in_place)
 
 
-def lasting(expression: str, period: str) -> str:
+def lasting(expression: str, period: str, *, of_machines: bool) -> str:
     """Return the expression with the last values, of a period such as ``15m``, of machines without a sample now.
 
-    These are the machines that cannot be scraped, that cannot be sampled, or whose exporter has just started.
+    These are the machines that cannot be scraped, that cannot be sampled, or whose exporter has just started. If the
+    result is ``of_machines``, it is asked twice, now and of the last values. Otherwise each series is, which is slower.
     """
-    sampled = f"on ({OF_MACHINE}) kvm_exporter_sample_success == 1"
+    sampled = f"unless on ({OF_MACHINE}) kvm_exporter_sample_success == 1"
 
     def last(name: str, matchers: str) -> str:
         selector = name + matchers
-        if not name.startswith("kvm_"):
-            return selector
-        return f"({selector} or last_over_time({selector}[{period}]) unless {sampled})"
+        return f"last_over_time({selector}[{period}])" if name.startswith("kvm_") else selector
 
-    return _each(expression, last)
+    def now_or_last(name: str, matchers: str) -> str:
+        selector = name + matchers
+        return f"({selector} or {last(name, matchers)} {sampled})" if name.startswith("kvm_") else selector
+
+    if of_machines:
+        return f"{_block(expression)}\nor\n{_block(_each(expression, last))} {sampled}"
+    return _each(expression, now_or_last)
 
 
 def _each(expression: str, change: Callable[[str, str], str]) -> str:

@@ -193,9 +193,22 @@ def test_a_matcher_without_a_translation_is_refused(matcher: str) -> None:
         without_recordings(f"cohort:kvm_x:sum{{{matcher}}}", RECORDINGS)
 
 
-def test_a_series_lasts_where_a_machine_has_no_sample() -> None:
-    """One of the exporter, and not a label whose name begins like one."""
-    assert lasting('sum by (kvm_zone) (up) + kvm_x{of="}"}', "1h") == (
-        'sum by (kvm_zone) (up) + (kvm_x{of="}"} or last_over_time(kvm_x{of="}"}[1h])'
-        " unless on (job, instance) kvm_exporter_sample_success == 1)"
-    )
+SAMPLED = "unless on (job, instance) kvm_exporter_sample_success == 1"
+
+
+@pytest.mark.parametrize(
+    ("of_machines", "expected"),
+    [
+        (True, '( up + kvm_x{of="}"} ) or ( up + last_over_time(kvm_x{of="}"}[1h]) ) ' + SAMPLED),
+        (False, 'up + (kvm_x{of="}"} or last_over_time(kvm_x{of="}"}[1h]) ' + SAMPLED + ")"),
+    ],
+)
+def test_what_is_last_known_counts_where_a_machine_has_no_sample(expected: str, *, of_machines: bool) -> None:
+    """Of a result with a series for each machine, or of each series that others are summed up from."""
+    assert " ".join(lasting('up + kvm_x{of="}"}', "1h", of_machines=of_machines).split()) == expected
+
+
+@pytest.mark.parametrize("of_machines", [True, False])
+def test_a_label_is_no_series(*, of_machines: bool) -> None:
+    """Though its name begins like one."""
+    assert "last_over_time" not in lasting("sum by (kvm_zone) (up)", "15m", of_machines=of_machines)
