@@ -4,9 +4,10 @@
 import sys
 from pathlib import Path
 
-from command_line import groups
 from flags import build_parser
-from manual import filled, sections
+
+from kvm_exporter.app.command_line import groups
+from kvm_exporter.app.manual import filled, sections
 
 TEMPLATE = Path(__file__).with_name("kvm-exporter-rules.1.in")
 

@@ -14,6 +14,7 @@ from kvm_exporter.app import commands
 from kvm_exporter.app.commands import OUTPUTS
 from kvm_exporter.app.console import print_error, write
 from kvm_exporter.app.flags import add_reference_flag, add_serve_flags
+from kvm_exporter.app.units import PREFIXES
 from kvm_exporter.errors import ExporterError, UsageError
 
 EXIT_INTERRUPTED = 128 + 2
@@ -62,7 +63,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         # Python 3.12 and later do not quote the choices.
         if wrong := re.fullmatch(r"argument (.*): invalid choice: '(.*)' \(choose from (.*)\)", message):
-            choices = re.findall(r"[\w-]+", wrong[3])
+            choices = re.findall(r"[\w/-]+", wrong[3])
             self.fail(f"{wrong[1]}: {wrong[2]!r} is not one of {', '.join(choices)}", wrong[2], choices)
         self.fail(message.removeprefix("argument "))
 
@@ -137,6 +138,26 @@ def build_parser() -> argparse.ArgumentParser:
     )
     textfile = add("textfile", commands.write_textfile, "write the gauges for node_exporter's textfile collector")
     textfile.add_argument("path", metavar="PATH", type=Path, help="file to replace; its name must end in .prom")
+    units = add(
+        "units",
+        commands.write_units,
+        "write systemd units for the exporter of this virtual environment, with man page, completions and a link on "
+        "PATH",
+    )
+    units.add_argument(
+        "--prefix",
+        choices=PREFIXES,
+        default=PREFIXES[0],
+        help="directory that they go into; packages use /usr (default: %(default)s)",
+    )
+    units.add_argument(
+        "--root",
+        metavar="DIR",
+        type=Path,
+        default=Path("/"),
+        help="write below this directory, such as that of an image or a package (default: %(default)s)",
+    )
+    units.set_defaults(program=parser)
     return parser
 
 

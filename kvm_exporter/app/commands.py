@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from kvm_exporter.app import daemon, log
+from kvm_exporter.app import daemon, log, units
 from kvm_exporter.app.console import file_named, print_error, sample_of_dump, side_of_dump, terminal_width, write
 from kvm_exporter.app.flags import DEFAULT_ADDRESS
 from kvm_exporter.app.systemd import runtime_directory
@@ -48,6 +48,14 @@ EXIT_NOT_KVM = 3
 
 RUNTIME_DIRECTORIES = (Path("/run/prometheus-kvm-exporter"), Path("/run/kvm-exporter"))
 """Where the units of the Debian package and of docs/deploying.md have the daemon keep its boot reference."""
+
+NEXT = f"""
+To start the service, now and at each boot:
+
+    journalctl --update-catalog
+    systemctl daemon-reload
+    systemctl enable --now {units.NAME}.service
+"""
 
 OUTPUTS = ("table", "json", "prometheus")
 
@@ -204,6 +212,21 @@ def write_textfile(options: argparse.Namespace) -> int:
         write_atomically(path, content)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}; the previous file is unchanged") from error
+    return 0
+
+
+def write_units(options: argparse.Namespace) -> int:
+    """Write the systemd units of this installation, and what belongs to them, and print what to do next.
+
+    Raises UsageError if they could not start it, and OutputError.
+    """
+    root = options.root.absolute()
+    environment = units.environment_file(Path("/etc"))
+    files = units.files(units.this_installation(root), Path(options.prefix), environment, options.program)
+    for line in units.install(root, files, environment):
+        write(f"{line}\n")
+    if root == Path("/"):
+        write(NEXT)
     return 0
 
 

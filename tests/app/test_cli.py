@@ -79,7 +79,10 @@ def test_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "mentions"),
     [
-        (["--help"], ["serve", "show", "decode", "baseline", "check", "compare", "dump", "textfile", "--version"]),
+        (
+            ["--help"],
+            ["serve", "show", "decode", "baseline", "check", "compare", "dump", "textfile", "units", "--version"],
+        ),
         (["--help"], ["--web.listen-address", "--sample.max-age", "--collector.host", "--log.level"]),
         (["-h"], ["serve"]),
         (["serve", "--help"], ["--web.listen-address", "--sample.max-age", "--baseline.file", "--log.format"]),
@@ -89,6 +92,7 @@ def test_version() -> None:
         (["compare", "--help"], ["A", "B"]),
         (["dump", "--help"], ["--host"]),
         (["textfile", "--help"], ["PATH", ".prom"]),
+        (["units", "--help"], ["--prefix", "/usr/local", "--root"]),
     ],
     ids=" ".join,
 )

@@ -71,7 +71,7 @@ def test_what_is_in_it(debian_package: DebianPackage) -> None:
     modules = {
         f"usr/lib/python3/dist-packages/{name}"
         for name in {*tracked(), "kvm_exporter/_revision.py"}
-        if name.startswith("kvm_exporter/") and not name.endswith((".c", ".h"))
+        if name.startswith("kvm_exporter/") and not name.endswith((".c", ".h", "/unit_files"))
     }
     units = {path.name for path in (REPOSITORY / "packaging/systemd").iterdir()}
     assert modules - files == set()
@@ -79,6 +79,7 @@ def test_what_is_in_it(debian_package: DebianPackage) -> None:
         "usr/bin/kvm-exporter",
         f"usr/bin/{NAME}",
         "usr/lib/python3/dist-packages/kvm_exporter/_cpuid.abi3.so",
+        *(f"usr/lib/python3/dist-packages/kvm_exporter/app/unit_files/{name}" for name in units),
         *(f"usr/lib/systemd/system/{name}" for name in units if name.endswith((".service", ".socket", ".timer"))),
         f"usr/lib/systemd/catalog/{NAME}.catalog",
         f"etc/default/{NAME}",

@@ -8,17 +8,16 @@ from itertools import groupby
 from pathlib import Path
 from threading import Event
 
-import pip
 import pytest
 
 from lab.certificates import Certificates
 from lab.proc import wait_until
 from lab.scrape import Scrape
 from lab.secure import ask_on, basic, client, make_server
-from tests.support.packaging.container import Container, container
+from tests.support.packaging.container import Container
 from tests.support.packaging.debian import NAME, DebianPackage
 from tests.support.packaging.deploying import COMMANDS, FILES, UNIT_FILES
-from tests.support.packaging.installed import PACKAGES, apt, install
+from tests.support.packaging.installed import PACKAGES, apt, install, system_with
 from tests.support.packaging.unit import PORT, Unit, ask, connection, scrape
 
 SERVICE = f"{NAME}.service"
@@ -32,10 +31,9 @@ COLLECTED = "/var/lib/prometheus/node-exporter"
 
 
 @pytest.fixture(scope="module")
-def booted(debian_package: DebianPackage, wheel: Path) -> Iterator[Container]:
-    """A Debian 12 with the package, and the wheel and pip within reach."""
-    shared = {PACKAGES: debian_package.deb.parent, "/wheels": wheel.parent, "/pip": Path(pip.__file__).parents[1]}
-    with container("bookworm", *(f"--bind-ro={folder}:{name}" for name, folder in shared.items())) as machine:
+def booted(debian_package: DebianPackage) -> Iterator[Container]:
+    """A Debian 12 with the package."""
+    with system_with("bookworm", debian_package.deb.parent) as machine:
         install(machine, Path(debian_package.deb.name))
         yield machine
 
@@ -72,19 +70,6 @@ def give_keys(machine: Container, folder: Path) -> Certificates:
         machine.write(f"{KEYS}/{name}", (made / name).read_text())
     do(machine, "chgrp -R")
     return made
-
-
-def test_what_pip_installed_runs_in_the_sandbox(machine: Container, wheel: Path) -> None:
-    """From a venv in /opt, with the page's drop-in."""
-    venv = "/opt/kvm-exporter"
-    machine.run("python3", "-m", "venv", "--without-pip", "--system-site-packages", venv)
-    pip_of_ours = ("env", "PYTHONPATH=/pip", "python3", "-m", "pip", f"--python={venv}/bin/python3")
-    machine.run(*pip_of_ours, "install", "--no-index", "--no-deps", "--ignore-installed", f"/wheels/{wheel.name}")
-    give(machine, f"{DROP_INS}/{SERVICE}.d/pip.conf")
-    service = Unit(machine, SERVICE)
-    service.start()
-    assert f"{venv}/bin/kvm-exporter" in machine.run("cat", f"/proc/{service.pid}/cmdline")
-    assert scrape(machine).value("kvm_exporter_sample_success") == 1
 
 
 def test_tls_and_a_password(machine: Container, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
         "faults_process.a_log_that_cannot_be_written_stops_nothing",
         "faults_process.an_error_that_nobody_hears_keeps_its_exit_code",
     ),
+    "the files of units cannot be written": ("app/units.a_file_that_cannot_be_written",),
     "a file may not grow": ("config/files.a_failure_in_the_middle_leaves_the_old_file_whole",),
     "the writer of a textfile is killed before any system call": (
         "faults_files.a_kill_at_any_system_call_leaves_a_whole_file",

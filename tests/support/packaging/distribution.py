@@ -18,7 +18,7 @@ def build(folder: Path) -> None:
     tree = folder / "tree"
     for name in tracked():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(REPOSITORY / name, tree / name)
+        shutil.copy2(REPOSITORY / name, tree / name, follow_symlinks=False)
     shutil.copy2(REPOSITORY / "kvm_exporter/_revision.py", tree / "kvm_exporter")
     run(REPOSITORY / "scripts/build-dist", sys.executable, folder, tree, cwd=folder)
 

@@ -1,13 +1,11 @@
-"""The commands and flags of ``kvm-exporter`` as values, from which manual.py and completion.py generate files.
+"""The commands and flags of ``kvm-exporter`` as values, from which the man page and the completions are made.
 
 argparse has no public way to list the arguments of a parser. Only this module uses its private attributes.
 """
-# ruff: noqa: INP001, SLF001 - a part of the programs beside it; the private attributes have had these names since Python 3.2
+# ruff: noqa: SLF001 - the private attributes have had these names since Python 3.2
 
 import argparse
 from dataclasses import dataclass
-
-from kvm_exporter.app.cli import build_parser
 
 FILES = frozenset({"FILE", "PATH", "A", "B"})
 """Placeholders whose value is a file name, except for the flags in NO_FILES."""
@@ -52,9 +50,9 @@ class Command:
         return tuple(argument for _, group in self.groups for argument in group)
 
 
-def commands() -> tuple[Command, ...]:
-    """Return every subcommand, in the order of the help, without the flag ``--help``."""
-    [subparsers] = (action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
+def commands(program: argparse.ArgumentParser) -> tuple[Command, ...]:
+    """Return every subcommand of a parser, in the order of the help, without the flag ``--help``."""
+    [subparsers] = (action for action in program._actions if isinstance(action, argparse._SubParsersAction))
     summaries = {action.dest: str(action.help) for action in subparsers._choices_actions}
     return tuple(Command(name, summaries[name], tuple(groups(parser))) for name, parser in subparsers.choices.items())
 
