@@ -19,8 +19,8 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run check golden test test-all test-kernel test-pictures lint format demo dist deb image dashboards \
-    dashboards-pictures install bench bench-fleet bench-rollout soak fuzz mutants clean
+.PHONY: help run check golden test test-all test-kernel test-pictures lint format demo dist deb image release \
+    release-version dashboards dashboards-pictures install bench bench-fleet bench-rollout soak fuzz mutants clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -98,6 +98,15 @@ image: ## a container image with the Debian package, in build/image
 	@scripts/system-packages $(PYTHON) deb
 	@scripts/system-packages $(PYTHON) image
 	debs=$$(scripts/build-deb build/deb) && scripts/build-image build/image "$${debs%%[[:space:]]*}"
+
+# What is published for a tag such as v0.1.0: .github/workflows/release.yml builds with this.
+release: release-version $(VENV)/.has-dist ## what dist, deb and image build, with checksums, in build/release
+	@scripts/system-packages $(PYTHON) deb
+	@scripts/system-packages $(PYTHON) image
+	scripts/build-release $(BIN)/python build/release
+
+release-version:
+	@scripts/release-version >/dev/null
 
 # From the one place that has cohort, thresholds and selectors.
 dashboards: $(VENV)/.has-dashboards ## the rules, alerts, dashboards and provisioning in dashboards
