@@ -1,13 +1,19 @@
 """What the tests of packages share."""
 
+import os
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from kvm_exporter import __version__
+from lab.tree import REPOSITORY
 from tests.support.packaging.container import EACH_SUITE, Container
 from tests.support.packaging.debian import NAME, RULES, DebianPackage, build, unpacked
 from tests.support.packaging.distribution import build as build_distribution
+from tests.support.packaging.distribution import run
 from tests.support.packaging.installed import install, system_with
 from tests.support.packaging.unit import Unit
 
@@ -53,3 +59,18 @@ def wheel(distribution: Path) -> Path:
     """The only wheel."""
     [found] = distribution.glob("*.whl")
     return found
+
+
+@pytest.fixture(scope="session")
+def wheelhouse(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that is filled as ``make dist`` does it."""
+    folder = tmp_path_factory.mktemp("dist") / f"kvm-exporter-wheelhouse-{__version__}"
+    run(REPOSITORY / "scripts/build-wheelhouse", sys.executable, folder, wheel, cwd=folder.parent)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheelhouse_archive(wheelhouse: Path) -> Path:
+    """The same in an archive, as a release has it."""
+    base = f"{wheelhouse}-{os.uname().machine}"
+    return Path(shutil.make_archive(base, "tar", wheelhouse.parent, wheelhouse.name))

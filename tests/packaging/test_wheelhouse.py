@@ -7,25 +7,17 @@ from pathlib import Path
 import pip
 import pytest
 
-from lab.tree import REPOSITORY, UNITS
 from tests.support.packaging.container import SUITES, CommandError, container
 from tests.support.packaging.debian import NAME
-from tests.support.packaging.deploying import FILES
-from tests.support.packaging.distribution import OLDEST_GLIBC, run
+from tests.support.packaging.deploying import COMMANDS
+from tests.support.packaging.distribution import OLDEST_GLIBC
 from tests.support.packaging.unit import Unit, scrape
 
 pytestmark = pytest.mark.slow
 
 VENV = "/opt/kvm-exporter"
-DROP_IN = f"/etc/systemd/system/{NAME}.service.d/pip.conf"
-
-
-@pytest.fixture(scope="module")
-def wheelhouse(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that ``make dist`` fills."""
-    folder = tmp_path_factory.mktemp("dist")
-    run(REPOSITORY / "scripts/build-wheelhouse", sys.executable, folder / "wheelhouse", wheel, cwd=folder)
-    return folder / "wheelhouse"
+PIP = f"env PYTHONPATH=/pip python3 -m pip --python={VENV}/bin/python3"
+"""Of the tests' own, in place of the one in the venv: the systems have no ensurepip."""
 
 
 def test_every_wheel_is_for_old_systems_too(wheelhouse: Path) -> None:
@@ -40,20 +32,16 @@ def test_every_wheel_is_for_old_systems_too(wheelhouse: Path) -> None:
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_pip_installs_from_it_alone(wheelhouse: Path, suite: str) -> None:
-    """In a bare system; the service runs in its sandbox, with the libsystemd of the wheel."""
-    shared = {"/wheelhouse": wheelhouse, "/units": UNITS, "/pip/pip": Path(pip.__file__).parent}
+    """In a bare system, by the page's commands; the service runs in its sandbox, with the libsystemd of the wheel."""
+    shared = {"/dist/wheelhouse": wheelhouse, "/pip/pip": Path(pip.__file__).parent}
     with container(suite, *(f"--bind-ro={folder}:{name}" for name, folder in shared.items())) as machine:
         for missing in ("command -v cc gcc", "ls /usr/include/systemd", "tail -n +2 /proc/net/route | grep ."):
             with pytest.raises(CommandError):
                 machine.run("sh", "-c", missing)
-        machine.run("python3", "-m", "venv", "--without-pip", VENV)
-        of_the_venv = ("env", "PYTHONPATH=/pip", "python3", "-m", "pip", f"--python={VENV}/bin/python3")
-        machine.run(*of_the_venv, "install", "--no-index", "--find-links=/wheelhouse", "kvm-exporter")
-        machine.run("sh", "-c", "cp /units/*.service /etc/systemd/system/")
-        machine.write(DROP_IN, FILES[DROP_IN])
-        machine.run("systemctl", "daemon-reload")
+        [commands] = [block for block in COMMANDS if f"{VENV}/bin/kvm-exporter units" in block]
+        commands = commands.replace("-m venv", "-m venv --without-pip").replace(f"{VENV}/bin/pip", PIP)
+        machine.run("sh", "-e", "-c", commands)
         service = Unit(machine, f"{NAME}.service")
-        service.start()
         assert scrape(machine).value("kvm_exporter_sample_success") == 1
         maps = machine.run("cat", f"/proc/{service.pid}/maps")
     [library] = set(re.findall(r"\S*/libsystemd\S*", maps))

@@ -54,14 +54,18 @@ class Container:
     def __init__(self, leader: int, groups: Cgroups) -> None:
         self._leader = leader
         self.cgroups = groups
+        #: The beginning of a command line: what follows runs in there.
+        self.enter = (
+            *(program("nsenter"), "-t", str(leader), *("-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w"), "--"),
+            *("env", "-i", PATH, "LC_ALL=C.UTF-8"),
+        )
         #: Its files. A link in there that begins with a slash leads out of it.
         self.root = Path(f"/proc/{leader}/root")
 
     def run(self, *command: str) -> str:
         """What a command in it writes to standard output. Raises CommandError if it fails."""
-        enter = (program("nsenter"), "-t", str(self._leader), *("-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w"), "--")
         ended = subprocess.run(
-            [*enter, "env", "-i", PATH, "LC_ALL=C.UTF-8", *command],
+            [*self.enter, *command],
             capture_output=True,
             stdin=subprocess.DEVNULL,
             text=True,
@@ -110,14 +114,21 @@ def tree(suite: str) -> Path:
 
 @contextmanager
 def container(suite: str, *flags: str) -> Iterator[Container]:
-    """A system of one of SUITES that has booted; it is shut down in the end, and nothing is left of what it wrote."""
+    """A system of one of SUITES that has booted, as booted() has it."""
+    with booted(tree(suite), *flags) as system:
+        yield system
+
+
+@contextmanager
+def booted(directory: Path, *flags: str) -> Iterator[Container]:
+    """The system in a directory; it is shut down in the end, and nothing is left of what it wrote."""
     # If the tests are killed, it is told so.
     command = [program("setpriv"), "--pdeathsig", "TERM", program("systemd-nspawn"), *FLAGS, *flags]
     with tempfile.TemporaryDirectory() as folder, cgroups() as groups, ExitStack() as at_the_end:
         log = Path(folder, "console")
         with notifications(Path(folder)) as manager, log.open("wb") as console:
             process = subprocess.Popen(
-                [*groups.under, *command, f"--machine={groups.name}", f"--directory={tree(suite)}"],
+                [*groups.under, *command, f"--machine={groups.name}", f"--directory={directory}"],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
