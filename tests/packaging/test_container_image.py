@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,9 +15,20 @@ from lab.notifications import Notifications
 from lab.scrape import Scrape
 from lab.tree import REPOSITORY
 from tests.support.packaging import probe
+from tests.support.packaging.container import booted, tree
 from tests.support.packaging.debian import NAME, DebianPackage, run
-from tests.support.packaging.podman import INIT, RUNTIME_DIRECTORY, Podman, cpu_quota, podman, unit_flags
+from tests.support.packaging.podman import (
+    INIT,
+    RUNTIME_DIRECTORY,
+    UNIT,
+    Podman,
+    cpu_quota,
+    podman,
+    unit_flags,
+)
 from tests.support.packaging.probe import WORKED
+from tests.support.packaging.unit import Unit
+from tests.support.packaging.unit import scrape as scrape_in
 from tests.support.tools import program
 
 pytestmark = pytest.mark.slow
@@ -175,6 +187,43 @@ def test_systemd_is_told_and_the_health_check_works(runtime: Podman, manager: No
     with runtime.exporter("healthy", *flags, network="none", environment=manager.environment):
         manager.until("READY")
         runtime.ask("healthcheck", "run", "healthy")
+
+
+PAGE = (REPOSITORY / "docs/containers.md").read_text(encoding="utf-8")
+
+PODMANS_SYSTEM = ("systemd", "systemd-sysv", "dbus", "podman", "nftables")
+"""What Debian 13 boots with, and Podman 5."""
+
+UNLIMITED = "[Container]\nPidsLimit=0\n"
+"""For a kernel whose controllers belong to control groups of version 1: there are none in the booted system."""
+
+
+def test_systemd_starts_podmans_unit(archive: Path, tmp_path: Path) -> None:
+    """In a booted Debian 13, by the page's commands: Podman 5 makes a service of the unit, and it is scraped.
+
+    The boot reference outlives the container, and systemd verifies the service without a word.
+    """
+    sources = (tree("trixie") / "etc/apt/sources.list").read_text(encoding="utf-8").splitlines()
+    flags = ["--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(PODMANS_SYSTEM)}"]
+    run(program("mmdebstrap"), *flags, "trixie", tmp_path / "root", *sources)
+    given = {f"/given/{UNIT.name}": UNIT, f"/given/{NAME}-{__version__}.tar": archive}
+    shared = (f"--bind-ro={file}:{name}" for name, file in given.items())
+    [commands] = re.findall(r"```sh\n(podman load[^`]*\.container[^`]*)curl ", PAGE)
+    with booted(tmp_path / "root", *shared, "--tmpfs=/var/lib/containers", "--system-call-filter=@keyring") as system:
+        if "pids" not in (system.root / "sys/fs/cgroup/cgroup.controllers").read_text():
+            system.write(f"/etc/containers/systemd/{UNIT.name}.d/unlimited.conf", UNLIMITED)
+        system.run("sh", "-e", "-c", f"cd /given; {commands}")
+        service = Unit(system, f"{NAME}.service")
+        assert (service.show("UnitFileState"), service.show("ActiveState")) == ("generated", "active")
+        assert service.name in system.run("systemctl", "list-dependencies", "--plain", "multi-user.target")
+        assert system.run("systemd-analyze", "verify", "--man=no", service.show("FragmentPath")) == ""
+        first = scrape_in(system)
+        assert first.value("kvm_exporter_sample_success") == 1
+        service.start()
+        again = scrape_in(system)
+    taken, started = "kvm_boot_reference_timestamp_seconds", "process_start_time_seconds"
+    assert again.value(started) > first.value(started)
+    assert (again.value(taken), again.value("kvm_boot_reference_persistent")) == (first.value(taken), 1)
 
 
 def test_the_same_packages_give_the_same_bytes(debian_package: DebianPackage, archive: Path, tmp_path: Path) -> None:
