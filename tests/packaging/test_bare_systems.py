@@ -79,5 +79,6 @@ def test_the_package_as_the_readme_says(bare: Path) -> None:
     shell(bare, f"{make}\n{install.replace('apt install', 'apt install -y')}")
     assert "kvm_exporter_sample_success 1.0" in shell(bare, SCRAPE)
     shell(bare, f"{RULES[1].replace('apt install', 'apt install -y')}\nkvm-exporter-rules --output=build/rules")
-    assert (bare / "src/build/rules/machine-rules.yaml").read_bytes() == (DASHBOARDS / "machine-rules.yaml").read_bytes()
+    name = "machine-rules.yaml"
+    assert (bare / "src/build/rules" / name).read_bytes() == (DASHBOARDS / name).read_bytes()
     assert re.findall("^[EWI]: .*", shell(bare, LINTIAN), re.MULTILINE) == []
