@@ -127,6 +127,7 @@ def test_the_same_commit_gives_the_same_files(tmp_path: Path, figure: Callable[[
         rf"kvm_exporter-{version}-cp311-abi3-manylinux\S+\.whl",
         rf"kvm-exporter-wheelhouse-{version}-{os.uname().machine}\.tar",
         rf"{NAME}_{version}-[1-9]\d*_\w+\.deb",
+        rf"{NAME}-rules_{version}-[1-9]\d*_all\.deb",
         rf"{NAME}-{version}\.tar",
         r"SHA256SUMS",
     ):
