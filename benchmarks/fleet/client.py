@@ -1,6 +1,7 @@
-"""A client for the HTTP API of Prometheus."""
+"""A client for Prometheus."""
 
 import json
+import time
 import urllib.parse
 import urllib.request
 from typing import Any
@@ -11,3 +12,19 @@ def ask(server: str, path: str, **parameters: str) -> Any:  # noqa: ANN401 - JSO
     url = f"http://{server}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
     with urllib.request.urlopen(url, timeout=120) as response:
         return json.load(response)["data"]
+
+
+def metrics(server: str) -> str:
+    """Return what a server says of itself. Raises OSError."""
+    with urllib.request.urlopen(f"http://{server}/metrics", timeout=120) as response:
+        text: str = response.read().decode()
+        return text
+
+
+def wait_for(server: str, query: str, seconds: float) -> None:
+    """Return when a query has a result. Raises TimeoutError, OSError."""
+    end = time.monotonic() + seconds
+    while not ask(server, "query", query=query)["result"]:
+        if time.monotonic() > end:
+            raise TimeoutError(f"{query} has no result after {seconds} s")
+        time.sleep(1)

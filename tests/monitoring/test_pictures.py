@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.fleet.bodies import body
 from benchmarks.fleet.crowd import crowd
-from benchmarks.fleet.scale import BASELINE, KINDS, kind_of
+from benchmarks.fleet.kinds import BASELINE, KINDS, kind_of
 from demo.cast import CAST, LATER, PLAIN
 from demo.fleet import PACE, RELEASE, Fleet
 from kvm_exporter.kvm.features import FEATURES
