@@ -119,8 +119,9 @@ bench: $(VENV)/.installed build/peers/.unpacked ## the benchmarks of docs/benchm
 	@scripts/system-packages $(PYTHON) bench
 	$(BIN)/python -m benchmarks $(BENCH_FLAGS)
 
-bench-fleet: $(VENV)/.installed build/tools/.unpacked ## what fleets of up to ten thousand machines cost a Prometheus
+bench-fleet: $(VENV)/.installed build/tools/.unpacked ## what ten thousand machines cost a Prometheus, and a million several
 	$(BIN)/python -m benchmarks.fleet.scale
+	$(BIN)/python -m benchmarks.fleet.shards
 
 bench-rollout: $(VENV)/.installed build/tools/.unpacked ## how many messages a roll-out over ten thousand guests sends
 	$(BIN)/python -m benchmarks.fleet.rollout

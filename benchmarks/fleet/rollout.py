@@ -15,14 +15,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from benchmarks.fleet.bodies import body, cpus, samples
 from benchmarks.fleet.client import ask
 from benchmarks.fleet.crowd import crowd
 from benchmarks.fleet.story import MINUTES, Rollout, State
-from lab.pace import hurried
-from lab.servers import JOB, start, start_alertmanager
+from lab.scaling import Configuration, cohorts, shard, start_configured
+from lab.servers import JOB, start_alertmanager
 from lab.tree import RULE_FILES
 from lab.webhook import Message, webhook
 
@@ -40,28 +38,53 @@ class Count(NamedTuple):
     messages: int
 
 
-def simulate(guests: int, pace: float, folder: Path, release: str) -> dict[str, Count]:
-    """Run the story, ``pace`` minutes of it in each minute; return the counts by the name of the alert."""
+def simulate(guests: int, pace: float, folder: Path, release: str, shards: int = 0) -> dict[str, Count]:
+    """Run the story, ``pace`` minutes of it in each minute; return the counts by the name of the alert.
+
+    Without shards, one server scrapes all guests; with some, each scrapes a part, and one more their sums.
+    """
     fleet = _Fleet(Rollout(guests), pace, folder)
     messages: list[Message] = []
+    seconds = round(MINUTES * 60 / pace)
     with ExitStack() as running:
         url = running.enter_context(webhook(messages.append))
-        port = running.enter_context(crowd(lambda _: fleet.body()))
+        port = running.enter_context(crowd(lambda path: fleet.body(int(path[1:]), shards or 1)))
         alertmanager = start_alertmanager(release, folder / "alertmanager", url, pace)
         running.callback(alertmanager.process.stop)
-        prometheus = start(release, "prometheus", *_prometheus(folder / "prometheus", port, alertmanager.address, pace))
-        running.callback(prometheus.process.stop)
+
+        def server(name: str, configuration: Configuration) -> str:
+            started = start_configured(release, folder / name, configuration, pace, 60 / pace, 60 / pace)
+            running.callback(started.process.stop)
+            return started.address
+
+        told = [alertmanager.address]
+        if shards:
+            configurations = [{**shard(number, shards, told), **_part(port, number)} for number in range(shards)]
+        else:
+            everything = {"rule_files": [str(path) for path in RULE_FILES]}
+            configurations = [{**cohorts([], told), **_part(port, 0), **everything}]
+        servers = [server(f"prometheus-{number}", one) for number, one in enumerate(configurations)]
+        if shards:
+            servers.append(server("global", cohorts(servers, told)))
         fleet.begin()
-        time.sleep(MINUTES * 60 / pace)
-        seconds = round(MINUTES * 60 / pace)
-        fired = ask(
-            prometheus.address,
-            "query",
-            query=f'count by (alertname) (count_over_time(ALERTS{{alertstate="firing"}}[{seconds}s]))',
-        )["result"]
-    alerts = {one["metric"]["alertname"]: int(one["value"][1]) for one in fired}
-    told = Counter(message["groupLabels"]["alertname"] for message in messages)
-    return {name: Count(alerts.get(name, 0), told[name]) for name in sorted({*alerts, *told})}
+        time.sleep(seconds)
+        fired = sum((_fired(one, seconds) for one in servers), Counter())
+    sent = Counter(message["groupLabels"]["alertname"] for message in messages)
+    return {name: Count(fired[name], sent[name]) for name in sorted({*fired, *sent})}
+
+
+def _part(port: int, number: int) -> Configuration:
+    """Return the part of a server's configuration that scrapes the guests of a shard."""
+    target = {"targets": [f"127.0.0.1:{port}"]}
+    job = {"job_name": "fleet", "metrics_path": f"/{number}", "honor_labels": True, "static_configs": [target]}
+    return {"scrape_configs": [job]}
+
+
+def _fired(server: str, seconds: int) -> Counter[str]:
+    """Return how many alerts have fired, by name."""
+    query = f'count by (alertname) (count_over_time(ALERTS{{alertstate="firing"}}[{seconds}s]))'
+    found = ask(server, "query", query=query)["result"]
+    return Counter({one["metric"]["alertname"]: int(one["value"][1]) for one in found})
 
 
 class _Fleet:
@@ -84,11 +107,11 @@ class _Fleet:
         """Start the story at minute 0."""
         self._begun = time.monotonic()
 
-    def body(self) -> bytes:
-        """Return the current body of all guests together."""
+    def body(self, part: int, parts: int) -> bytes:
+        """Return the current body of a part of the guests together."""
         minute = 0 if self._begun is None else (time.monotonic() - self._begun) / 60 * self._pace
-        states = (self._rollout.state(guest, minute) for guest in range(self._rollout.guests))
-        return b"".join(self._bodies[state][guest] for guest, state in enumerate(states))
+        guests = range(part, self._rollout.guests, parts)
+        return b"".join(self._bodies[self._rollout.state(guest, minute)][guest] for guest in guests)
 
 
 def _template(text: str) -> str:
@@ -105,24 +128,6 @@ def _line(name: str, labels: str, value: str) -> str:
     return f"{name}{{{own}{',' if labels else ''}{labels}}} {value}\n"
 
 
-def _prometheus(folder: Path, port: int, alertmanager: str, pace: float) -> list[str]:
-    """Write the configuration of a server that scrapes and evaluates every minute of the story; return its flags."""
-    folder.mkdir()
-    for path in RULE_FILES:
-        (folder / path.name).write_text(hurried(path.read_text(encoding="utf-8"), pace))
-    minute = f"{round(60_000 / pace)}ms"
-    configuration = {
-        "global": {"scrape_interval": minute, "scrape_timeout": minute, "evaluation_interval": minute},
-        "rule_files": [str(folder / path.name) for path in RULE_FILES],
-        "scrape_configs": [
-            {"job_name": "fleet", "honor_labels": True, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
-        ],
-        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
-    }
-    (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration))
-    return [f"--config.file={folder / 'prometheus.yaml'}", f"--storage.tsdb.path={folder / 'data'}"]
-
-
 def table(guests: int, counts: Mapping[str, Count]) -> str:
     """Return a table of the counts and their sums."""
     rows = [*counts.items(), ("all", Count(*map(sum, zip(*counts.values(), strict=True))))]
@@ -135,10 +140,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet.rollout", allow_abbrev=False)
     parser.add_argument("--guests", type=int, default=10_000, help="default: %(default)s")
     parser.add_argument("--pace", type=float, default=30, help="story minutes in a minute (default: %(default)s)")
+    parser.add_argument("--shards", type=int, default=0, help="servers that share the guests (default: one for all)")
     parser.add_argument("--release", default="bookworm", help="Debian release of the servers (default: %(default)s)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        counts = simulate(arguments.guests, arguments.pace, Path(folder), arguments.release)
+        counts = simulate(arguments.guests, arguments.pace, Path(folder), arguments.release, arguments.shards)
     sys.stdout.write(table(arguments.guests, counts))
 
 

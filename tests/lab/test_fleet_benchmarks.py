@@ -6,11 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.fleet.bodies import samples
+from benchmarks.fleet.cost import Times
+from benchmarks.fleet.federated import OWN, RANKED, Answer, answers, federated, sent
+from benchmarks.fleet.kinds import IN_A_THOUSAND, KINDS, kind_of, name
 from benchmarks.fleet.rollout import simulate
 from benchmarks.fleet.rollout import table as table_of_messages
-from benchmarks.fleet.scale import IN_A_THOUSAND, Times, kind_of, measure
+from benchmarks.fleet.scale import measure
 from benchmarks.fleet.scale import table as table_of_costs
+from benchmarks.fleet.shards import real, synthetic
+from benchmarks.fleet.shards import table as table_of_shards
 from benchmarks.fleet.story import MINUTES, WAVES, Rollout, State
+from tests.support.monitoring.fleet import rule_groups
 from tests.support.tools import monitoring_program
 
 GUESTS = 200
@@ -58,10 +65,11 @@ def test_a_guest_that_is_not_of_the_fleet_has_no_state() -> None:
 
 
 @pytest.mark.slow
-def test_a_rollout_is_told_of_in_few_messages(tmp_path: Path) -> None:
-    """Everything that is to be known of it, and not of each guest by itself."""
+@pytest.mark.parametrize("shards", [0, 2], ids=["one server", "two shards"])
+def test_a_rollout_is_told_of_in_few_messages(tmp_path: Path, shards: int) -> None:
+    """Everything that is to be known of it, and not of each guest by itself; with shards as with one server."""
     monitoring_program("bookworm", "prometheus")
-    counts = simulate(GUESTS, 600, tmp_path, "bookworm")
+    counts = simulate(GUESTS, 600, tmp_path, "bookworm", shards)
     expected = {"KvmFeatureGained", "KvmFeatureLostHarmless", "KvmFingerprintRare", "KvmFleetMixed"}
     assert counts.keys() - {"KvmExporterDown"} == expected
     assert counts["KvmFeatureLostHarmless"].alerts == states(GUESTS, MINUTES)[State.WORSE]
@@ -90,3 +98,58 @@ def test_a_fleet_is_measured(tmp_path: Path) -> None:
     assert cost.families["kvm_present"] == cost.families["up"] == 30
     assert sum(cost.families.values()) < cost.series
     assert re.search(r"^ +30 +\d+ ", table_of_costs([cost]), re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def of_kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
+    """What a real shard sends for one machine of each kind."""
+    monitoring_program("bookworm", "prometheus")
+    return answers(tmp_path_factory.mktemp("kinds") / "shards", "bookworm")
+
+
+def parsed(text: str) -> dict[tuple[str, str], float]:
+    """The values of what a shard sends by name and labels; which machine is an example of others is left open."""
+    found = {(metric, labels): float(value.split()[0]) for metric, labels, value in samples(text)}
+    assert len(found) == len([line for line in text.splitlines() if not line.startswith("#")])
+    return {
+        (metric, re.sub('instance="[^"]+"', "", labels) if metric.endswith(":example") else labels): value
+        for (metric, labels), value in found.items()
+    }
+
+
+def test_a_synthetic_shard_sends_what_a_real_one_does(of_kinds: dict[str, Answer], tmp_path: Path) -> None:
+    """With the same machines, some of each kind: the same series with the same labels and values."""
+    machines = [*range(20), 300, 301]
+    assert {kind_of(machine) for machine in machines} == KINDS.keys()
+    [real_one] = sent(tmp_path / "shard", "bookworm", [{name(machine): kind_of(machine) for machine in machines}])
+    assert parsed(federated(of_kinds, machines, 0)) == parsed(real_one)
+
+
+def test_a_synthetic_shard_grows_in_feature_sets_alone(of_kinds: dict[str, Answer]) -> None:
+    """One more for each thousand machines; it names no more machines than a real one ranks, the worst."""
+    [rule] = (rule for rule in rule_groups()["kvm-sums"] if rule.get("record") == "ranked:kvm_problem:weight")
+    assert f"topk({RANKED}," in rule["expr"]
+    small, large = (parsed(federated(of_kinds, range(size), 7)) for size in (OWN, 10 * OWN))
+    assert [value for one in (small, large) for (metric, _), value in one.items() if metric == "cohort:up:count"] == [
+        OWN,
+        10 * OWN,
+    ]
+    sets = [
+        sum(metric == "cohort_fingerprint:kvm_fingerprint_info:count" for metric, _ in one) for one in (small, large)
+    ]
+    assert sets[1] - sets[0] == 9
+    ranked = {labels for metric, labels in large if metric.startswith("ranked:") and 'problem="lost"' in labels}
+    assert len(ranked) == RANKED
+
+
+def test_servers_that_share_machines_are_measured(of_kinds: dict[str, Answer], tmp_path: Path) -> None:
+    """Two real shards with a server for cohorts, and a server for synthetic ones: each has a row with all figures."""
+    rows = real(2, 15, tmp_path / "real", "bookworm", Times(scrape=1, evaluate=1))
+    rows.append(synthetic(3, 40, of_kinds, tmp_path / "synthetic", "bookworm", 600))
+    assert [(what, one.machines) for what, one in rows[2:]] == [("global of 2", 30), ("global of 3 synthetic", 120)]
+    assert sum(one.machines for _, one in rows[:2]) == 30
+    for _, one in rows:
+        assert min(one.rules) > 0
+        assert one.series > 0
+    assert all(min(one.queries.values()) > 0 for _, one in rows[2:])
+    assert re.search(r"^shard 1 of 2 +\d+ ", table_of_shards(rows), re.MULTILINE)
