@@ -5,33 +5,34 @@ The servers have the page's files; only addresses are others, and waits are shor
 
 import json
 import re
+import signal
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from benchmarks.fleet.crowd import crowd
-from lab.pace import hurried
 from lab.panels import queries
 from lab.patience import PATIENCE_SECONDS
-from lab.servers import Server, start, start_alertmanager
-from lab.tree import REPOSITORY, RULE_FILES
+from lab.scaling import FILES, Configuration, cohorts, shard, start_configured
+from lab.servers import Server, start_alertmanager
+from lab.tree import RULE_FILES
+from lab.victoria import start_victoria, start_vmalert
 from tests.support.monitoring.fleet import Machine, series
 from tests.support.monitoring.prometheus import Prometheus
 from tests.support.monitoring.stack import until
 from tests.support.tools import monitoring_program
 
-PAGE = (REPOSITORY / "docs" / "scaling.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"^```yaml (\S+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
-
 RELEASE = "bookworm"
 
-PACE = 240
-"""A minute of the rules' waits takes a quarter of a second."""
+PACE = 720
+"""An hour of the rules' waits takes five seconds."""
+
+SHARDS = 2
 
 NOWHERE = "http://127.0.0.1:9"
 """Nobody takes messages there: the discard port."""
@@ -80,6 +81,7 @@ def alert(name: str, severity: str, **labels: str) -> Alert:
 
 
 RARE, MIXED = alert("KvmFingerprintRare", "warning", fingerprint="new"), alert("KvmFleetMixed", "info")
+MANY_DOWN = alert("KvmExportersDown", "critical")
 GAINED = alert("KvmFeatureGained", "info", **YIELD)
 LOSERS = {alert("KvmFeatureLost", "warning", instance=name, **ASYNC_PF) for name in NAMES[12:14]}
 
@@ -90,7 +92,7 @@ STEPS: list[tuple[Fleet, set[Alert]]] = [
     (
         fleet(12, lost=2, down=3),
         {
-            *(MIXED, GAINED, *LOSERS, alert("KvmExportersDown", "critical")),
+            *(MIXED, GAINED, *LOSERS, MANY_DOWN),
             *(alert("KvmExporterDown", "warning", instance=name) for name in NAMES[14:17]),
         },
     ),
@@ -102,16 +104,15 @@ STEPS: list[tuple[Fleet, set[Alert]]] = [
 class Site:
     """The machines, a server that scrapes all of them, the servers that share them, and an Alertmanager for each."""
 
-    def __init__(self, folder: Path, running: ExitStack) -> None:
+    def __init__(self, victoria: str | None, folder: Path, running: ExitStack) -> None:
         self.fleet: Fleet = STEPS[0][0]
         self._folder, self._running = folder, running
         self._proxy = f"http://127.0.0.1:{running.enter_context(crowd(self._body))}"
         self._targets = folder / "targets.yml"
         self._targets.write_text(yaml.safe_dump([{"targets": [f"{name}:10401" for name in NAMES]}]))
         self.one, self.several = (self._alertmanager(name) for name in ("one", "several"))
-        self.single = Prometheus(self._prometheus("single", self._shard(None, self.one)).address)
-        self.shards = [self._prometheus(f"shard-{number}", self._shard(number, self.several)) for number in range(2)]
-        self.whole = Prometheus(self._prometheus("global", self._global([one.address for one in self.shards])).address)
+        self.single = Prometheus(self._start("single", self._all_machines()).address)
+        self.whole = Prometheus(self._federated() if victoria is None else self._written(victoria))
 
     def _body(self, path: str) -> bytes:
         """What a machine serves, by the URL that Prometheus asks the proxy for; no exposition where it is down."""
@@ -125,44 +126,71 @@ class Site:
         self._running.callback(server.process.stop)
         return server.address
 
-    def _prometheus(self, name: str, configuration: dict[str, Any]) -> Server:
-        """Start a server; its files are those that the configuration names, with short waits."""
-        folder = self._folder / name
-        folder.mkdir()
-        rules = []
-        for path in configuration["rule_files"]:
-            [text] = [one.read_text() for one in RULE_FILES if one.name == Path(path).name] or [FILES[Path(path).name]]
-            rules.append(folder / Path(path).name)
-            rules[-1].write_text(hurried(text, PACE))
-        configuration["rule_files"] = [str(path) for path in rules]
-        configuration.setdefault("global", {}).update(scrape_interval="1s", evaluation_interval="1s")
-        configuration["scrape_configs"][0]["scrape_interval"] = "1s"
-        (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
-        flags = (f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}")
-        server = start(RELEASE, "prometheus", *flags)
+    def _start(self, name: str, configuration: Configuration) -> Server:
+        """Start a server with short waits."""
+        server = start_configured(RELEASE, self._folder / name, configuration, PACE, 1, 1)
         self._running.callback(server.process.stop)
         return server
 
-    def _shard(self, number: int | None, alertmanager: str) -> dict[str, Any]:
-        """The page's configuration for a shard; without a number, for a server that keeps all targets."""
-        configuration: dict[str, Any] = yaml.safe_load(FILES["shard.yml"])
-        [job] = configuration["scrape_configs"]
-        job["file_sd_configs"] = [{"files": [str(self._targets)]}]
-        job["proxy_url"] = self._proxy
-        if number is None:
-            configuration["rule_files"] = [str(path) for path in RULE_FILES]
-            job["relabel_configs"] = [rule for rule in job["relabel_configs"] if "__tmp_shard" not in str(rule)]
-        else:
-            configuration["global"]["external_labels"]["shard"] = str(number)
-            job["relabel_configs"][1]["regex"] = str(number)
-        configuration["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [alertmanager]}]}]
+    def _federated(self) -> str:
+        """Start the shards, and a server that scrapes them; return its address."""
+        self._shards = [self._start(f"shard-{number}", self._shard(number)) for number in range(SHARDS)]
+        addresses = [shard.address for shard in self._shards]
+        self.down = alert("KvmShardDown", "critical", job="kvm-shards", instance=addresses[1])
+        return self._start("global", cohorts(addresses, [self.several])).address
+
+    def _written(self, release: str) -> str:
+        """Start VictoriaMetrics, shards that write to it, and vmalert; return the address of the first."""
+        victoria = start_victoria(release, self._folder / "victoria")
+        self._running.callback(victoria.process.stop)
+        [remote] = yaml.safe_load(FILES["remote-write.yml"])["remote_write"]
+        remote["url"] = f"http://{victoria.address}{urllib.parse.urlsplit(remote['url']).path}"
+        self._shards = [
+            self._start(f"shard-{number}", {**self._shard(number), "remote_write": [remote]})
+            for number in range(SHARDS)
+        ]
+        vmalert = start_vmalert(release, self._folder / "vmalert", victoria.address, self.several, PACE, 1)
+        self._running.callback(vmalert.process.stop)
+        self.down = frozenset({"alertname": "KvmShardDown", "severity": "critical", "shard": "1"}.items())
+        return victoria.address
+
+    def _shard(self, number: int) -> Configuration:
+        """The page's configuration for a shard of these machines."""
+        configuration = shard(number, SHARDS, [self.several])
+        configuration["scrape_configs"][0]["file_sd_configs"] = [{"files": [str(self._targets)]}]
+        configuration["scrape_configs"][0]["proxy_url"] = self._proxy
         return configuration
 
-    def _global(self, shards: list[str]) -> dict[str, Any]:
-        configuration: dict[str, Any] = yaml.safe_load(FILES["global.yml"])
-        configuration["scrape_configs"][0]["static_configs"] = [{"targets": shards}]
-        configuration["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [self.several]}]}]
-        return configuration
+    def _all_machines(self) -> Configuration:
+        """The same for a server that keeps all targets and loads all rules."""
+        configuration = shard(0, SHARDS, [self.one])
+        del configuration["global"]
+        configuration["rule_files"] = [str(path) for path in RULE_FILES]
+        job = self._shard(0)["scrape_configs"][0]
+        rules = [rule for rule in job["relabel_configs"] if "__tmp_shard" not in str(rule)]
+        return {**configuration, "scrape_configs": [{**job, "relabel_configs": rules}]}
+
+    @contextmanager
+    def spoiled(self, name: str, change: Callable[[str], str]) -> Iterator[None]:
+        """Shard 1 records a sum with another expression meanwhile, made of the right one."""
+        path = self._folder / "shard-1" / "machine-rules.yaml"
+        right = path.read_text()
+        content = yaml.safe_load(right)
+        [rule] = (rule for group in content["groups"] for rule in group["rules"] if rule.get("record") == name)
+        rule["expr"] = change(rule["expr"])
+        self._reload(path, yaml.safe_dump(content))
+        try:
+            yield
+        finally:
+            self._reload(path, right)
+
+    def _reload(self, path: Path, rules: str) -> None:
+        path.write_text(rules)
+        self._shards[1].process.process.send_signal(signal.SIGHUP)
+
+    def stop_a_shard(self) -> None:
+        """Stop shard 1; the alert on it is ``down``."""
+        self._shards[1].process.stop()
 
 
 ASKED = [
@@ -177,30 +205,55 @@ ASKED = [
 
 
 def told(prometheus: Prometheus) -> dict[str, set[tuple[Alert, str]]]:
-    """The answers of a server to the dashboard's queries: labels without the shard's, and values."""
+    """The answers of a server to the dashboard's queries: labels without the shard's, and values.
+
+    Prometheus keeps 17 digits of a value, VictoriaMetrics 12.
+    """
     return {
         str(query): {
-            (frozenset((name, value) for name, value in one["metric"].items() if name != "shard"), one["value"][1])
+            (
+                frozenset((name, value) for name, value in one["metric"].items() if name != "shard"),
+                f"{float(one['value'][1]):.9g}",
+            )
             for one in prometheus.query(query.expression)
         }
         for query in ASKED
     }
 
 
+def alike(site: Site, *, expected: bool) -> bool:
+    """Whether the global server gives the same answers as the single one, once that is as expected."""
+    return until(lambda: told(site.single) == told(site.whole), expected.__eq__)
+
+
+def alerts(alertmanager: str) -> list[dict[str, dict[str, str]]]:
+    """All alerts of an Alertmanager, with ``labels`` and ``annotations``."""
+    with urllib.request.urlopen(f"http://{alertmanager}/api/v2/alerts", timeout=PATIENCE_SECONDS) as response:
+        found: list[dict[str, dict[str, str]]] = json.load(response)
+        return found
+
+
 def fired(alertmanager: str) -> list[Alert]:
     """The labels of all alerts of an Alertmanager, sorted; one that came under other labels, too, is there twice."""
-    url = f"http://{alertmanager}/api/v2/alerts"
-    with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as response:
-        return sorted((frozenset(one["labels"].items()) for one in json.load(response)), key=sorted)
+    return sorted((frozenset(one["labels"].items()) for one in alerts(alertmanager)), key=sorted)
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """All servers, which run through the tests of this file in their order."""
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(None, id="federation"),
+        pytest.param("bookworm", id="remote write"),
+        pytest.param("sid", id="remote write to the newest", marks=pytest.mark.slow),
+    ],
+)
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """All servers, which run through the tests of this file in their order; by which release of VictoriaMetrics."""
     for name in ("prometheus", "prometheus-alertmanager"):
         monitoring_program(RELEASE, name)
+    for name in ("victoria-metrics", "vmalert"):
+        monitoring_program(request.param or RELEASE, name)
     with ExitStack() as running:
-        yield Site(tmp_path_factory.mktemp("site"), running)
+        yield Site(request.param, tmp_path_factory.mktemp("site"), running)
 
 
 def settled(alertmanager: str, expected: set[Alert]) -> list[Alert]:
@@ -224,15 +277,84 @@ def test_the_alerts_are_those_of_a_single_server(site: Site, machines: Fleet, ex
     site.fleet = machines
     assert settled(site.one, expected) == sorted(expected, key=sorted)
     assert settled(site.several, expected) == sorted(expected, key=sorted)
-    if RARE not in expected:  # A shard does not know what is rare.
-        known = until(lambda: (told(site.single), told(site.whole)), lambda both: both[0] == both[1])
-        assert known[0] == known[1]
+    if RARE in expected:
+        [text] = {one["annotations"]["description"] for one in alerts(site.several) if one["labels"].items() == RARE}
+        assert f"One of them: {NAMES[0]}." in text
+    else:  # A shard does not know what is rare.
+        single, whole = until(lambda: (told(site.single), told(site.whole)), lambda answers: answers[0] == answers[1])
+        assert single == whole
+
+
+ONE_WAY = pytest.mark.parametrize("site", [None], indirect=True, ids=["federation"])
+"""For mistakes of a shard, which are the same whichever way its sums go."""
+
+
+def twice(expression: str) -> str:
+    """Every machine is counted twice."""
+    return f"2 * ({expression})"
+
+
+def without(name: str, series: str) -> Callable[[str], str]:
+    """A machine is left out."""
+    others = f'({series} unless on (instance) up{{instance="{name}"}})'
+    return lambda expression: expression.replace(series, others)
+
+
+WRONG: dict[str, tuple[int, Callable[[str], str], set[Alert]]] = {
+    "cohort_fingerprint:kvm_fingerprint_info:count": (1, twice, {MIXED, GAINED}),
+    "cohort:kvm_boot_feature_changed:gained": (1, without(NAMES[0], "kvm_boot_feature_changed"), {RARE}),
+    "cohort:up:count": (3, without(NAMES[14], 'up{job="kvm"}'), STEPS[3][1] - {MANY_DOWN}),
+}
+"""Sums that shard 1 makes wrong: the step of the roll-out, the mistake, and the alerts that follow from it.
+
+One machine of 24 has a rare feature set, and two of 36 have not. Two machines that are down are too few.
+"""
+
+
+@ONE_WAY
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_sum_gives_other_alerts(site: Site, name: str) -> None:
+    """If one shard counts machines twice, or leaves one out, the comparison above fails; it passes again afterwards."""
+    step, mistake, wrong = WRONG[name]
+    site.fleet, expected = STEPS[step]
+    assert settled(site.several, expected) == sorted(expected, key=sorted)
+    with site.spoiled(name, mistake):
+        assert settled(site.several, wrong) == sorted(wrong, key=sorted)
+        assert settled(site.one, expected) == sorted(expected, key=sorted)
+    assert settled(site.several, expected) == sorted(expected, key=sorted)
+
+
+SHOWN = (
+    "cohort:up:count",
+    "cohort:up:sum",
+    "cohort:kvm_present:sum",
+    "cohort:kvm_feature_offered:sum",
+    "cohort_fingerprint:kvm_fingerprint_info:count",
+    "cohort:kvm_boot_feature_changed:lost",
+    "cohort:kvm_boot_feature_changed:gained",
+    "cohort:kvm_boot_feature_changes:drifted",
+    "job:kvm_problem:count",
+    "ranked:kvm_problem:weight",
+)
+"""The sums, and the ranking, whose values the dashboard shows."""
+
+
+@ONE_WAY
+@pytest.mark.parametrize("name", [SHOWN[0], *(pytest.param(name, marks=pytest.mark.slow) for name in SHOWN[1:])])
+def test_a_wrong_sum_gives_other_numbers(site: Site, name: str) -> None:
+    """If one shard counts machines twice, the dashboard says something else than with a single server."""
+    site.fleet, expected = STEPS[3]
+    assert settled(site.several, expected) == sorted(expected, key=sorted)
+    assert alike(site, expected=True)
+    with site.spoiled(name, twice):
+        assert not alike(site, expected=False)
+    assert alike(site, expected=True)
 
 
 def test_a_server_that_is_down_is_the_alert(site: Site) -> None:
     """Not its machines; what the others know of cohorts goes on."""
-    down = site.shards[1]
-    down.process.stop()
-    labels = {"alertname": "KvmShardDown", "severity": "critical", "job": "kvm-shards", "instance": down.address}
-    expected = {GAINED, frozenset(labels.items())}
+    site.fleet, before = STEPS[-1]
+    assert settled(site.several, before) == sorted(before, key=sorted)
+    site.stop_a_shard()
+    expected = {*before, site.down}
     assert settled(site.several, expected) == sorted(expected, key=sorted)
