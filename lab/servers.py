@@ -15,7 +15,7 @@ from lab.tools import MissingToolError
 from lab.tree import DASHBOARDS, REPOSITORY, RULE_FILES
 
 TOOLS = REPOSITORY / "build" / "tools"
-"""The folder into which scripts/monitoring-tools unpacks Prometheus and Alertmanager."""
+"""The folder into which scripts/monitoring-tools unpacks Prometheus, Alertmanager and VictoriaMetrics."""
 
 RELEASES = ("bookworm", "sid")
 """Debian 12, and the newest release."""

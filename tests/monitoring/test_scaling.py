@@ -1,5 +1,6 @@
-"""docs/scaling.md: two Prometheus servers that share the machines, and a third for cohorts, alert as one server does.
+"""docs/scaling.md: two Prometheus servers that share the machines, and one more for cohorts, alert as one server does.
 
+That is a third Prometheus, which scrapes the sums of both, or VictoriaMetrics with vmalert, to which they are written.
 The servers have the page's files; only addresses are others, and waits are shorter. All machines are one proxy.
 """
 

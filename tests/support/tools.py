@@ -42,7 +42,7 @@ def program(name: str) -> str:
 
 
 def monitoring_program(release: str, name: str) -> str:
-    """The path of prometheus, promtool or prometheus-alertmanager of one of RELEASES."""
+    """The path of a program such as prometheus, of one of RELEASES."""
     try:
         return str(servers.tool(release, name))
     except tools.MissingToolError as error:
