@@ -179,15 +179,25 @@ class Site:
         content = yaml.safe_load(right)
         [rule] = (rule for group in content["groups"] for rule in group["rules"] if rule.get("record") == name)
         rule["expr"] = change(rule["expr"])
-        self._reload(path, yaml.safe_dump(content))
+        self._reload(path, yaml.safe_dump(content), name)
         try:
             yield
         finally:
-            self._reload(path, right)
+            self._reload(path, right, name)
 
-    def _reload(self, path: Path, rules: str) -> None:
+    def _reload(self, path: Path, rules: str, name: str) -> None:
+        """Give shard 1 other rules; return when it has them, and has found its Alertmanager again, seconds later."""
+        shard = Prometheus(self._shards[1].address)
+
+        def recorded() -> list[str]:
+            groups = shard.ask("rules")["groups"]
+            return [rule["query"] for group in groups for rule in group["rules"] if rule["name"] == name]
+
+        before = recorded()
         path.write_text(rules)
         self._shards[1].process.process.send_signal(signal.SIGHUP)
+        assert until(recorded, before.__ne__) != before
+        assert until(lambda: shard.ask("alertmanagers")["activeAlertmanagers"], bool)
 
     def stop_a_shard(self) -> None:
         """Stop shard 1; the alert on it is ``down``."""
