@@ -106,7 +106,10 @@ PROBLEMS = (
     Problem(
         name="required, not offered",
         machines="kvm_baseline_violation == -1",
-        rows=lambda where: f"kvm_baseline_violation{{{where}}} == -1",
+        # A bit that was lost has a row, which says what to do first.
+        rows=lambda where: (
+            f"kvm_baseline_violation{{{where}}} == -1\nunless on ({OF_BIT}) kvm_boot_feature_changed{{{where}}} == -1"
+        ),
         start=_alerted("KvmFeatureMissing"),
         action="Enable it in the CPU definition, or correct the baseline.",
     ),
@@ -134,7 +137,9 @@ PROBLEMS = (
     Problem(
         name="gained",
         machines="kvm_boot_feature_changed == 1",
-        rows=lambda where: f"kvm_boot_feature_changed{{{where}}} == 1",
+        rows=lambda where: (
+            f"kvm_boot_feature_changed{{{where}}} == 1\nunless on ({OF_BIT}) kvm_baseline_violation{{{where}}} == 1"
+        ),
         action="Finish the roll-out. Risky features need a reboot.",
     ),
     Problem(

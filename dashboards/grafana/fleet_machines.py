@@ -156,7 +156,7 @@ max by ({OF_ALERT}) (
                 Column(field="job", title="Job", width=80),
             ),
             sort=("-Severity", "Alert", "Machine"),
-            empty="No alert fires, as far as this Prometheus knows; it has to load the rules.",
+            empty="No alert is known: none fires, or this Prometheus does not load the rules.",
         ),
     ),
 )

@@ -31,7 +31,8 @@ PROBLEMS_TABLE = Table(
     description=(
         "What is wrong with the machines that are shown, the worst first: features that were lost since boot or are "
         "used and not offered, changed signatures, CPUs that differ, violations of the baseline, unknown states, "
-        "gained features, rare feature sets. Since: when it was first seen, or its alert started."
+        "gained features, rare feature sets. A feature that was lost or gained and violates the baseline, too, has one "
+        "row, of what is worse. Since: when it was first seen, or its alert started."
     ),
     queries={
         "weight": problems(
