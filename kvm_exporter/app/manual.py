@@ -47,7 +47,7 @@ def _synopsis(usage: str) -> str:
 def _usage(command: Command) -> str:
     words = [command.name]
     for argument in sorted(command.arguments, key=lambda argument: not argument.names):
-        word = f"{argument.names[0]}={argument.value}" if argument.names else argument.value
+        word = "=".join(filter(None, (*argument.names[:1], argument.value)))
         words.append(word if argument.required else f"[{word}]")
     return " ".join(words)
 

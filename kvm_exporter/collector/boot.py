@@ -138,7 +138,8 @@ class BootReferenceKeeper:
             found = parse_reference(text, self._boot)
         except InputError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
-                logger.warning("ignoring unusable boot reference %s (%s); starting a new one", self._path, error)
+                follows = "changes since boot are not known" if self._read_only else "starting a new one"
+                logger.warning("ignoring unusable boot reference %s (%s); %s", self._path, error, follows)
             return None
         self.persistent = True
         return found

@@ -137,6 +137,15 @@ def test_another_boot_takes_another(tmp_path: Path, log: pytest.LogCaptureFixtur
     assert leaves_of(BootReferenceKeeper(tmp_path, NEXT_BOOT), AT_BOOT) == LATER.common
 
 
+def test_who_only_reads_takes_no_other(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    """After a reboot the old reference does not count, and stays where it is."""
+    BootReferenceKeeper(tmp_path, BOOT).reference(AT_BOOT)
+    before = (tmp_path / FILE_NAME).read_bytes()
+    assert BootReferenceKeeper(tmp_path, NEXT_BOOT, read_only=True).reference(LATER) is None
+    assert [message.rpartition("; ")[2] for message in log.messages] == ["changes since boot are not known"]
+    assert (tmp_path / FILE_NAME).read_bytes() == before
+
+
 def test_without_a_directory_it_lives_in_memory(log: pytest.LogCaptureFixture) -> None:
     """Without a directory the reference lasts as long as its keeper, and nothing is logged."""
     keeper = BootReferenceKeeper(None, BOOT)

@@ -61,6 +61,7 @@ def test_the_manual_has_every_command_and_flag(manual: Path) -> None:
     for command, flags in helps.items():
         assert re.search(rf"^       kvm-exporter \[?{command}\b", page, re.MULTILINE)
         assert flags - set(FLAG.findall(page)) == set()
+    assert "kvm-exporter compare [--format=table|json] [--strict] A B\n" in page
     titles = re.findall(r"^[A-Z][A-Z ]+$", page, re.MULTILINE)
     assert [*titles[:3], titles[-1]] == ["NAME", "SYNOPSIS", "DESCRIPTION", "SEE ALSO"]
     assert {"EXIT STATUS", "ENVIRONMENT", "FILES", "EXAMPLES"} < set(titles)
