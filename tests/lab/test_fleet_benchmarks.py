@@ -142,6 +142,7 @@ def test_a_synthetic_shard_grows_in_feature_sets_alone(of_kinds: dict[str, Answe
     assert len(ranked) == RANKED
 
 
+@pytest.mark.slow
 def test_servers_that_share_machines_are_measured(of_kinds: dict[str, Answer], tmp_path: Path) -> None:
     """Two real shards with a server for cohorts, and a server for synthetic ones: each has a row with all figures."""
     rows = real(2, 15, tmp_path / "real", "bookworm", Times(scrape=1, evaluate=1))

@@ -253,7 +253,7 @@ def fired(alertmanager: str) -> list[Alert]:
     scope="module",
     params=[
         pytest.param(None, id="federation"),
-        pytest.param("bookworm", id="remote write"),
+        pytest.param("bookworm", id="remote write", marks=pytest.mark.slow),
         pytest.param("sid", id="remote write to the newest", marks=pytest.mark.slow),
     ],
 )
