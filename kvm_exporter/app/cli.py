@@ -14,11 +14,13 @@ from kvm_exporter.app import commands
 from kvm_exporter.app.commands import OUTPUTS
 from kvm_exporter.app.console import print_error, write
 from kvm_exporter.app.flags import add_reference_flag, add_serve_flags
-from kvm_exporter.app.units import PREFIXES
 from kvm_exporter.errors import ExporterError, UsageError
 
 EXIT_INTERRUPTED = 128 + 2
 """128 + SIGINT, the status that a shell reports for a process ended by that signal."""
+
+PREFIXES = ("/usr/local", "/usr")
+"""Where systemd looks for units and the catalog, man for pages, and shells for programs and completions."""
 
 Run = Callable[[argparse.Namespace], int]
 

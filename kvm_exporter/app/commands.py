@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from kvm_exporter.app import daemon, log, units
+from kvm_exporter.app import daemon, log
 from kvm_exporter.app.console import file_named, print_error, sample_of_dump, side_of_dump, terminal_width, write
 from kvm_exporter.app.flags import DEFAULT_ADDRESS
 from kvm_exporter.app.systemd import runtime_directory
@@ -48,14 +48,6 @@ EXIT_NOT_KVM = 3
 
 RUNTIME_DIRECTORIES = (Path("/run/prometheus-kvm-exporter"), Path("/run/kvm-exporter"))
 """Where the units of the Debian package and of docs/deploying.md have the daemon keep its boot reference."""
-
-NEXT = f"""
-To start the service, now and at each boot:
-
-    journalctl --update-catalog
-    systemctl daemon-reload
-    systemctl enable --now {units.NAME}.service
-"""
 
 OUTPUTS = ("table", "json", "prometheus")
 
@@ -220,13 +212,15 @@ def write_units(options: argparse.Namespace) -> int:
 
     Raises UsageError if they could not start it, and OutputError.
     """
+    from kvm_exporter.app import units  # noqa: PLC0415 - what makes pages and completions, which the daemon never does
+
     root = options.root.absolute()
     environment = units.environment_file(Path("/etc"))
     files = units.files(units.this_installation(root), Path(options.prefix), environment, options.program)
     for line in units.install(root, files, environment):
         write(f"{line}\n")
     if root == Path("/"):
-        write(NEXT)
+        write(units.NEXT)
     return 0
 
 

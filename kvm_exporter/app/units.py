@@ -23,11 +23,17 @@ from kvm_exporter.errors import OutputError, UsageError
 
 NAME = "prometheus-kvm-exporter"
 
-PREFIXES = ("/usr/local", "/usr")
-"""Where systemd looks for units and the catalog, man for pages, and shells for programs and completions."""
+NEXT = f"""
+To start the service, now and at each boot:
+
+    journalctl --update-catalog
+    systemctl daemon-reload
+    systemctl enable --now {NAME}.service
+"""
+"""What an administrator does once the files are written."""
 
 ADMINISTRATORS = Path("/etc/systemd/system")
-"""Units in this folder take precedence over those below PREFIXES."""
+"""Units in this folder take precedence over those below /usr and /usr/local."""
 
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - no file is made there
 """What the units hide from the service: ProtectHome= and InaccessiblePaths=."""
