@@ -14,9 +14,9 @@ def ask(server: str, path: str, **parameters: str) -> Any:  # noqa: ANN401 - JSO
         return json.load(response)["data"]
 
 
-def metrics(server: str) -> str:
-    """Return what a server says of itself. Raises OSError."""
-    with urllib.request.urlopen(f"http://{server}/metrics", timeout=120) as response:
+def page(server: str, path: str) -> str:
+    """Return a page of a server, such as its metrics. Raises OSError."""
+    with urllib.request.urlopen(f"http://{server}{path}", timeout=120) as response:
         text: str = response.read().decode()
         return text
 

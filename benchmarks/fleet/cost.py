@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from benchmarks.fleet.client import ask, metrics
+from benchmarks.fleet.client import ask, page
 from lab.panels import PanelQuery
 from lab.servers import JOB
 
@@ -69,7 +69,7 @@ def cost(
     server: str, machines: int, evaluated: Sequence[Counter[str]], asked: Sequence[PanelQuery], shown: Shown
 ) -> Cost:
     """Return the cost of a server whose rules took so long in each evaluation; ask it each query several times."""
-    own = metrics(server)
+    own = page(server, "/metrics")
     seconds = sum(evaluated, Counter())
     return Cost(
         machines=machines,

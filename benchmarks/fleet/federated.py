@@ -8,7 +8,6 @@ feature sets: one machine in a thousand gets a feature set of its own.
 import re
 import time
 import urllib.parse
-import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.fleet.bodies import samples
-from benchmarks.fleet.client import metrics, wait_for
+from benchmarks.fleet.client import page, wait_for
 from benchmarks.fleet.crowd import crowd
 from benchmarks.fleet.kinds import KINDS, bodies, kind_of, name
 from lab.patience import PATIENCE_SECONDS
@@ -115,9 +114,7 @@ def _federate(server: str) -> str:
     """Return what a shard sends, as the server for cohorts asks for it."""
     [job] = cohorts([])["scrape_configs"]
     query = urllib.parse.urlencode(job["params"], doseq=True)
-    with urllib.request.urlopen(f"http://{server}{job['metrics_path']}?{query}", timeout=PATIENCE_SECONDS) as response:
-        text: str = response.read().decode()
-        return text
+    return page(server, f"{job['metrics_path']}?{query}")
 
 
 def _settle(server: str, machines: int) -> None:
@@ -133,7 +130,7 @@ def _settle(server: str, machines: int) -> None:
 
 def _iterations(server: str) -> list[int]:
     """Return how often each group of rules has been evaluated."""
-    return [int(float(count)) for count in _ITERATIONS.findall(metrics(server))]
+    return [int(float(count)) for count in _ITERATIONS.findall(page(server, "/metrics"))]
 
 
 def _answer(text: str) -> Answer:
