@@ -237,7 +237,7 @@ def test_on_a_phone_the_worst_problem_is_the_first_thing(draw: Draw, board: str,
     [("guest", "lost", "dark", "Bits"), ("fleet", "drifted", "dark", "Outliers by feature")],
 )
 def test_a_table_has_room_for_every_bit(draw: Draw, board: str, scene: str, mode: Scheme, title: str) -> None:
-    """Of one machine, or of a fleet; nobody has to scroll."""
+    """The row of each bit is visible without scrolling, on the board of a machine and on that of the fleet."""
     panel = draw(board, scene, 1440, mode)[title]
     assert {feature.name for feature in FEATURES} <= {cell for row in panel["rows"] for cell in row}
     assert panel["below"] == 0

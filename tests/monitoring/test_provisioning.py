@@ -98,7 +98,7 @@ def content(path: Path) -> dict[str, Any]:
 
 
 def complaints(found: object, known: "Keys | type", path: str = "") -> Iterator[str]:
-    """Keys that nobody reads, and values of another type."""
+    """Keys that Grafana does not read, and values of another type."""
     if isinstance(known, type):
         if type(found) is not known:
             yield f"{path}: {found!r} is no {known.__name__}"
@@ -110,7 +110,7 @@ def complaints(found: object, known: "Keys | type", path: str = "") -> Iterator[
             if key in known:
                 yield from complaints(value, known[key], f"{path}.{key}")
             else:
-                yield f"{path}.{key}: nobody reads it"
+                yield f"{path}.{key}: Grafana reads no such key"
     else:
         yield f"{path}: {found!r} has no keys"
 
@@ -142,7 +142,7 @@ def test_a_misspelled_key_is_found() -> None:
     """At its place."""
     spoiled = content(DRIFT)
     spoiled["groups"][0]["rules"][0]["nodataState"] = "OK"
-    assert list(complaints(spoiled, KNOWN[DRIFT])) == [".groups[0].rules[0].nodataState: nobody reads it"]
+    assert list(complaints(spoiled, KNOWN[DRIFT])) == [".groups[0].rules[0].nodataState: Grafana reads no such key"]
 
 
 def test_nothing_is_fixed_to_a_data_source() -> None:
