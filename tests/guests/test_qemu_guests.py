@@ -15,6 +15,7 @@ from tests.support.guests.inside import KernelState, kernel_state, show
 from tests.support.guests.qemu import Machine
 from tests.support.guests.serial import Shell
 from tests.support.guests.twolevel import TWO_CPUS, Hypervisor, Laboratory
+from tests.support.slow import slow_but
 
 KVM = ("KVMKVMKVM", "0x40000000")
 """Signature and base where KVM is alone."""
@@ -138,7 +139,7 @@ def observe_under_kvm(
 
 
 @pytest.mark.kernel
-@pytest.mark.parametrize("cpu", [pytest.param(cpu, marks=() if cpu == USUAL else pytest.mark.slow) for cpu in OFFERS])
+@pytest.mark.parametrize("cpu", slow_but([USUAL], OFFERS))
 def test_guest_is_offered_what_the_mask_leaves(laboratory: Laboratory, cpu: str) -> None:
     """Signatures, base and feature words are the mask's, and each of the two vCPUs was read on itself."""
     signatures, words = OFFERS[cpu]

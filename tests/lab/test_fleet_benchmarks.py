@@ -117,6 +117,7 @@ def parsed(text: str) -> dict[tuple[str, str], float]:
     }
 
 
+@pytest.mark.slow
 def test_a_synthetic_shard_sends_what_a_real_one_does(of_kinds: dict[str, Answer], tmp_path: Path) -> None:
     """With the same machines, some of each kind: the same series with the same labels and values."""
     machines = [*range(20), 300, 301]
@@ -125,6 +126,7 @@ def test_a_synthetic_shard_sends_what_a_real_one_does(of_kinds: dict[str, Answer
     assert parsed(federated(of_kinds, machines, 0)) == parsed(real_one)
 
 
+@pytest.mark.slow
 def test_a_synthetic_shard_grows_in_feature_sets_alone(of_kinds: dict[str, Answer]) -> None:
     """One more for each thousand machines; it names no more machines than a real one ranks, the worst."""
     [rule] = (rule for rule in rule_groups()["kvm-sums"] if rule.get("record") == "ranked:kvm_problem:weight")

@@ -32,6 +32,7 @@ from tests.support.monitoring.fleet import (
     without,
 )
 from tests.support.monitoring.queries import metrics_of
+from tests.support.slow import slow_but_first
 
 GUEST = "guest-1:10401"
 
@@ -742,7 +743,7 @@ def test_drift_during_an_hour_away_is_not_missed(name: str, tmp_path: Path) -> N
     assert says == ""
 
 
-@pytest.mark.parametrize("name", [DRIFT[0], *(pytest.param(name, marks=pytest.mark.slow) for name in DRIFT[1:])])
+@pytest.mark.parametrize("name", slow_but_first(DRIFT))
 def test_drift_that_lasts_is_not_forgotten(name: str, tmp_path: Path) -> None:
     """After a day it fires as after an hour."""
     scene = SCENES[name]

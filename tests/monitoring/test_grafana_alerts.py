@@ -19,6 +19,7 @@ from tests.support.monitoring.fleet import Expected, Firing, alert_rules, minute
 from tests.support.monitoring.grafana import LINKED, asked, for_prometheus, grafana_rules, groups, said
 from tests.support.monitoring.promql import selectors
 from tests.support.monitoring.queries import metrics_of
+from tests.support.slow import slow_but
 
 EXAMPLE, LINK = "One of them: guest-1:10401.", "One of them: see the panel that this alert links to."
 """What a text says that Prometheus fills in by a query, and what it says in Grafana, which cannot."""
@@ -31,6 +32,9 @@ BACK = 2
 
 TRANSLATED = [name for name, rule in alert_rules().items() if asked(grafana_rules()[name]) != rule["expr"]]
 """The alerts whose expression is not letter for letter that of Prometheus."""
+
+ALWAYS = ("KvmFeatureLost", "KvmExportersDown", "KvmFleetMixed")
+"""One on a machine, one on silence and one on a cohort: those whose scenes are played by ``make test``, too."""
 
 
 def expanded(template: str) -> str:
@@ -46,7 +50,7 @@ def test_every_alert_has_its_form() -> None:
     }
 
 
-@pytest.mark.parametrize("name", TRANSLATED)
+@pytest.mark.parametrize("name", slow_but(ALWAYS, TRANSLATED))
 def test_it_fires_where_that_of_prometheus_does(name: str, tmp_path: Path) -> None:
     """With its text in its time; in silence as that one does; not when it is over, and not in what is only near."""
     scene = SCENES[name]
@@ -70,7 +74,7 @@ def test_it_fires_where_that_of_prometheus_does(name: str, tmp_path: Path) -> No
     assert promtool_says(tmp_path, phases, checks, ignored=ignored, rules=(for_prometheus(tmp_path),)) == ""
 
 
-@pytest.mark.parametrize("name", DRIFT)
+@pytest.mark.parametrize("name", slow_but(ALWAYS, DRIFT))
 def test_it_is_over_when_a_machine_is_not_scraped_for_long(name: str, tmp_path: Path) -> None:
     """After the time that Prometheus keeps it firing without data."""
     scene = SCENES[name]

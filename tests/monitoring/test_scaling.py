@@ -26,6 +26,7 @@ from lab.victoria import start_victoria, start_vmalert
 from tests.support.monitoring.fleet import Machine, series
 from tests.support.monitoring.prometheus import Prometheus
 from tests.support.monitoring.stack import until
+from tests.support.slow import slow_but_first
 from tests.support.tools import monitoring_program
 
 RELEASE = "bookworm"
@@ -323,7 +324,7 @@ One machine of 24 has a rare feature set, and two of 36 have not. Two machines t
 
 
 @ONE_WAY
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("name", slow_but_first(WRONG))
 def test_a_wrong_sum_gives_other_alerts(site: Site, name: str) -> None:
     """If one shard counts machines twice, or leaves one out, the comparison above fails; it passes again afterwards."""
     step, mistake, wrong = WRONG[name]
@@ -351,7 +352,7 @@ SHOWN = (
 
 
 @ONE_WAY
-@pytest.mark.parametrize("name", [SHOWN[0], *(pytest.param(name, marks=pytest.mark.slow) for name in SHOWN[1:])])
+@pytest.mark.parametrize("name", slow_but_first(SHOWN))
 def test_a_wrong_sum_gives_other_numbers(site: Site, name: str) -> None:
     """If one shard counts machines twice, the dashboard says something else than with a single server."""
     site.fleet, expected = STEPS[3]

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from lab import servers, tools
+from tests.support.slow import slow_but_first
 
 RELEASES = servers.RELEASES
 """The releases of Debian whose servers are there: 12, and the newest."""
 
-EACH_RELEASE = (RELEASES[0], *(pytest.param(release, marks=pytest.mark.slow) for release in RELEASES[1:]))
+EACH_RELEASE = slow_but_first(RELEASES)
 """For tests that start servers of one release at a time: make test has Debian 12's, make test-all the others' too."""
 
 

@@ -15,12 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-import pytest
-
 from lab.notifications import notifications
 from lab.patience import PATIENCE_SECONDS
 from lab.tree import REPOSITORY
 from tests.support.packaging.cgroups import Cgroups, cgroups
+from tests.support.slow import slow_but_first
 from tests.support.tools import missing, program
 
 TREES = REPOSITORY / "build" / "trees"
@@ -29,7 +28,7 @@ TREES = REPOSITORY / "build" / "trees"
 SUITES = ("bookworm", "trixie")
 """Debian 12 with systemd 252 and Python 3.11, and Debian 13 with systemd 257 and Python 3.13."""
 
-EACH_SUITE = (SUITES[0], *(pytest.param(suite, marks=pytest.mark.slow) for suite in SUITES[1:]))
+EACH_SUITE = slow_but_first(SUITES)
 """For tests that boot one system: make test boots Debian 12, make test-all the other too."""
 
 PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"

@@ -1,0 +1,18 @@
+"""Of many alike, those that make test has, too; make test-all has all."""
+
+from collections.abc import Iterable
+
+import pytest
+from _pytest.mark import ParameterSet
+
+
+def slow_but(always: Iterable[str], names: Iterable[str]) -> list[ParameterSet]:
+    """Parameters for a test: all names, marked as slow but for those that are always to be tested."""
+    kept = {*always}
+    return [pytest.param(name, marks=() if name in kept else pytest.mark.slow) for name in names]
+
+
+def slow_but_first(names: Iterable[str]) -> list[ParameterSet]:
+    """Parameters for a test: all names, marked as slow but for the first."""
+    every = [*names]
+    return slow_but(every[:1], every)
