@@ -93,24 +93,24 @@ demo: $(VENV)/.installed build/tools/.unpacked ## a fleet to try the alerts on, 
 
 # The wheel is built from the sdist: "python -m build -w" would not notice a file that the sdist lacks.
 dist: $(VENV)/.has-dist ## an sdist, the wheel that is built from it, and all that pip installs with it, in dist
-	rm -rf dist
-	scripts/build-dist $(BIN)/python dist
-	scripts/build-wheelhouse $(BIN)/python dist/wheelhouse dist/*.whl
+	@rm -rf dist
+	@scripts/build-dist $(BIN)/python dist
+	@scripts/build-wheelhouse $(BIN)/python dist/wheelhouse dist/*.whl
 
 deb: ## the Debian packages and their source package, built with Debian's own Python and libraries, in build/deb
 	@scripts/system-packages $(PYTHON) deb
-	scripts/build-deb build/deb
+	@scripts/build-deb build/deb
 
 image: ## a container image with the Debian package, in build/image
 	@scripts/system-packages $(PYTHON) deb
 	@scripts/system-packages $(PYTHON) image
-	debs=$$(scripts/build-deb build/deb) && scripts/build-image build/image "$${debs%%[[:space:]]*}"
+	@debs=$$(scripts/build-deb build/deb) && scripts/build-image build/image "$${debs%%[[:space:]]*}"
 
 # What is published for a tag such as v0.1.0: .github/workflows/release.yml builds with this.
 release: release-version $(VENV)/.has-dist ## what dist, deb and image build, with checksums, in build/release
 	@scripts/system-packages $(PYTHON) deb
 	@scripts/system-packages $(PYTHON) image
-	scripts/build-release $(BIN)/python build/release
+	@scripts/build-release $(BIN)/python build/release
 
 release-version:
 	@scripts/release-version >/dev/null

@@ -1,37 +1,58 @@
-"""Bare Debian systems with nothing but git, make and curl: the README's lines, until a metric is scraped.
+"""The README's ways to install, line for line, in bare Debian systems: each ends with a scraped metric.
 
-make installs there what it needs, from the mirror of this machine, as it does on a new machine.
+make installs there what it needs, from the mirror and the package index of this machine, as it does on a new one. What
+it builds is installed in other systems, which have booted, as the README advises.
 """
 
+import os
 import re
 import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from lab.patience import PATIENCE_SECONDS
+from lab.scrape import Scrape
 from lab.tree import DASHBOARDS, REPOSITORY
-from tests.support.packaging.container import SUITES, tree
-from tests.support.packaging.debian import run
+from tests.support.packaging.container import SUITES, CommandError, Container, booted, tree
+from tests.support.packaging.debian import NAME, run
+from tests.support.packaging.deploying import COMMANDS
+from tests.support.packaging.unit import Unit
 from tests.support.tools import program
+
+pytestmark = pytest.mark.slow
 
 DOWNLOAD_SECONDS = 3000
 """For a compiler and its friends, and a build, on a slow and busy machine: only a hang uses it up."""
 
+BOOTED = ("systemd", "systemd-sysv", "dbus", "curl")
+"""What a system boots with, and the README's last line."""
+
 README = (REPOSITORY / "README.md").read_text("utf-8")
 
-PACKAGE = re.search(r"^Debian 12 and 13:\n\n((?:    .*\n)+)", README, re.MULTILINE)
-"""The README's lines that install the exporter's package."""
 
-RULES = re.search(r"^On the Prometheus server, .*:\n\n    (apt install .*)\n", README, re.MULTILINE)
-"""The README's line that installs the package of the rules."""
+def block(before: str) -> list[str]:
+    """The README's lines to type that follow a paragraph, by the beginning of that."""
+    [found] = re.findall(rf"^{before}(?:.+\n)*\n((?:    .*\n)+)", README, re.MULTILINE)
+    return [line.strip() for line in found.splitlines()]
 
-SCRAPE = """
-kvm-exporter --web.listen-address=127.0.0.1:0 2>/tmp/log &
-until port=$(sed -n 's/.*listening on 127.0.0.1:\\([0-9]*\\) .*/\\1/p' /tmp/log) && [ -n "$port" ]; do sleep 0.2; done
-curl -sf "127.0.0.1:$port/metrics"
-kill %1
-"""
-"""Nothing boots here, so the service does not run; the program that was installed does, on another port."""
+
+PREPARED = re.search(r"\(`apt install ([a-z ]+)`\)", README)
+"""What the README has installed before anything else."""
+
+PACKAGE = block("Debian 12 and 13:")
+RULES = block("On the Prometheus server")
+IMAGE = block("Podman and Kubernetes")
+PIP = block("Elsewhere with systemd")
+
+SHARED = ("/etc/pip.conf", "/etc/xdg/pip", "/etc/ssl/certs/ca-certificates.crt")
+"""Where this machine may say from which index pip installs, and whose certificate that has."""
+
+UNLIMITED = "[containers]\npids_limit = 0\n"
+"""For a kernel whose controllers belong to control groups of version 1: there are none in the booted system."""
 
 LINTIAN = """
 apt-get install -q -y --no-install-recommends lintian
@@ -40,23 +61,26 @@ lintian --display-info --tag-display-limit=0 --fail-on=none --suppress-tags=$tag
 """
 """The version of Debian's policy is that of Debian 12, whose lintian knows no later one."""
 
+SERVED = "until {}; do sleep 0.2; done"
+"""The README's last line, as often as it takes: a service that systemd calls started may not serve yet."""
 
-@pytest.fixture(params=SUITES)
-def bare(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The files of a system without a compiler, with a clone of this repository in /src."""
-    suite, root = request.param, tmp_path / "root"
+
+def bare(folder: Path, suite: str, *packages: str, recommended: bool = False) -> Path:
+    """The files of a system with what is essential and with packages, and with those that these recommend."""
+    root = folder / "-".join([suite, *packages[:1]])
     sources = (tree(suite) / "etc/apt/sources.list").read_text(encoding="utf-8")
-    command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--include=ca-certificates,curl,git,make"]
+    command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(packages)}"]
+    if recommended:
+        command.append('--aptopt=APT::Install-Recommends "true"')
     run(program(command[0]), *command[1:], suite, root, *sources.splitlines())
-    run("git", "clone", "--quiet", REPOSITORY, root / "src")
     return root
 
 
-def shell(root: Path, script: str) -> str:
+def shell(root: Path, script: str, *flags: str) -> str:
     """What a script in the clone writes, run as root in the system at ``root`` with this machine's network."""
     nspawn = (program("systemd-nspawn"), "--quiet", "--register=no", "--keep-unit", "--pipe", f"--directory={root}")
     ended = subprocess.run(
-        [*nspawn, "--setenv=DEBIAN_FRONTEND=noninteractive", "--chdir=/src", "bash", "-e", "-m", "-c", script],
+        [*nspawn, "--setenv=DEBIAN_FRONTEND=noninteractive", "--chdir=/src", *flags, "bash", "-e", "-c", script],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -68,17 +92,111 @@ def shell(root: Path, script: str) -> str:
     return ended.stdout
 
 
-@pytest.mark.slow
-def test_the_package_as_the_readme_says(bare: Path) -> None:
-    """Its lines work the first time, the release's own lintian is silent, and the programs that were installed work."""
-    assert PACKAGE is not None
-    assert RULES is not None
-    lines = [line.strip() for line in PACKAGE[1].splitlines()]
-    assert [line.split()[0] for line in lines] == ["make", "apt", "curl"]
-    make, install, _ = lines
-    shell(bare, f"{make}\n{install.replace('apt install', 'apt install -y')}")
-    assert "kvm_exporter_sample_success 1.0" in shell(bare, SCRAPE)
-    shell(bare, f"{RULES[1].replace('apt install', 'apt install -y')}\nkvm-exporter-rules --output=build/rules")
+@contextmanager
+def timed(told: dict[str, float], what: str) -> Iterator[None]:
+    """Note how many seconds something takes."""
+    begin = time.monotonic()
+    yield
+    told[what] = time.monotonic() - begin
+
+
+def in_words(told: dict[str, float]) -> str:
+    """For people."""
+    return ", ".join(f"{what} {seconds:.0f} s" for what, seconds in told.items())
+
+
+@pytest.fixture(scope="module", params=SUITES)
+def building(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A system without a compiler, with a clone of this repository in /src."""
+    assert PREPARED is not None
+    root = bare(tmp_path_factory.mktemp("building"), request.param, *PREPARED[1].split(), "ca-certificates")
+    run("git", "clone", "--quiet", REPOSITORY, root / "src")
+    return root
+
+
+@pytest.fixture
+def suite(building: Path) -> str:
+    """The release that is built on."""
+    return building.name.partition("-")[0]
+
+
+def make(building: Path, line: str) -> None:
+    """What the README has made, in the system that builds."""
+    assert line.startswith("make ")
+    settings = [f"--setenv={name}={value}" for name, value in os.environ.items() if name.startswith("PIP_")]
+    files = [f"--bind-ro={path}" for path in SHARED if Path(path).exists()]
+    shell(building, line, *settings, *files)
+
+
+def scraped(system: Container, line: str) -> Scrape:
+    """What the README's last line shows in a system that has booted."""
+    assert line.startswith("curl ")
+    return Scrape(system.run("timeout", str(PATIENCE_SECONDS), "sh", "-c", SERVED.format(line.replace("-s ", "-sf "))))
+
+
+def test_the_package(building: Path, suite: str, tmp_path: Path, figure: Callable[[str], None]) -> None:
+    """It is built, installed by apt, and the service runs; the release's own lintian is silent; so with the rules."""
+    told: dict[str, float] = {}
+    built, installed, asked = PACKAGE
+    with timed(told, built):
+        make(building, built)
+    root = bare(tmp_path, suite, *BOOTED)
+    run("cp", "--archive", building / "src", root / "src")
+    with timed(told, "apt install"):
+        shell(root, installed.replace("apt install", "apt install -y"))
+    with booted(root) as system:
+        assert scraped(system, asked).value("kvm_exporter_sample_success") == 1
+    figure(f"{suite}: {in_words(told)}")
+    [rules] = RULES
+    shell(root, f"{rules.replace('apt install', 'apt install -y')}\nkvm-exporter-rules --output=build/rules")
     name = "machine-rules.yaml"
-    assert (bare / "src/build/rules" / name).read_bytes() == (DASHBOARDS / name).read_bytes()
-    assert re.findall("^[EWI]: .*", shell(bare, LINTIAN), re.MULTILINE) == []
+    assert (root / "src/build/rules" / name).read_bytes() == (DASHBOARDS / name).read_bytes()
+    assert re.findall("^[EWI]: .*", shell(root, LINTIAN), re.MULTILINE) == []
+
+
+def test_pip(building: Path, suite: str, tmp_path: Path, figure: Callable[[str], None]) -> None:
+    """The release's own pip builds the wheels; one without compiler, headers and network installs them, and serves.
+
+    The exporter loads the libsystemd of its wheel. The lines of docs/deploying.md do the same, on an installed one too.
+    """
+    told: dict[str, float] = {}
+    with timed(told, "make dist"):
+        make(building, "make dist")
+    root = bare(tmp_path, suite, *BOOTED, "python3-venv")
+    run("cp", "--archive", building / "src/dist", root / "dist")
+    *typed, asked = PIP
+    [page] = [block for block in COMMANDS if "bin/kvm-exporter units" in block]
+    with booted(root) as system:
+        for missing in ("command -v cc gcc", "ls /usr/include/systemd", "tail -n +2 /proc/net/route | grep ."):
+            with pytest.raises(CommandError):
+                system.run("sh", "-c", missing)
+        with timed(told, "the lines"):
+            system.run("sh", "-e", "-c", "\n".join(["cd /", *typed]))
+            scrape = scraped(system, asked)
+        assert scrape.value("kvm_exporter_sample_success") == 1
+        service = Unit(system, f"{NAME}.service")
+        assert service.show("UnitFileState") == "enabled"
+        maps = system.run("cat", f"/proc/{service.pid}/maps")
+        system.run("sh", "-e", "-c", f"cd /\n{page}")
+    [library] = set(re.findall(r"\S*/libsystemd\S*", maps))
+    assert library.startswith("/opt/kvm-exporter/lib/")
+    figure(f"{suite}: {in_words(told)}")
+
+
+def test_the_image(building: Path, suite: str, tmp_path: Path, figure: Callable[[str], None]) -> None:
+    """It is built from the release's packages, and that release's own Podman runs it and publishes its port."""
+    told: dict[str, float] = {}
+    built, *typed, asked = IMAGE
+    with timed(told, built):
+        make(building, built)
+    root = bare(tmp_path, suite, *BOOTED, "podman", recommended=True)
+    image = "build/image"
+    (root / image).parent.mkdir()
+    run("cp", "--archive", building / "src" / image, root / image)
+    # The storage is in memory, as overlays cannot be stacked; root has all that Podman needs but for keyrings.
+    with booted(root, "--tmpfs=/var/lib/containers", "--system-call-filter=@keyring") as system, timed(told, "lines"):
+        if "pids" not in (system.root / "sys/fs/cgroup/cgroup.controllers").read_text():
+            system.write("/etc/containers/containers.conf", UNLIMITED)
+        system.run("sh", "-e", "-c", "\n".join(["cd /", *typed]))
+        assert scraped(system, asked).value("kvm_exporter_sample_success") == 1
+    figure(f"{suite}: {in_words(told)}")
