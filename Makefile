@@ -106,11 +106,12 @@ image: ## a container image with the Debian package, in build/image
 	@scripts/system-packages $(PYTHON) image
 	@debs=$$(scripts/build-deb build/deb) && scripts/build-image build/image "$${debs%%[[:space:]]*}"
 
-# What is published for a tag such as v0.1.0: .github/workflows/release.yml builds with this.
+# What is published for a tag such as v0.1.0: .github/workflows/release.yml builds with this. WHEELS is a folder with wheels that
+# "make dist" built elsewhere, for other Pythons.
 release: release-version $(VENV)/.has-dist ## what dist, deb and image build, with checksums, in build/release
 	@scripts/system-packages $(PYTHON) deb
 	@scripts/system-packages $(PYTHON) image
-	@scripts/build-release $(BIN)/python build/release
+	@scripts/build-release $(BIN)/python build/release $(WHEELS)
 
 release-version:
 	@scripts/release-version >/dev/null

@@ -20,6 +20,7 @@ from lab.tree import DASHBOARDS, REPOSITORY
 from tests.support.packaging.container import SUITES, CommandError, Container, booted, tree
 from tests.support.packaging.debian import NAME, run
 from tests.support.packaging.deploying import COMMANDS
+from tests.support.packaging.distribution import OLDEST_GLIBC, needed_glibc
 from tests.support.packaging.unit import Unit
 from tests.support.tools import program
 
@@ -120,12 +121,12 @@ def suite(building: Path) -> str:
     return building.name.partition("-")[0]
 
 
-def make(building: Path, line: str) -> None:
-    """What the README has made, in the system that builds."""
+def make(building: Path, line: str) -> str:
+    """Have made what the README says, in the system that builds. Return what that wrote."""
     assert line.startswith("make ")
     settings = [f"--setenv={name}={value}" for name, value in os.environ.items() if name.startswith("PIP_")]
     files = [f"--bind-ro={path}" for path in SHARED if Path(path).exists()]
-    shell(building, line, *settings, *files)
+    return shell(building, line, *settings, *files)
 
 
 def scraped(system: Container, line: str) -> Scrape:
@@ -161,7 +162,9 @@ def test_pip(building: Path, suite: str, tmp_path: Path, figure: Callable[[str],
     """
     told: dict[str, float] = {}
     with timed(told, "make dist"):
-        make(building, "make dist")
+        said = make(building, "make dist")
+    newer = needed_glibc(building / "src/dist/wheelhouse") > OLDEST_GLIBC
+    assert newer is (suite != "bookworm") is ("build them on Debian 12" in said)
     root = bare(tmp_path, suite, *BOOTED, "python3-venv")
     run("cp", "--archive", building / "src/dist", root / "dist")
     *typed, asked = PIP

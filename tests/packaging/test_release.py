@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,6 +20,9 @@ TAG = f"v{__version__}"
 WORKFLOW = REPOSITORY / ".github/workflows/release.yml"
 COMPARED = ("scripts/release-version", "kvm_exporter/__init__.py", "packaging/debian/changelog")
 """What the check of the version reads, and the check."""
+
+FOREIGN = "systemd_python-235-cp399-cp399-manylinux_2_39_x86_64.whl"
+"""A wheel that another system has built, for a Python that is not here."""
 
 GIT = ("git", "-c", "user.name=tests", "-c", "user.email=tests@kvm-exporter.invalid")
 
@@ -93,11 +97,13 @@ def test_what_ci_runs_for_a_tag() -> None:
     workflow = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))
     jobs = workflow["jobs"]
     assert workflow[True] == {"push": {"tags": ["v*"]}}  # "on" is a word for true in YAML 1.1
-    assert {"run": "make release"} in jobs["build"]["steps"]
+    assert {"run": "make dist"} in jobs["wheels"]["steps"]
+    assert {"run": "make release WHEELS=build/wheels"} in jobs["build"]["steps"]
     actions = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
     assert [action for action in actions if not re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", action)] == []
     assert workflow["permissions"] == {"contents": "read"}
     assert {name: job.get("permissions") for name, job in jobs.items()} == {
+        "wheels": None,
         "build": None,
         "publish": {"contents": "write"},
     }
@@ -119,7 +125,11 @@ def test_the_same_commit_gives_the_same_files(tmp_path: Path, figure: Callable[[
     """Twice, in new clones: all that is promised, each named by its version, byte for byte, and the checksums fit."""
     for needed in ("mmdebstrap", "umoci", "dpkg-buildpackage"):
         program(needed)
-    first = make_release(tmp_path / "first")
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for name in (FOREIGN, "kvm_exporter-0-cp311-abi3-manylinux_2_39_x86_64.whl"):
+        (wheels / name).write_text("built elsewhere")
+    first = make_release(tmp_path / "first", f"WHEELS={wheels}")
     names = "\n".join(sorted(first))
     version = re.escape(__version__)
     for pattern in (
@@ -138,5 +148,11 @@ def test_the_same_commit_gives_the_same_files(tmp_path: Path, figure: Callable[[
     assert checked.count(": OK\n") == len(first) - 1
     figure(f"{sum(map(len, first.values())) / 1e6:.0f} MB: {', '.join(sorted(first))}")
 
-    second = make_release(tmp_path / "second", f"VENV={tmp_path / 'first/.venv'}")
+    [wheelhouse] = (path for path in (tmp_path / "first/build/release").iterdir() if "-wheelhouse-" in path.name)
+    with tarfile.open(wheelhouse) as archive:
+        packed = [Path(name).name for name in archive.getnames()]
+    assert packed.count(FOREIGN) == 1
+    assert len([name for name in packed if name.startswith("kvm_exporter-")]) == 1
+
+    second = make_release(tmp_path / "second", f"VENV={tmp_path / 'first/.venv'}", f"WHEELS={wheels}")
     assert [name for name in {*first, *second} if first.get(name) != second.get(name)] == []

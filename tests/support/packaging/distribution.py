@@ -1,6 +1,7 @@
 """What is given to pip: an sdist and the wheel that is built from it, by what ``make dist`` runs."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,12 @@ def build(folder: Path) -> None:
         shutil.copy2(REPOSITORY / name, tree / name, follow_symlinks=False)
     shutil.copy2(REPOSITORY / "kvm_exporter/_revision.py", tree / "kvm_exporter")
     run(REPOSITORY / "scripts/build-dist", sys.executable, folder, tree, cwd=folder)
+
+
+def needed_glibc(wheelhouse: Path) -> int:
+    """The minor version of glibc 2 that all wheels of a folder run with. Those for any system run with every version."""
+    tags = [path.stem.rpartition("-")[2] for path in wheelhouse.glob("*.whl")]
+    return max(min(map(int, re.findall(r"manylinux_2_(\d+)_", tag))) for tag in tags if tag != "any")
 
 
 def run(*command: str | Path, cwd: Path) -> str:
