@@ -25,7 +25,7 @@ def build(folder: Path) -> None:
 
 
 def needed_glibc(wheelhouse: Path) -> int:
-    """The minor version of glibc 2 that all wheels of a folder run with. Those for any system run with every version."""
+    """The minor version of glibc 2 that all wheels of a folder run with. Those for any system run with all."""
     tags = [path.stem.rpartition("-")[2] for path in wheelhouse.glob("*.whl")]
     return max(min(map(int, re.findall(r"manylinux_2_(\d+)_", tag))) for tag in tags if tag != "any")
 
