@@ -111,7 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--drift-kept",
         metavar="DURATION",
         type=_flag(duration),
-        help="how long an alert on drift keeps firing without data (default: %(default)s)",
+        help="how long an alert on drift keeps firing after its condition ends (default: %(default)s)",
     )
     limits.add_argument(
         "--certificate-days",

@@ -87,7 +87,7 @@ PROBLEMS = (
         name="signature changed",
         machines="kvm_boot_signature_changed == 1",
         rows=lambda where: f"kvm_boot_signature_changed{{{where}}} == 1",
-        action="Give the hosts one CPU definition, then reboot it.",
+        action="Give both hosts the same CPU definition; reboot, no kexec.",
     ),
     Problem(
         name="TSC frequency changed",

@@ -125,7 +125,7 @@ def machines_unlike_most(settings: Settings) -> Table:
         title="Machines unlike most",
         description=(
             "The features in which a machine that is shown differs from most machines of its job, and the share of "
-            "these that are offered the feature; what was lost comes first, then what is rarest."
+            "the job's machines that are offered the feature; what was lost comes first, then what is rarest."
         ),
         queries={
             "offered": f"""

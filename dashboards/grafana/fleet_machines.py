@@ -52,8 +52,8 @@ or on () {NO_MACHINE}
             Stat(
                 title="Lost features",
                 description=(
-                    "The number of machines that lost a feature or signature since boot, or use a feature that they "
-                    "are not offered."
+                    "The number of machines that lost a feature, or whose signature changed, since boot, or that use "
+                    "a feature that they are not offered."
                 ),
                 queries={"lost": with_problem("lost|used, not offered|signature changed")},
                 thresholds=((1, BAD),),
@@ -132,7 +132,7 @@ ALERTS = Row(
             title="Firing alerts",
             description=(
                 f"Firing alerts of the selected jobs, of the rules in this Prometheus; at most {MOST_ROWS}, the "
-                "most urgent first. One of all machines is about its whole job."
+                "most urgent first. An alert with the machine *All* is about its whole job."
             ),
             queries={
                 "severity": of_machine_or_all(f"""

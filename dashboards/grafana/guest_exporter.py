@@ -216,8 +216,8 @@ WEB = Row(
             },
             columns=(
                 Column(field="instance", title="Machine"),
-                Column(field="Value #successful", title="In use", words=SUCCEEDS, width=75),
-                Column(field="Value #read", title="Read", unit="dateTimeAsIso", width=160),
+                Column(field="Value #successful", title="Reload", words=SUCCEEDS, width=75),
+                Column(field="Value #read", title="Last reload", unit="dateTimeAsIso", width=160),
                 Column(
                     field="Value #certificate",
                     title="Certificate until",

@@ -71,7 +71,7 @@ EXPECTED_NOW: Words = {
 }
 EXPECTED_OVER_TIME: Words = {"0": ("forbidden", FAINT), "1": ("required", CALM)}
 SUPPORTED: Words = {"0": ("no", FAINT), "1": ("yes", PLAIN)}
-KEPT: Words = {"0": ("in memory only", ODD), "1": ("on disk", PLAIN)}
+KEPT: Words = {"0": ("in memory only", ODD), "1": ("in a file", PLAIN)}
 KVM_CLOCK: Words = {"0": ("other", PLAIN), "1": ("kvm-clock", PLAIN)}
 STABLE: Words = {"0": ("not stable", ODD), "1": ("stable", PLAIN)}
 ON_TSC: Words = {"0": ("not on the TSC", ODD), "1": ("on the TSC", PLAIN)}

@@ -57,7 +57,7 @@ def gained_alerts(settings: Settings) -> tuple[Alert, ...]:
             description=(
                 f"These machines are offered {FEATURE} now, and were not offered it when their boot was first sampled. "
                 "A CPU that comes online, and all CPUs after a resume, enable it without a handler. Reboot the "
-                "machines. Until then, add no CPU, take none offline and online, and do not suspend them."
+                "machines, not by kexec. Until then, add no CPU, take none offline and online, and do not suspend them."
             ),
         ),
         Alert(
@@ -69,7 +69,7 @@ def gained_alerts(settings: Settings) -> tuple[Alert, ...]:
             summary=f"Running machines of {JOB} gained {NAME}: {VALUE}",
             description=(
                 f"These machines are offered {FEATURE} now, and were not offered it when their boot was first sampled. "
-                "Nothing follows before they reboot. Finish the roll-out."
+                "No harm is known to follow before they reboot. Finish the roll-out."
             ),
         ),
     )

@@ -75,10 +75,11 @@ and on ({OF_MACHINE}) {outcomes.CHANGED} == -1
             wait="15m",
             kept=settings.drift_kept,
             severity="info",
-            summary=f"{THIS} lost {NAME}, which is harmless",
+            summary=f"{THIS} lost {NAME}, which is harmless under QEMU's defaults",
             description=(
                 f"The hypervisor offered {THIS} {FEATURE} when this boot was first sampled, and does not offer it now. "
-                "Under QEMU's defaults nothing follows, or the kernel does not use it. Find out why the hosts differ."
+                "Under QEMU's defaults nothing follows, or the kernel does not use it. Under a VMM that enforces "
+                "CPUID or restores all MSRs, it may matter: see the runbook. Find out why the hosts differ."
             ),
         ),
         Alert(

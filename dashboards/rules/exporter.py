@@ -49,7 +49,7 @@ timestamp(kvm_exporter_sample_timestamp_seconds) - kvm_exporter_sample_timestamp
             summary=f"CPUs of {THIS} cannot be read",
             description=(
                 f"Number of CPUs of {THIS} that could not be read: {VALUE}. What the hypervisor offers there is "
-                "unknown. The exporter's log has the reason. Remove it, or exclude the CPUs with --sample.cpus."
+                "unknown. The exporter's log has the cause. Remove the cause, or exclude the CPUs with --sample.cpus."
             ),
         ),
         Alert(

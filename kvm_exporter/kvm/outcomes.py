@@ -83,7 +83,7 @@ _CLOCK_STOPS = (
 )
 _SLEEPERS = (
     "The MSRs of asynchronous page faults are not restored, and with them the wake-up of all sleepers: tasks that "
-    "waited for a page when the guest was stopped sleep for ever."
+    "waited for a page when the guest was paused for the move sleep for ever."
 )
 
 _WITHOUT_STEAL_TIME = "Linux does not use it without steal_time."
@@ -127,15 +127,16 @@ LOST: Mapping[str, tuple[Outcome, ...]] = {
         Outcome(
             Severity.CORRUPTS,
             Circumstance.USUAL,
-            "A vCPU that was preempted when the guest was stopped stays marked as preempted, and pv_tlb_flush leaves "
-            "it out of every flush: its programs go on using pages that were taken away. Steal time stands still.",
+            "A vCPU that was preempted when the guest was paused for the move stays marked as preempted, and "
+            "pv_tlb_flush leaves it out of every flush: its programs go on using pages that were taken away. Steal "
+            "time stands still.",
             f"shown; {_RESTORE}; {_GUEST}, kvm_flush_tlb_multi()",
             offered="pv_tlb_flush",
         ),
         Outcome(
             Severity.SLOWER,
             Circumstance.USUAL,
-            "Steal time stands still, and the scheduler is told the wrong vCPUs as preempted.",
+            "Steal time stands still, and the scheduler gets wrong information on which vCPUs are preempted.",
             f"{_RESTORE}; {_GUEST}",
             absent="pv_tlb_flush",
         ),

@@ -20,7 +20,8 @@ def sample_families(sample: Sample | None, *, success: bool) -> Iterator[Metric]
     """Yield whether the last attempt succeeded, and the start and duration of the served sample."""
     yield GaugeMetricFamily(
         "kvm_exporter_sample_success",
-        "1 if the last attempt to sample the CPUID leaves succeeded; if 0, the last good sample is served.",
+        "1 if the last attempt to sample read at least one CPU by a pinned thread; if 0, the last good sample is "
+        "served, or what an unpinned thread read.",
         success,
     )
     if sample is not None:

@@ -1,6 +1,6 @@
 """Metric families about the machine: features, signatures, CPUs, drift since boot, features in use, the host.
 
-Their names, labels and values are a contract; the README lists them.
+Their names, labels and values are a contract; docs/metrics.md lists them.
 """
 
 from collections.abc import Iterable, Iterator

@@ -426,10 +426,11 @@ SCENES = {
     "KvmFeatureLostHarmless": Scene(
         fault=one({**HEALTHY, **drifted(STABLE, -1), "kvm_clocksource_current_is_kvmclock": 0}),
         labels={**ITSELF, **STABLE},
-        summary="guest-1:10401 lost clocksource_stable_bit, which is harmless",
+        summary="guest-1:10401 lost clocksource_stable_bit, which is harmless under QEMU's defaults",
         description=(
             "The hypervisor offered guest-1:10401 clocksource_stable_bit (eax bit 24) when this boot was first "
             "sampled, and does not offer it now. Under QEMU's defaults nothing follows, or the kernel does not use it. "
+            "Under a VMM that enforces CPUID or restores all MSRs, it may matter: see the runbook. "
             "Find out why the hosts differ."
         ),
         # It is over before its time; the machine lost what is not harmless.
@@ -494,7 +495,7 @@ SCENES = {
         description=(
             "These machines are offered async_pf_int (eax bit 14) now, and were not offered it when their boot was "
             "first sampled. A CPU that comes online, and all CPUs after a resume, enable it without a handler. Reboot "
-            "the machines. Until then, add no CPU, take none offline and online, and do not suspend them."
+            "the machines, not by kexec. Until then, add no CPU, take none offline and online, and do not suspend them."
         ),
         near=[(60, several((2, {**HEALTHY, **drifted(YIELD, 1)}), (2, {**HEALTHY, **offered(ASYNC_PF_INT, 1)})))],
         nearby=frozenset({"KvmFeatureGained"}),
@@ -505,7 +506,7 @@ SCENES = {
         summary="Running machines of kvm gained pv_sched_yield: 2",
         description=(
             "These machines are offered pv_sched_yield (eax bit 13) now, and were not offered it when their boot was "
-            "first sampled. Nothing follows before they reboot. Finish the roll-out."
+            "first sampled. No harm is known to follow before they reboot. Finish the roll-out."
         ),
         near=[(60, several((2, {**HEALTHY, **offered(YIELD, 1)}), (2, {**HEALTHY, **drifted(ASYNC_PF_INT, 1)})))],
         nearby=frozenset({"KvmFeatureGainedRisky"}),
