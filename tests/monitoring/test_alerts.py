@@ -240,7 +240,7 @@ SCENES = {
         summary="CPUs of guest-1:10401 cannot be read",
         description=(
             "Number of CPUs of guest-1:10401 that could not be read: 2. What the hypervisor offers there is unknown. "
-            "The exporter's log has the reason. Remove it, or exclude the CPUs with --sample.cpus."
+            "The exporter's log has the cause. Remove the cause, or exclude the CPUs with --sample.cpus."
         ),
         # A real-time task holds a CPU for a while; CPUs that are excluded on purpose are skipped.
         near=[
