@@ -66,19 +66,33 @@ class _Parser(argparse.ArgumentParser):
         # Python 3.12 and later do not quote the choices.
         if wrong := re.fullmatch(r"argument (.*): invalid choice: '(.*)' \(choose from (.*)\)", message):
             choices = re.findall(r"[\w/-]+", wrong[3])
-            self.fail(f"{wrong[1]}: {wrong[2]!r} is not one of {', '.join(choices)}", wrong[2], choices)
+            instead = ("--help", "--version") if wrong[1] == "COMMAND" else ()
+            message = f"{wrong[1]}: {wrong[2]!r} is not one of {', '.join(choices)}"
+            self.fail(message, wrong[2], (*choices, *instead))
         self.fail(message.removeprefix("argument "))
 
     def fail(self, message: str, wrong: str = "", known: Iterable[str] = ()) -> NoReturn:
-        """Print the message, with the one of the known words that is most like the wrong one, and exit."""
-        close = get_close_matches(wrong.lower(), known, n=1)
-        see = f"did you mean {close[0]}? See" if close else "see"
+        """Print the message, with the known word that the wrong one may have meant, if there is one, and exit."""
+        meant = _meant(wrong.lower(), known)
+        see = f"did you mean {meant}? See" if meant else "see"
         print_error(f"{message}; {see} {self.prog} --help")
         raise SystemExit(UsageError.exit_code)
 
     def flags(self) -> Iterable[str]:
         """Return the names of all flags."""
         return re.findall(r"--[a-z.-]+", self.format_usage())
+
+
+def _meant(wrong: str, known: Iterable[str]) -> str | None:
+    """Return the known word that is most like a wrong one, or None if none is like it.
+
+    A section in front, such as ``--sample.``, makes all flags of it alike: they have to be alike without it, too.
+    """
+    section = wrong[: wrong.find(".") + 1]
+    for word in get_close_matches(wrong, known):
+        if get_close_matches(wrong.removeprefix(section), [word.removeprefix(section)]):
+            return word
+    return None
 
 
 class _Program(_Parser):
