@@ -309,4 +309,4 @@ def _format_host(host: Kvm, output: str) -> str:
         return host_json(host)
     if output == "prometheus":
         return render(host_families(host), Format.TEXT_0_0_4).decode()
-    return host_table(host)
+    return host_table(host, terminal_width())

@@ -68,7 +68,10 @@ def write(text: str) -> None:
 
 
 def terminal_width() -> int | None:
-    """Return the columns of the terminal that standard output is, or None if it is none."""
+    """Return the columns of the terminal that standard output is, or None for a pipe or a file.
+
+    The lines of a pipe stay whole: ``grep`` finds all of a row, and ``less`` wraps or scrolls lines itself.
+    """
     return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 

@@ -1,28 +1,32 @@
 """Formats a host's dump as a table for the terminal or as JSON: what its KVM can offer, not what a guest is offered."""
 
 import json
+from collections.abc import Iterator
 
 from kvm_exporter.kvm.features import features_of
 from kvm_exporter.kvm.host import can_offer, stated
 from kvm_exporter.kvm.leaves import Kvm, fingerprint
 from kvm_exporter.kvm.words import host_summary
 from kvm_exporter.report.columns import yes_no
+from kvm_exporter.report.lines import fitting, wrapped
 
 SCOPE = "what a host's KVM can offer to guests; its VMM decides which of that they are offered"
 
 
-def host_table(host: Kvm) -> str:
-    """Return the table: every feature bit, and whether KVM can offer it; ``?`` if only a VMM sets it."""
-    lines = [
-        f"a host's dump: {SCOPE}",
-        f"  {host_summary(host)}",
-        "",
-        f"{'BIT':<7} {'FEATURE':<23} {'CAN OFFER':<9}  MEANING",
-    ]
+def host_table(host: Kvm, width: int | None = None) -> str:
+    """Return the table: every feature bit, and whether KVM can offer it; ``?`` if only a VMM sets it.
+
+    ``width`` is that of the terminal, as for the table of a machine.
+    """
+    full, short = ([*_features(host, meanings=meanings)] for meanings in (True, False))
+    return wrapped([f"a host's dump: {SCOPE}", f"  {host_summary(host)}", "", *fitting(full, short, width)], width)
+
+
+def _features(host: Kvm, *, meanings: bool) -> Iterator[str]:
+    yield f"{'BIT':<7} {'FEATURE':<23} {'CAN OFFER':<9}  {'MEANING' * meanings}".rstrip()
     for feature in features_of(host.eax, host.edx):
         position, offer = f"{feature.register} {feature.bit}", yes_no(can_offer(host, feature))
-        lines.append(f"{position:<7} {feature.name:<23} {offer:<9}  {feature.meaning}")
-    return "\n".join([*lines, ""])
+        yield f"{position:<7} {feature.name:<23} {offer:<9}  {feature.meaning * meanings}".rstrip()
 
 
 def host_json(host: Kvm) -> str:

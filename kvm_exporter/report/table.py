@@ -25,6 +25,7 @@ from kvm_exporter.report.findings import (
     Finding,
     findings,
 )
+from kvm_exporter.report.lines import fitting, wrapped
 
 WIDTH = 80
 """Characters of a line that a person reads in a terminal."""
@@ -33,26 +34,18 @@ WIDTH = 80
 def table(observation: Observation, width: int | None = None) -> str:
     """Return the table: signatures, every feature bit, and the CPUs that differ or could not be read.
 
-    ``width`` is that of the terminal, in characters: longer lines are wrapped, and the features' meanings are left out
-    if they do not fit.
+    ``width`` is that of the terminal, in characters (None: not a terminal): longer lines are wrapped, and the features'
+    meanings are left out if they do not fit.
     """
-    features = [*_features(observation, meanings=True)]
-    if width is not None and any(len(line) > width for line in features):
-        features = [*_features(observation, meanings=False)]
+    full, short = ([*_features(observation, meanings=meanings)] for meanings in (True, False))
     lines = [
         *_head(observation),
-        *features,
+        *fitting(full, short, width),
         *_reasons(observation),
         *_cpus(observation.sample),
         *_findings(observation),
     ]
-    return "\n".join(part for line in lines for part in _wrapped(line, width)) + "\n"
-
-
-def _wrapped(line: str, width: int | None) -> list[str]:
-    if width is None or len(line) <= width:
-        return [line]
-    return textwrap.wrap(line, width, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
+    return wrapped(lines, width)
 
 
 def as_json(observation: Observation) -> str:

@@ -14,11 +14,11 @@ from lab.patience import PATIENCE_SECONDS
 
 
 class Terminal:
-    """A pseudo-terminal with long lines: pty(7). The program that is started there leads its session."""
+    """A pseudo-terminal: pty(7). The program that is started there leads its session."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None, columns: int) -> None:
         self._keys, screen = pty.openpty()
-        termios.tcsetwinsize(screen, (50, 400))
+        termios.tcsetwinsize(screen, (50, columns))
         self.process = subprocess.Popen(
             ["setsid", "--ctty", *command], stdin=screen, stdout=screen, stderr=screen, env=environment
         )
@@ -37,6 +37,12 @@ class Terminal:
         self._unread = found.string[found.end() :]
         return found
 
+    def to_the_end(self) -> str:
+        """What the program shows until it ends, with the line ends of a file."""
+        while self._receive(PATIENCE_SECONDS):
+            pass
+        return self._unread.replace("\r\n", "\n")
+
     def close(self) -> None:
         """Take it away."""
         os.close(self._keys)
@@ -54,9 +60,9 @@ class Terminal:
 
 
 @contextmanager
-def terminal(*command: str, environment: Mapping[str, str] | None = None) -> Iterator[Terminal]:
+def terminal(*command: str, environment: Mapping[str, str] | None = None, columns: int = 400) -> Iterator[Terminal]:
     """A program in a terminal, in an environment of its own if there is one; it is ended with it."""
-    running = Terminal(command, environment)
+    running = Terminal(command, environment, columns)
     try:
         yield running
     finally:
