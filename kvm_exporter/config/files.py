@@ -22,6 +22,9 @@ Load = Callable[[T | None, Watch], T]
 Its arguments are the previous value (None on the first load) and a function that adds a file to those watched.
 """
 
+CREDENTIALS = Path("/run/credentials")
+"""Where systemd puts the credentials of each service, which it alone can read. Source: systemd.exec(5)."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -35,7 +38,9 @@ def read_bounded(file: Path | BinaryIO, limit: int, kind: str, remedy: str) -> b
         with file.open("rb") if isinstance(file, Path) else contextlib.nullcontext(file) as opened:
             content = opened.read(limit + 1)
     except OSError as error:
-        if isinstance(error, PermissionError):
+        if isinstance(file, Path) and CREDENTIALS in file.parents:
+            remedy = f"pass it with LoadCredential={file.name}:FILE in the unit, whose processes alone can read it"
+        elif isinstance(error, PermissionError):
             remedy = f"let the user {os.geteuid()} read it, in a unit with SupplementaryGroups="
         raise InputError(f"cannot be read: {error.strerror}; {remedy}") from error
     if len(content) > limit:

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from kvm_exporter.config.files import write_atomically
+from kvm_exporter.config import files
+from kvm_exporter.config.files import read_bounded, write_atomically
+from kvm_exporter.errors import InputError
+from tests.support.rooms.unprivileged import unprivileged
 
 OLD, NEW = b"old\n" * 1000, b"new\n" * 100_000
 
@@ -134,3 +137,17 @@ def test_no_collector_takes_the_temporary_file_for_one_of_its_own(path: Path) ->
     assert made == "tempfile.mkstemp"
     assert renamed == ["os.rename", temporary, str(path)]
     assert re.fullmatch(re.escape(f"{path.parent}/.kvm.prom.") + r"\w+\.tmp", temporary)
+
+
+def test_a_credential_that_systemd_has_not_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is missing or closed, groups do not help: the message names the setting that passes it to the unit."""
+    monkeypatch.setattr(files, "CREDENTIALS", tmp_path)
+    path = tmp_path / "server.key"
+    remedy = "pass it with LoadCredential=server.key:FILE in the unit, whose processes alone can read it"
+    with pytest.raises(InputError) as missing:
+        read_bounded(path, 1, "PEM", "give another file")
+    assert str(missing.value) == f"cannot be read: No such file or directory; {remedy}"
+    path.touch(mode=0)
+    with unprivileged(), pytest.raises(InputError) as closed:
+        read_bounded(path, 1, "PEM", "give another file")
+    assert str(closed.value) == f"cannot be read: Permission denied; {remedy}"
