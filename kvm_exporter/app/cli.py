@@ -3,7 +3,7 @@
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
@@ -71,23 +71,26 @@ class _Parser(argparse.ArgumentParser):
             self.fail(message, wrong[2], (*choices, *instead))
         self.fail(message.removeprefix("argument "))
 
-    def fail(self, message: str, wrong: str = "", known: Iterable[str] = ()) -> NoReturn:
+    def fail(self, message: str, wrong: str = "", known: Collection[str] = ()) -> NoReturn:
         """Print the message, with the known word that the wrong one may have meant, if there is one, and exit."""
         meant = _meant(wrong.lower(), known)
         see = f"did you mean {meant}? See" if meant else "see"
         print_error(f"{message}; {see} {self.prog} --help")
         raise SystemExit(UsageError.exit_code)
 
-    def flags(self) -> Iterable[str]:
+    def flags(self) -> Collection[str]:
         """Return the names of all flags."""
         return re.findall(r"--[a-z.-]+", self.format_usage())
 
 
-def _meant(wrong: str, known: Iterable[str]) -> str | None:
-    """Return the known word that is most like a wrong one, or None if none is like it.
+def _meant(wrong: str, known: Collection[str]) -> str | None:
+    """Return the only known word that a wrong one begins, or else the one that is most like it; None if none is.
 
     A section in front, such as ``--sample.``, makes all flags of it alike: they have to be alike without it, too.
     """
+    begun = [word for word in known if word.startswith(wrong)]
+    if len(begun) == 1:
+        return begun[0]
     section = wrong[: wrong.find(".") + 1]
     for word in get_close_matches(wrong, known):
         if get_close_matches(wrong.removeprefix(section), [word.removeprefix(section)]):
