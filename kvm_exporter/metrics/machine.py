@@ -29,7 +29,9 @@ def machine_families(
     ``per_cpu_features`` adds a series for each feature of each CPU.
     """
     kvm = sample.common.kvm
-    yield _presence(kvm)
+    yield GaugeMetricFamily(
+        "kvm_present", "1 if KVM's signature was found in EBX, ECX, EDX of a CPUID leaf 0x40000N00.", kvm is not None
+    )
     yield _signatures(sample.common)
     if features := shown_features(sample, reference):
         yield from _features(sample, features)
@@ -54,20 +56,6 @@ def bit_values(feature: Feature) -> tuple[str, str, str]:
     return feature.name, feature.register, str(feature.bit)
 
 
-def _gauge(name: str, documentation: str, labels: Iterable[str] = (), unit: str = "") -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, documentation, labels=tuple(labels), unit=unit)
-
-
-def _single(family: GaugeMetricFamily, value: float) -> GaugeMetricFamily:
-    family.add_metric((), value)
-    return family
-
-
-def _presence(kvm: Kvm | None) -> Metric:
-    family = _gauge("kvm_present", "1 if KVM's signature was found in EBX, ECX, EDX of a CPUID leaf 0x40000N00.")
-    return _single(family, kvm is not None)
-
-
 def _signatures(common: Leaves) -> Metric:
     family = InfoMetricFamily(
         "kvm_signature",
@@ -85,17 +73,17 @@ def _signatures(common: Leaves) -> Metric:
 
 
 def _features(sample: Sample, features: Iterable[Feature]) -> Iterator[Metric]:
-    offered = _gauge(
+    offered = GaugeMetricFamily(
         "kvm_feature_offered",
         "1 if the hypervisor offers the feature: its bit of EAX or EDX of CPUID leaf base + 1 is set on most CPUs. A "
         "change that the kernel does not announce, such as a live migration, is detected within the sample's maximum "
         "age plus a scrape interval.",
-        FEATURE_LABELS,
+        labels=FEATURE_LABELS,
     )
-    offered_cpus = _gauge(
+    offered_cpus = GaugeMetricFamily(
         "kvm_feature_offered_cpus",
         "Number of sampled and retained CPUs on which the bit of EAX or EDX of CPUID leaf base + 1 is set.",
-        FEATURE_LABELS,
+        labels=FEATURE_LABELS,
     )
     for feature in features:
         labels = feature_values(feature)
@@ -119,41 +107,33 @@ def _fingerprint(kvm: Kvm) -> Metric:
 def _timing(kvm: Kvm) -> Iterator[Metric]:
     # A hypervisor may have the leaf and leave a register 0: that the frequency is not known is not 0 Hz.
     if kvm.timing is not None and kvm.timing.tsc_khz:
-        yield _single(
-            _gauge(
-                "kvm_tsc_frequency_hertz",
-                "Frequency of the time stamp counter: EAX of CPUID leaf base + 0x10.",
-                unit="hertz",
-            ),
+        yield GaugeMetricFamily(
+            "kvm_tsc_frequency_hertz",
+            "Frequency of the time stamp counter: EAX of CPUID leaf base + 0x10.",
             kvm.timing.tsc_khz * 1000,
+            unit="hertz",
         )
     if kvm.timing is not None and kvm.timing.bus_khz:
-        yield _single(
-            _gauge(
-                "kvm_bus_frequency_hertz",
-                "Frequency of the local APIC's bus: EBX of CPUID leaf base + 0x10; not compared with anything.",
-                unit="hertz",
-            ),
+        yield GaugeMetricFamily(
+            "kvm_bus_frequency_hertz",
+            "Frequency of the local APIC's bus: EBX of CPUID leaf base + 0x10; not compared with anything.",
             kvm.timing.bus_khz * 1000,
+            unit="hertz",
         )
 
 
 def _clock(clock: PvClock) -> Iterator[Metric]:
-    yield _single(
-        _gauge(
-            "kvm_clock_stable",
-            "1 if KVM's pvclock page says that kvm-clock is the same on all CPUs, 0 if not: bit 0 of its flags, which "
-            "the host sets while its own clocksource is the TSC.",
-        ),
+    yield GaugeMetricFamily(
+        "kvm_clock_stable",
+        "1 if KVM's pvclock page says that kvm-clock is the same on all CPUs, 0 if not: bit 0 of its flags, which the "
+        "host sets while its own clocksource is the TSC.",
         clock.stable,
     )
-    yield _single(
-        _gauge(
-            "kvm_clock_tsc_frequency_hertz",
-            "Frequency of the time stamp counter, from tsc_to_system_mul and tsc_shift of KVM's pvclock page.",
-            unit="hertz",
-        ),
+    yield GaugeMetricFamily(
+        "kvm_clock_tsc_frequency_hertz",
+        "Frequency of the time stamp counter, from tsc_to_system_mul and tsc_shift of KVM's pvclock page.",
         clock.tsc_khz * 1000,
+        unit="hertz",
     )
 
 
@@ -187,11 +167,11 @@ def _in_parts(
     name: str, documentation: str, labels: tuple[str, ...], series: Iterable[tuple[tuple[str, ...], float]]
 ) -> Iterator[Metric]:
     """Yield a family with series for each CPU in parts of PIECE_SERIES series, made when they are asked for."""
-    part = _gauge(name, documentation, labels)
+    part = GaugeMetricFamily(name, documentation, labels=labels)
     for values, value in series:
         if len(part.samples) == PIECE_SERIES:
             yield part
-            part = _gauge(name, documentation, labels)
+            part = GaugeMetricFamily(name, documentation, labels=labels)
         part.add_metric(values, value)
     yield part
 
@@ -203,23 +183,20 @@ def _cpus_with_leaf(sample: Sample) -> Iterator[tuple[int, Kvm]]:
 
 
 def _cpus(sample: Sample) -> Iterator[Metric]:
-    yield _single(_gauge("kvm_cpus_online", "Online CPUs, from /sys/devices/system/cpu/online."), sample.online)
-    states = _gauge(
+    yield GaugeMetricFamily("kvm_cpus_online", "Online CPUs, from /sys/devices/system/cpu/online.", sample.online)
+    states = GaugeMetricFamily(
         "kvm_cpus",
         "Online CPUs by state in the served sample: sampled, retained (isolated, read earlier), skipped, failed.",
-        ("state",),
+        labels=("state",),
     )
     for state, cpus in sample.states.items():
         states.add_metric((state,), len(cpus))
     yield states
     if not sample.pinned:
         return
-    yield _single(
-        _gauge(
-            "kvm_cpus_divergent",
-            "Sampled CPUs whose hypervisor bit, signatures, or EAX or EDX of CPUID leaf base + 1 differ from the "
-            "majority.",
-        ),
+    yield GaugeMetricFamily(
+        "kvm_cpus_divergent",
+        "Sampled CPUs whose hypervisor bit, signatures, or EAX or EDX of CPUID leaf base + 1 differ from the majority.",
         len(sample.divergent),
     )
 
