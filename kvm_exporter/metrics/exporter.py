@@ -125,24 +125,20 @@ def counter_families(tally: Tally) -> Iterator[Metric]:
     )
 
 
-def _prometheus_client_version() -> str:
-    """Return the version of the installed prometheus_client."""
-    from importlib.metadata import version  # noqa: PLC0415 - it takes a megabyte that most commands do not need
-
-    return version("prometheus-client")
-
-
 def build_families() -> Iterator[Metric]:
     """Yield the versions of the exporter, Python and prometheus_client."""
-    family = InfoMetricFamily("kvm_exporter_build", "Versions of the exporter, of Python and of prometheus_client.")
-    labels = {
-        "version": __version__,
-        "revision": REVISION,
-        "python_version": platform.python_version(),
-        "prometheus_client_version": _prometheus_client_version(),
-    }
-    family.add_metric((), labels)
-    yield family
+    from importlib.metadata import version  # noqa: PLC0415 - it takes a megabyte that most commands do not need
+
+    yield InfoMetricFamily(
+        "kvm_exporter_build",
+        "Versions of the exporter, of Python and of prometheus_client.",
+        {
+            "version": __version__,
+            "revision": REVISION,
+            "python_version": platform.python_version(),
+            "prometheus_client_version": version("prometheus-client"),
+        },
+    )
 
 
 def textfile_body(observation: Observation) -> bytes:

@@ -95,13 +95,12 @@ def _features(sample: Sample, features: Iterable[Feature]) -> Iterator[Metric]:
 
 
 def _fingerprint(kvm: Kvm) -> Metric:
-    family = InfoMetricFamily(
+    return InfoMetricFamily(
         "kvm_fingerprint",
         "Equal on machines with the same feature set: the first 64 bits of SHA-256 over KVM's signature, its base, and "
         "EAX and EDX of CPUID leaf base + 1 on most CPUs.",
+        {"fingerprint": fingerprint(kvm)},
     )
-    family.add_metric((), {"fingerprint": fingerprint(kvm)})
-    return family
 
 
 def _timing(kvm: Kvm) -> Iterator[Metric]:
@@ -341,11 +340,10 @@ def host_families(host: Kvm) -> Iterator[Metric]:
     for feature in host_features(host):
         family.add_metric(bit_values(feature), host.offers(feature))
     yield family
-    info = InfoMetricFamily(
+    yield InfoMetricFamily(
         "kvm_host_fingerprint",
         "Equal on hosts whose own KVM can offer the same features: the first 64 bits of SHA-256 over KVM's signature, "
         "0x40000000, and EAX and EDX of CPUID leaf 0x40000001 from KVM_GET_SUPPORTED_CPUID, without the bits that only "
         "a VMM sets.",
+        {"fingerprint": fingerprint(stated(host))},
     )
-    info.add_metric((), {"fingerprint": fingerprint(stated(host))})
-    yield info
