@@ -12,6 +12,7 @@ from kvm_exporter.collector.observer import Collected, Observation
 from kvm_exporter.collector.sampler import Tally
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.metrics.exposition import render
+from kvm_exporter.metrics.families import counters, gauges
 from kvm_exporter.metrics.machine import machine_families, observed_families
 from kvm_exporter.metrics.negotiation import Format
 
@@ -41,23 +42,20 @@ def sample_families(sample: Sample | None, *, success: bool) -> Iterator[Metric]
 
 def collector_families(collectors: Mapping[str, Collected]) -> Iterator[Metric]:
     """Yield success and duration of each collector: ``guest``, ``host`` and ``baseline``."""
-    success = GaugeMetricFamily(
+    yield gauges(
         "kvm_exporter_collector_success",
         "1 if the collector succeeded: guest reads evidence of the guest kernel, host queries /dev/kvm (absent if the "
         "machine has none), baseline reads the baseline's file.",
-        labels=("collector",),
+        ("collector",),
+        {(name,): collected.success for name, collected in collectors.items()},
     )
-    duration = GaugeMetricFamily(
+    yield gauges(
         "kvm_exporter_collector_duration_seconds",
         "Duration of the collector's last run.",
-        labels=("collector",),
+        ("collector",),
+        {(name,): collected.duration for name, collected in collectors.items()},
         unit="seconds",
     )
-    for name, collected in collectors.items():
-        success.add_metric((name,), collected.success)
-        duration.add_metric((name,), collected.duration)
-    yield success
-    yield duration
 
 
 class Reload(NamedTuple):
@@ -104,20 +102,18 @@ def settings_families(max_age: float) -> Iterator[Metric]:
 
 def counter_families(tally: Tally) -> Iterator[Metric]:
     """Yield the counters since the start: attempts, failures and changes."""
-    samples = CounterMetricFamily(
-        "kvm_exporter_samples", "Attempts to sample the CPUID leaves, by trigger.", labels=("reason",)
+    yield counters(
+        "kvm_exporter_samples",
+        "Attempts to sample the CPUID leaves, by trigger.",
+        ("reason",),
+        {(reason,): count for reason, count in tally.samples.items()},
     )
-    for reason, count in tally.samples.items():
-        samples.add_metric((reason,), count)
-    yield samples
-    failures = CounterMetricFamily(
+    yield counters(
         "kvm_exporter_sample_failures",
         "Attempts to sample the CPUID leaves that failed or timed out, by cause.",
-        labels=("cause",),
+        ("cause",),
+        {(cause,): count for cause, count in tally.failures.items()},
     )
-    for cause, failed in tally.failures.items():
-        failures.add_metric((cause,), failed)
-    yield failures
     yield CounterMetricFamily(
         "kvm_exporter_sample_changes",
         "Published samples whose leaves differ from those of the previous sample.",

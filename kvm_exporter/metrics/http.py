@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from kvm_exporter.metrics.exposition import template
+from kvm_exporter.metrics.families import counters
 from kvm_exporter.metrics.negotiation import Format
 
 
@@ -42,22 +43,22 @@ class HttpMetrics:
 
 def http_families(counts: HttpCounts) -> tuple[Metric, ...]:
     """Return the families of HTTP and of the log, in the order of the fields of HttpCounts."""
-    requests = CounterMetricFamily(
-        "kvm_exporter_http_requests", "Responses to HTTP requests, by status code.", labels=("code",)
+    requests = counters(
+        "kvm_exporter_http_requests",
+        "Responses to HTTP requests, by status code.",
+        ("code",),
+        {(str(code),): count for code, count in counts.requests.items()},
     )
-    for code, count in counts.requests.items():
-        requests.add_metric((str(code),), count)
     connections = GaugeMetricFamily(
         "kvm_exporter_http_connections", "HTTP connections that are open now.", counts.connections
     )
-    dropped = CounterMetricFamily(
+    dropped = counters(
         "kvm_exporter_http_connections_dropped",
         "Connections that the exporter ended: limit made room for another, deadline for a peer that was too slow, "
         "handshake and client_certificate for TLS peers that were refused.",
-        labels=("reason",),
+        ("reason",),
+        {(reason,): count for reason, count in counts.dropped.items()},
     )
-    for reason, count in counts.dropped.items():
-        dropped.add_metric((reason,), count)
     log = CounterMetricFamily(
         "kvm_exporter_log_messages_dropped",
         "Log messages that were dropped because nothing read the log in time.",

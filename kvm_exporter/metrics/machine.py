@@ -15,6 +15,7 @@ from kvm_exporter.kvm.host import host_features, stated
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, fingerprint, printable
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.metrics.exposition import PIECE_SERIES
+from kvm_exporter.metrics.families import gauges
 
 BIT_LABELS = ("feature", "register", "bit")
 FEATURE_LABELS = (*BIT_LABELS, "signature")
@@ -73,25 +74,21 @@ def _signatures(common: Leaves) -> Metric:
 
 
 def _features(sample: Sample, features: Iterable[Feature]) -> Iterator[Metric]:
-    offered = GaugeMetricFamily(
+    yield gauges(
         "kvm_feature_offered",
         "1 if the hypervisor offers the feature: its bit of EAX or EDX of CPUID leaf base + 1 is set on most CPUs. A "
         "change that the kernel does not announce, such as a live migration, is detected within the sample's maximum "
         "age plus a scrape interval.",
-        labels=FEATURE_LABELS,
+        FEATURE_LABELS,
+        {feature_values(feature): sample.common.offers(feature) for feature in features},
     )
-    offered_cpus = GaugeMetricFamily(
-        "kvm_feature_offered_cpus",
-        "Number of sampled and retained CPUs on which the bit of EAX or EDX of CPUID leaf base + 1 is set.",
-        labels=FEATURE_LABELS,
-    )
-    for feature in features:
-        labels = feature_values(feature)
-        offered.add_metric(labels, sample.common.offers(feature))
-        offered_cpus.add_metric(labels, sample.offering(feature))
-    yield offered
     if sample.pinned:
-        yield offered_cpus
+        yield gauges(
+            "kvm_feature_offered_cpus",
+            "Number of sampled and retained CPUs on which the bit of EAX or EDX of CPUID leaf base + 1 is set.",
+            FEATURE_LABELS,
+            {feature_values(feature): sample.offering(feature) for feature in features},
+        )
 
 
 def _fingerprint(kvm: Kvm) -> Metric:
@@ -183,21 +180,19 @@ def _cpus_with_leaf(sample: Sample) -> Iterator[tuple[int, Kvm]]:
 
 def _cpus(sample: Sample) -> Iterator[Metric]:
     yield GaugeMetricFamily("kvm_cpus_online", "Online CPUs, from /sys/devices/system/cpu/online.", sample.online)
-    states = GaugeMetricFamily(
+    yield gauges(
         "kvm_cpus",
         "Online CPUs by state in the served sample: sampled, retained (isolated, read earlier), skipped, failed.",
-        labels=("state",),
+        ("state",),
+        {(state,): len(cpus) for state, cpus in sample.states.items()},
     )
-    for state, cpus in sample.states.items():
-        states.add_metric((state,), len(cpus))
-    yield states
-    if not sample.pinned:
-        return
-    yield GaugeMetricFamily(
-        "kvm_cpus_divergent",
-        "Sampled CPUs whose hypervisor bit, signatures, or EAX or EDX of CPUID leaf base + 1 differ from the majority.",
-        len(sample.divergent),
-    )
+    if sample.pinned:
+        yield GaugeMetricFamily(
+            "kvm_cpus_divergent",
+            "Sampled CPUs whose hypervisor bit, signatures, or EAX or EDX of CPUID leaf base + 1 differ from the "
+            "majority.",
+            len(sample.divergent),
+        )
 
 
 def observed_families(observation: Observation) -> Iterator[Metric]:
@@ -206,7 +201,13 @@ def observed_families(observation: Observation) -> Iterator[Metric]:
         yield from _boot(observation, observation.reference)
     yield from _in_use(observation)
     if observation.fixed_at_launch is not None:
-        yield _fixed_at_launch(observation.fixed_at_launch)
+        yield gauges(
+            "kvm_leaves_fixed_at_launch",
+            "1 where CPUID is answered from a table that was measured at launch, so that the leaves cannot show "
+            "drift: under SEV-SNP, by /sys/devices/system/cpu/sev/vmpl (Linux 6.11). Absent elsewhere.",
+            ("technology",),
+            {(observation.fixed_at_launch,): 1},
+        )
     if observation.host is not None:
         yield from host_families(observation.host)
     if observation.host_clocksource_based_on_tsc is not None:
@@ -255,24 +256,19 @@ def _boot(observation: Observation, reference: BootReference) -> Iterator[Metric
             reference.changed,
             unit="seconds",
         )
-    counts = GaugeMetricFamily(
+    yield gauges(
         "kvm_boot_feature_changes",
         "Number of bits of EAX and EDX of CPUID leaf base + 1 that differ from the boot reference.",
-        labels=("change",),
+        ("change",),
+        {("lost",): len(change.lost), ("gained",): len(change.gained)},
     )
-    counts.add_metric(("lost",), len(change.lost))
-    counts.add_metric(("gained",), len(change.gained))
-    yield counts
-    changed = GaugeMetricFamily(
+    yield gauges(
         "kvm_boot_feature_changed",
         "-1 if the bit of EAX or EDX of CPUID leaf base + 1 was lost since the boot reference, 1 if it was gained.",
-        labels=FEATURE_LABELS,
+        FEATURE_LABELS,
+        {feature_values(feature): -1 for feature in change.lost}
+        | {feature_values(feature): 1 for feature in change.gained},
     )
-    for feature in change.lost:
-        changed.add_metric(feature_values(feature), -1)
-    for feature in change.gained:
-        changed.add_metric(feature_values(feature), 1)
-    yield changed
     yield GaugeMetricFamily(
         "kvm_boot_signature_changed",
         "1 if leaf 1's hypervisor bit, or a signature or base of leaves 0x40000N00, differs from the boot reference.",
@@ -281,35 +277,29 @@ def _boot(observation: Observation, reference: BootReference) -> Iterator[Metric
 
 
 def _in_use(observation: Observation) -> Iterator[Metric]:
-    family = GaugeMetricFamily(
+    enabled = {feature: use.enabled for feature, use in observation.in_use.items() if use.enabled is not None}
+    common = observation.sample.common
+    yield gauges(
         "kvm_feature_in_use",
         "1 if the guest kernel has enabled the feature, 0 if it has not, absent if that is unknown or the feature was "
         "not offered at boot. By the kernel's own conditions, from the boot reference, /proc, /sys and /boot; 1 does "
         "not say that the feature still works.",
-        labels=BIT_LABELS,
+        BIT_LABELS,
+        {bit_values(feature): value for feature, value in enabled.items()},
     )
-    for feature, use in observation.in_use.items():
-        if use.enabled is not None:
-            family.add_metric(bit_values(feature), use.enabled)
-    yield family
-    unoffered = GaugeMetricFamily(
+    yield gauges(
         "kvm_unoffered_feature_in_use",
         "kvm_feature_in_use of the bits of EAX and EDX of CPUID leaf base + 1 that are not set on most CPUs: 1 if the "
         "guest kernel has enabled a feature that the hypervisor does not offer, 0 if it has not.",
-        labels=BIT_LABELS,
+        BIT_LABELS,
+        {bit_values(feature): value for feature, value in enabled.items() if not common.offers(feature)},
     )
-    for feature, use in observation.in_use.items():
-        if use.enabled is not None and not observation.sample.common.offers(feature):
-            unoffered.add_metric(bit_values(feature), use.enabled)
-    yield unoffered
-    switches = GaugeMetricFamily(
+    yield gauges(
         "kvm_feature_switched_off",
         "1 for each switch on the kernel's command line that disables the feature, offered or not.",
-        labels=(*BIT_LABELS, "switch"),
+        (*BIT_LABELS, "switch"),
+        {(*bit_values(feature), switch): 1 for feature, switch in observation.switched_off},
     )
-    for feature, switch in observation.switched_off:
-        switches.add_metric((*bit_values(feature), switch), 1)
-    yield switches
     if observation.kvmclock_is_current is not None:
         yield GaugeMetricFamily(
             "kvm_clocksource_current_is_kvmclock",
@@ -318,28 +308,15 @@ def _in_use(observation: Observation) -> Iterator[Metric]:
         )
 
 
-def _fixed_at_launch(technology: str) -> Metric:
-    family = GaugeMetricFamily(
-        "kvm_leaves_fixed_at_launch",
-        "1 where CPUID is answered from a table that was measured at launch, so that the leaves cannot show drift: "
-        "under SEV-SNP, by /sys/devices/system/cpu/sev/vmpl (Linux 6.11). Absent elsewhere.",
-        labels=("technology",),
-    )
-    family.add_metric((technology,), 1)
-    return family
-
-
 def host_families(host: Kvm) -> Iterator[Metric]:
     """Yield the families of what a host's own KVM can offer to guests."""
-    family = GaugeMetricFamily(
+    yield gauges(
         "kvm_host_feature_supported",
         "1 if this machine's own KVM can offer the bit of EAX of CPUID leaf 0x40000001 to its guests, from "
         "KVM_GET_SUPPORTED_CPUID of /dev/kvm; excludes the bits that only a VMM sets, and the hints.",
-        labels=BIT_LABELS,
+        BIT_LABELS,
+        {bit_values(feature): host.offers(feature) for feature in host_features(host)},
     )
-    for feature in host_features(host):
-        family.add_metric(bit_values(feature), host.offers(feature))
-    yield family
     yield InfoMetricFamily(
         "kvm_host_fingerprint",
         "Equal on hosts whose own KVM can offer the same features: the first 64 bits of SHA-256 over KVM's signature, "
