@@ -102,8 +102,8 @@ def is_recent(kernel: Kernel) -> Use | None:
     return _unknown("only known from Linux 5.10 on") if version < (5, 10) else None
 
 
-def _guest_code_ran(kernel: Kernel) -> Use | None:
-    """kvm_init_platform() registers kvm-clock; then kvm_guest_init() runs as well."""
+def guest_code_ran(kernel: Kernel) -> Use | None:
+    """KVM's guest code ran: kvm_init_platform() registers kvm-clock, and then kvm_guest_init() runs as well."""
     if kernel.evidence.available_clocksources is None:
         return unreadable(AVAILABLE_CLOCKSOURCES)
     return None if has_kvmclock(kernel.evidence) else _unknown("kvm-clock is not registered")
@@ -190,24 +190,24 @@ _MAY_BE_PREEMPTED = (
 
 CONDITIONS: Mapping[str, tuple[Condition, ...]] = {
     # kvmclock_init().
-    "clocksource": (_guest_code_ran, _has_no_newer_clock),
-    "clocksource2": (_guest_code_ran,),
-    "clocksource_stable_bit": (_guest_code_ran,),
+    "clocksource": (guest_code_ran, _has_no_newer_clock),
+    "clocksource2": (guest_code_ran,),
+    "clocksource_stable_bit": (guest_code_ran,),
     # paravirt_ops_setup().
-    "nop_io_delay": (_guest_code_ran,),
+    "nop_io_delay": (guest_code_ran,),
     "mmu_op": (_has_no_user,),
     # kvm_guest_cpu_init().
-    "async_pf": (_guest_code_ran, _needs("async_pf_int")),
-    "async_pf_vmexit": (_guest_code_ran, _needs("async_pf_int")),
-    "async_pf_int": (_guest_code_ran,),
-    "pv_eoi": (_guest_code_ran,),
+    "async_pf": (guest_code_ran, _needs("async_pf_int")),
+    "async_pf_vmexit": (guest_code_ran, _needs("async_pf_int")),
+    "async_pf_int": (guest_code_ran,),
+    "pv_eoi": (guest_code_ran,),
     # kvm_guest_init().
-    "steal_time": (_guest_code_ran,),
-    "pv_tlb_flush": (_guest_code_ran, *_MAY_BE_PREEMPTED),
-    "pv_sched_yield": (_guest_code_ran, *_MAY_BE_PREEMPTED),
+    "steal_time": (guest_code_ran,),
+    "pv_tlb_flush": (guest_code_ran, *_MAY_BE_PREEMPTED),
+    "pv_sched_yield": (guest_code_ran, *_MAY_BE_PREEMPTED),
     # kvm_apic_init().
-    "pv_send_ipi": (_guest_code_ran, _from_6_1(_has_several_cpus)),
-    "pv_unhalt": (_guest_code_ran, _shares_its_cpus, _has_several_cpus, _has_pv_spinlocks),
+    "pv_send_ipi": (guest_code_ran, _from_6_1(_has_several_cpus)),
+    "pv_unhalt": (guest_code_ran, _shares_its_cpus, _has_several_cpus, _has_pv_spinlocks),
     "poll_control": (_has_haltpoll,),
 }
 """What has to be met for the kernel to enable a feature that was offered at boot, beside the boot parameters."""

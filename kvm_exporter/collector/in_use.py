@@ -15,6 +15,7 @@ from kvm_exporter.collector.conditions import (
     Found,
     Kernel,
     Use,
+    guest_code_ran,
     has_kvmclock,
     is_recent,
     no,
@@ -32,22 +33,7 @@ SWITCHES: Mapping[str, tuple[str, ...]] = {
     # kvm_spinlock_init() returns before it replaces the native spinlocks.
     "nopvspin": ("pv_unhalt",),
     # detect_hypervisor_vendor() skips KVM: kvm_init_platform() and kvm_guest_init() are never called.
-    "nopv": (
-        "clocksource",
-        "nop_io_delay",
-        "clocksource2",
-        "async_pf",
-        "steal_time",
-        "pv_eoi",
-        "pv_unhalt",
-        "pv_tlb_flush",
-        "async_pf_vmexit",
-        "pv_send_ipi",
-        "pv_sched_yield",
-        "async_pf_int",
-        "msi_ext_dest_id",
-        "clocksource_stable_bit",
-    ),
+    "nopv": (*(name for name, conditions in CONDITIONS.items() if guest_code_ran in conditions), "msi_ext_dest_id"),
 }
 """Boot parameters, and the features that each forbids.
 

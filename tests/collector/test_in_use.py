@@ -273,6 +273,11 @@ def test_a_boot_parameter(word: str) -> None:
     }
 
 
+def test_nopv_forbids_what_kvms_guest_code_enables() -> None:
+    """Neither kvm_init_platform() nor kvm_guest_init() runs then; haltpoll needs neither of them."""
+    assert set(SWITCHES["nopv"]) == {*CLOCKS, *BY_CODE, "async_pf_vmexit", "msi_ext_dest_id"}
+
+
 def test_boot_parameters_together() -> None:
     """Each feature is named once for each of them; an old or unknown kernel may not know them."""
     evidence = replace(STOCK, parameters=frozenset({"nopv", "no-kvmclock", "no-steal-acc"}))
