@@ -94,7 +94,7 @@ async def serve(
     _shorten_pauses()
     await stopping
     reloads.cancel()
-    service.notify_stopping()
+    service.notify("STOPPING=1")
     await server.stop(GRACE_SECONDS)
     logger.info("stopped")
     service.flush_notifications()

@@ -81,11 +81,6 @@ def notify_reloading() -> None:
     notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
 
-def notify_stopping() -> None:
-    """Tell the service manager that shutdown has started."""
-    notify("STOPPING=1")
-
-
 def listen_descriptors() -> list[int]:
     """Return the file descriptors of the sockets that the service manager passed: sd_listen_fds(3)."""
     return daemon.listen_fds()
