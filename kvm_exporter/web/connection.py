@@ -17,7 +17,7 @@ from http import HTTPStatus
 from struct import Struct
 from typing import TYPE_CHECKING, TypeVar
 
-from kvm_exporter.web.http import MAX_HEADER_BYTES, Http1, Pending, Refusal, Request, Response, text_response
+from kvm_exporter.web.http import MAX_HEADER_BYTES, Http1, Pending, Request, Response, text_response
 
 if TYPE_CHECKING:
     from kvm_exporter.web.server import Server
@@ -255,8 +255,8 @@ class Connection:
         """Handle requests until the connection ends. Raises OSError."""
         first = True
         while (received := await self._receive(first=first)) is not None:
-            if isinstance(received, Refusal):
-                await self._refuse(received.response)
+            if isinstance(received, Response):
+                await self._refuse(received)
                 return
             # Connections stay open for days: a user or authority that was removed is refused at the next request.
             self._server.refresh()
@@ -275,10 +275,10 @@ class Connection:
         """Return whether the connection ends after the response to this request."""
         return self._server.stopping or self._expired
 
-    async def _receive(self, *, first: bool) -> Request | Refusal | None:
+    async def _receive(self, *, first: bool) -> Request | Response | None:
         """Wait for the next request and return it.
 
-        Returns a Refusal if the request is invalid, None if the peer has closed its side. Raises TimeoutError.
+        Returns the error response if the request is invalid, None if the peer has closed its side. Raises TimeoutError.
         """
         deadlines, now = self._server.deadlines, self._loop.time
         begun, until = first, now() + (deadlines.header if first else deadlines.idle)

@@ -80,13 +80,6 @@ class Pending(Enum):
     CLOSED = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The error response to an invalid or unsupported request. The connection must be closed after it."""
-
-    response: Response
-
-
 class Http1:
     """The server's protocol state for one connection. ``peer`` is noted in each of its requests.
 
@@ -116,8 +109,11 @@ class Http1:
         """Add bytes that were read from the peer; empty bytes mean that the peer has closed its side."""
         self._chunks.append(data)
 
-    def take(self) -> Request | Refusal | Pending:
-        """Return the next request if it has been received completely, else a Refusal of it, or what is pending."""
+    def take(self) -> Request | Response | Pending:
+        """Return the next request if it has been received completely, else what is pending.
+
+        If it is invalid or unsupported, return the error response to it; the connection must be closed afterwards.
+        """
         chunks, self._chunks = self._chunks, []
         if self._parser_unused and not chunks:
             return Pending.NOTHING
@@ -188,17 +184,19 @@ class Http1:
         self._line_ignored = True
         return [*([data[2:]] if data[2:] else []), *end]
 
-    def _parse(self) -> Request | Refusal | Pending:
+    def _parse(self) -> Request | Response | Pending:
         if self._request is None:
             line, complete, _ = self._parser.trailing_data[0].partition(b"\n")
             if complete and not _REQUEST_LINE.fullmatch(line):
                 # A peer of another protocol, which may never send the empty line that ends a header.
-                return _refusal(HTTPStatus.BAD_REQUEST, "Invalid HTTP/1.1 request: the first line is no request line.")
+                return text_response(
+                    HTTPStatus.BAD_REQUEST, "Invalid HTTP/1.1 request: the first line is no request line."
+                )
         while True:
             try:
                 event = self._parser.next_event()
             except h11.RemoteProtocolError as error:
-                return _refusal(HTTPStatus(error.error_status_hint), f"Invalid HTTP/1.1 request: {error}.")
+                return text_response(HTTPStatus(error.error_status_hint), f"Invalid HTTP/1.1 request: {error}.")
             if isinstance(event, h11.Request):
                 self._request = _request(event, self._peer)
                 if refusal := _refused(event, self._request):
@@ -224,22 +222,18 @@ def _parser() -> h11.Connection:
     return h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES)
 
 
-def _refusal(status: HTTPStatus, reason: str) -> Refusal:
-    return Refusal(text_response(status, reason))
-
-
-def _refused(event: h11.Request, request: Request) -> Refusal | None:
-    """Return the refusal of a request with a valid header, if it is too large or announces what is not supported."""
+def _refused(event: h11.Request, request: Request) -> Response | None:
+    """Return the error response if a request with a valid header is too large or announces what is not supported."""
     if sum(len(name) + len(value) + 4 for name, value in event.headers) + len(event.target) > MAX_HEADER_BYTES:
-        return _refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request header is larger than 16 KiB.")
+        return text_response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request header is larger than 16 KiB.")
     if not event.http_version.startswith(b"1."):
-        return _refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.1 and HTTP/1.0 are supported.")
+        return text_response(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.1 and HTTP/1.0 are supported.")
     if not _HOST.fullmatch(request.headers.get("host", "")):
-        return _refusal(HTTPStatus.BAD_REQUEST, "Invalid HTTP/1.1 request: the header Host is no host.")
+        return text_response(HTTPStatus.BAD_REQUEST, "Invalid HTTP/1.1 request: the header Host is no host.")
     if "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0":
         if request.method not in ALLOWED:
-            return Refusal(method_not_allowed())
-        return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request bodies are not supported.")
+            return method_not_allowed()
+        return text_response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request bodies are not supported.")
     return None
 
 

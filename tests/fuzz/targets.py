@@ -37,7 +37,7 @@ from kvm_exporter.report.findings import findings
 from kvm_exporter.report.page import landing_page
 from kvm_exporter.web.addresses import TcpAddress, parse_address
 from kvm_exporter.web.credentials import MAX_PASSWORD_BYTES, parse_basic
-from kvm_exporter.web.http import Http1, Refusal, Request, Response, text_response
+from kvm_exporter.web.http import Http1, Request, Response, text_response
 from kvm_exporter.web.tls import server_context
 from kvm_exporter.web.x509 import parse_certificate
 from lab.scrape import Scrape
@@ -74,9 +74,9 @@ def _answers(pieces: list[bytes]) -> list[tuple[bytes, bool]]:
     for piece in pieces:
         if piece:  # to receive nothing means that there is no more
             parser.receive(piece)
-        while isinstance(taken := parser.take(), Request | Refusal):
-            refused = isinstance(taken, Refusal)
-            response = taken.response if isinstance(taken, Refusal) else _answer(taken)
+        while isinstance(taken := parser.take(), Request | Response):
+            response = taken if isinstance(taken, Response) else _answer(taken)
+            refused = response is taken
             answer = parser.send(response, last=refused)
             sent.append((answer, answer.endswith(b"\r\n\r\n" + response.body)))
             if refused or not parser.next_request():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kvm_exporter.web.http import MAX_HEADER_BYTES, Http1, Pending, Refusal, Request, Response, text_response
+from kvm_exporter.web.http import MAX_HEADER_BYTES, Http1, Pending, Request, Response, text_response
 
 RESPONSE = text_response(HTTPStatus.NOT_FOUND, "Nothing here.")
 HEAD_END = b"\r\n\r\n"
@@ -27,10 +27,9 @@ def converse(*pieces: bytes) -> list[Outcome]:
             outcomes.append(taken)
             if not http.next_request():
                 return outcomes
-        if isinstance(taken, Refusal):
-            status = taken.response.status
-            assert http.send(taken.response, last=True).startswith(b"HTTP/1.1 %d " % status)
-            return [*outcomes, status]
+        if isinstance(taken, Response):
+            assert http.send(taken, last=True).startswith(b"HTTP/1.1 %d " % taken.status)
+            return [*outcomes, taken.status]
         if taken is Pending.CLOSED:
             return outcomes
     return outcomes
@@ -146,8 +145,8 @@ def test_the_end_of_what_the_peer_sends() -> None:
     http.receive(b"GET /")
     http.receive(b"")
     taken = http.take()
-    assert isinstance(taken, Refusal)
-    assert taken.response.status == 400
+    assert isinstance(taken, Response)
+    assert taken.status == 400
 
 
 def test_responses() -> None:
