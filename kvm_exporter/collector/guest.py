@@ -17,8 +17,6 @@ _COUNT = re.compile(r"[0-9]{1,20}")
 _MAX_CHARACTERS = 1 << 18
 """Longest line to read: twice that of /proc/interrupts with 8,192 CPUs. The kernel writes no longer line."""
 
-_PAGE_BYTES = 4096
-
 _MAX_CONFIGURATION_BYTES = 1 << 20
 """Longest kernel configuration to read: four times Debian's."""
 
@@ -105,7 +103,8 @@ def read_evidence(root: Path = Path("/"), known: Evidence | None = None) -> Evid
         release=release,
         has_pv_spinlocks=_pv_spinlocks(root, release) if has_pv_spinlocks is None else has_pv_spinlocks,
         sev_snp=_word(root / _SEV_SNP) is not None,
-        unread=tuple(name for name in ALWAYS_THERE if _is_empty(root / name)),
+        # A byte of each is enough: /proc/cpuinfo grows with the CPUs.
+        unread=tuple(name for name in ALWAYS_THERE if not _bytes(root / name, 1)),
     )
 
 
@@ -115,15 +114,6 @@ def _read(path: Path) -> str | None:
             return file.read(_MAX_CHARACTERS)
     except OSError:
         return None
-
-
-def _is_empty(path: Path) -> bool:
-    """Return whether a file has no content or cannot be read. Reads one page: /proc/cpuinfo grows with the CPUs."""
-    try:
-        with path.open("rb", buffering=0) as file:
-            return not file.read(_PAGE_BYTES)
-    except OSError:
-        return True
 
 
 def _word(path: Path) -> str | None:
@@ -194,10 +184,11 @@ def _pv_spinlocks(root: Path, release: str | None) -> bool | None:
     return None
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, limit: int = _MAX_CONFIGURATION_BYTES) -> bytes:
+    """Return the first ``limit`` bytes of a file at most; none if it is empty or cannot be read."""
     try:
         with path.open("rb") as file:
-            return file.read(_MAX_CONFIGURATION_BYTES)
+            return file.read(limit)
     except OSError:
         return b""
 
