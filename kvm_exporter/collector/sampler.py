@@ -70,14 +70,14 @@ class Sampler:
     """Keeps the last good observation and decides when to take a new one. Use it from one event loop only."""
 
     def __init__(
-        self, source: LiveSource, observe: Observe, limits: Limits, published: Published | None = None
+        self, source: LiveSource, observe: Observe, limits: Limits, published: Published = lambda _before, _now: None
     ) -> None:
         self.limits = limits
         self.last: Observation | None = None
         self.tally = Tally()
         self._source = source
         self._observe = observe
-        self._published = published or _ignore
+        self._published = published
         self._worker = Worker(source)
         self._attempt: _Attempt | None = None
         self._online: tuple[int, ...] = ()
@@ -124,14 +124,12 @@ class Sampler:
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - self.last.sample.boottime
         return "age" if 0 < self.limits.max_age < age else None
 
-    def _begin(self, reason: Reason) -> _Attempt:
+    def _begin(self, reason: Reason) -> None:
         self.tally = replace(self.tally, samples=_one_more(self.tally.samples, reason))
         last = self.last.sample if self.last is not None else None
         future = self._worker.submit(lambda: self._observe(last))
-        attempt = _Attempt(future, self._online_now(), time.monotonic())
+        self._attempt = attempt = _Attempt(future, self._online_now(), time.monotonic())
         future.add_done_callback(lambda _: self._finish(attempt))
-        self._attempt = attempt
-        return attempt
 
     def _online_now(self) -> tuple[int, ...]:
         try:
@@ -187,7 +185,3 @@ class Sampler:
 
 def _one_more(counts: Mapping[K, int], key: K) -> dict[K, int]:
     return {**counts, key: counts[key] + 1}
-
-
-def _ignore(_before: Observation | None, _now: Observation) -> None:
-    """Do nothing with a new observation."""

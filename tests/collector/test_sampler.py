@@ -28,7 +28,7 @@ def sampler(
     *,
     max_age: float = 60.0,
     timeout: float = NEVER,
-    published: Published | None = None,
+    published: Published = lambda _before, _now: None,
     change: Callable[[Sample], Sample] = lambda sample: sample,
 ) -> Sampler:
     """Return a sampler of a machine; ``change`` is applied to every sample."""
