@@ -8,7 +8,6 @@ from dataclasses import asdict
 from kvm_exporter.collector.boot import BootReference
 from kvm_exporter.collector.conditions import Answer, Use
 from kvm_exporter.collector.observer import Observation, supported
-from kvm_exporter.kvm.clock import PvClock
 from kvm_exporter.kvm.drift import difference
 from kvm_exporter.kvm.effects import Level
 from kvm_exporter.kvm.host_settings import host_setting
@@ -65,7 +64,7 @@ def as_json(observation: Observation) -> str:
         "fingerprint": fingerprint(kvm) if kvm else None,
         "tsc_khz": common.tsc_khz,
         "bus_khz": (kvm.timing.bus_khz or None) if kvm and kvm.timing else None,
-        "clock": _clock(sample.clock),
+        "clock": asdict(sample.clock) if sample.clock is not None else None,
         "features": [
             {
                 "name": feature.name,
@@ -92,10 +91,6 @@ def as_json(observation: Observation) -> str:
         "findings": [_finding(finding) for finding in findings(observation, None, success=sample.pinned)],
     }
     return json.dumps(value, indent=2) + "\n"
-
-
-def _clock(clock: PvClock | None) -> dict[str, object] | None:
-    return {"stable": clock.stable, "tsc_khz": clock.tsc_khz} if clock is not None else None
 
 
 def _in_use(use: Use | None) -> dict[str, object]:
