@@ -20,8 +20,8 @@ _HEADER = struct.Struct("=II")
 """struct kvm_cpuid2: nent, padding."""
 _ENTRY = struct.Struct("=7I12x")
 """struct kvm_cpuid_entry2: function, index, flags, eax, ebx, ecx, edx, padding[3]."""
-_FIRST_ENTRIES = 256
-_MOST_ENTRIES = 1 << 14
+_ENTRIES = 1024
+"""Entries in the buffer. KVM writes at most KVM_MAX_CPUID_ENTRIES, which is 256: kvm_dev_ioctl_get_cpuid()."""
 
 
 def own_kvm(root: Path = Path("/")) -> Kvm | None:
@@ -49,31 +49,14 @@ def supported_cpuid(root: Path = Path("/")) -> Rows | None:
         raise ReadError(
             f"{device}: {error.strerror}; give the user access to it, on most systems with the group kvm"
         ) from error
+    buffer = bytearray(_HEADER.size + _ENTRIES * _ENTRY.size)
+    _HEADER.pack_into(buffer, 0, _ENTRIES, 0)
     try:
-        return _entries(_reply(descriptor))
+        fcntl.ioctl(descriptor, _GET_SUPPORTED_CPUID, buffer)
     except OSError as error:
         raise ReadError(f"{device}: KVM_GET_SUPPORTED_CPUID: {error.strerror}") from error
     finally:
         os.close(descriptor)
-
-
-def _reply(descriptor: int) -> bytearray:
-    """Return the kernel's whole reply; the buffer is doubled until the reply fits. Raises OSError."""
-    entries = _FIRST_ENTRIES
-    while True:
-        buffer = bytearray(_HEADER.size + entries * _ENTRY.size)
-        _HEADER.pack_into(buffer, 0, entries, 0)
-        try:
-            fcntl.ioctl(descriptor, _GET_SUPPORTED_CPUID, buffer)
-        except OSError as error:
-            if error.errno != errno.E2BIG or entries >= _MOST_ENTRIES:
-                raise
-            entries *= 2
-        else:
-            return buffer
-
-
-def _entries(reply: bytearray) -> Rows:
-    count, _ = _HEADER.unpack_from(reply)
-    entries = _ENTRY.iter_unpack(reply[_HEADER.size : _HEADER.size + count * _ENTRY.size])
+    count, _ = _HEADER.unpack_from(buffer)
+    entries = _ENTRY.iter_unpack(buffer[_HEADER.size : _HEADER.size + count * _ENTRY.size])
     return {(leaf, subleaf): Registers(*words) for leaf, subleaf, _, *words in entries}

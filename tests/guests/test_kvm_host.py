@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from kvm_exporter.app.cli import main
-from kvm_exporter.collector import host
 from kvm_exporter.collector.host import own_kvm, supported_cpuid
 from kvm_exporter.cpuid.dump import Rows, parse_dump
 from kvm_exporter.cpuid.registers import HYPERVISOR_BIT, Registers
@@ -35,22 +34,6 @@ def test_the_real_kvm_says_what_it_supports() -> None:
     """Every leaf as another program reads it from the same device."""
     kvm_device()
     assert of_any_cpu(supported_cpuid()) == of_any_cpu(kvm.supported_cpuid())
-
-
-def test_an_answer_that_does_not_fit_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """KVM says E2BIG until there is room for all of it."""
-    kvm_device()
-    monkeypatch.setattr(host, "_FIRST_ENTRIES", 1)
-    assert of_any_cpu(supported_cpuid()) == of_any_cpu(kvm.supported_cpuid())
-
-
-def test_an_answer_that_never_fits_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is an end to it."""
-    kvm_device()
-    monkeypatch.setattr(host, "_FIRST_ENTRIES", 1)
-    monkeypatch.setattr(host, "_MOST_ENTRIES", 2)
-    with pytest.raises(ReadError, match=r"^/dev/kvm: KVM_GET_SUPPORTED_CPUID: Argument list too long$"):
-        supported_cpuid()
 
 
 def test_the_real_device_may_be_closed_to_the_exporter() -> None:
