@@ -38,13 +38,14 @@ class Kind:
     evidence: str
     #: What follows from it for the guest.
     follows: str
-    #: What to do; empty: nothing.
+    #: What to do, in the words with which the runbook of its alert begins; empty where all is well.
     action: str = ""
 
 
 LEAVES = "KVM's CPUID leaves of each CPU"
 FREQUENCY = "the TSC frequency of the pvclock page, or else of the timing leaf (base + 0x10)"
 _REFERENCE = f"{LEAVES}, and the boot reference"
+_READ_THE_LOG = "Read the reason in the exporter's log, and remove it."
 
 OK = Kind("ok", Level.OK, LEAVES, "Other leaves, devices and memory are not covered.")
 OK_SINCE_BOOT = Kind("ok_since_boot", Level.OK, _REFERENCE, "Other leaves, devices and memory are not covered.")
@@ -63,17 +64,25 @@ FIXED_AT_LAUNCH = Kind(
     "Compare the machine's dump with that of its host: `kvm-exporter dump --host`, and `compare`.",
 )
 NO_SAMPLE = Kind(
-    "no_sample", Level.CRITICAL, "no sample", "Nothing is known of the machine.", "Read the exporter's log."
+    "no_sample",
+    Level.CRITICAL,
+    "no sample",
+    "Nothing is known of the machine.",
+    _READ_THE_LOG,
 )
 SAMPLE_FAILED = Kind(
     "sample_failed",
     Level.WARNING,
     "the last attempt to sample",
     "The values are those of the last good sample, or of an unpinned thread.",
-    "Read the exporter's log.",
+    _READ_THE_LOG,
 )
 NO_KVM = Kind(
-    "no_kvm", Level.NOTE, "the signatures at all 256 bases", "This is not an error: only KVM has these features."
+    "no_kvm",
+    Level.NOTE,
+    "the signatures at all 256 bases",
+    "This is not an error: only KVM has these features.",
+    "Nothing, unless KVM was expected here.",
 )
 KVM_GONE = Kind(
     "kvm_gone",
@@ -87,7 +96,8 @@ HYPERVISOR_CHANGED = Kind(
     Level.WARNING,
     _REFERENCE,
     IDENTITY,
-    "Give both hosts the same CPU definition. " + REBOOT,
+    f"Give both hosts the same CPU definition. {REBOOT} "
+    "Until then, add no CPU, take none offline and online, and do not suspend it.",
 )
 FEATURE_LOST_DANGEROUS = Kind(
     "feature_lost_dangerous",
@@ -108,6 +118,7 @@ FEATURE_LOST_HARMLESS = Kind(
     Level.NOTE,
     _REFERENCE,
     "Under QEMU's defaults nothing follows, or the kernel does not use the feature.",
+    "Nothing on the machine. Find out why the hosts differ, before a feature is lost that matters.",
 )
 FEATURE_GAINED_RISKY = Kind(
     "feature_gained_risky",
@@ -121,19 +132,22 @@ FEATURE_GAINED = Kind(
     Level.NOTE,
     _REFERENCE,
     "Nothing follows before the next boot.",
+    "Nothing on the machine. A machine that boots now may not be able to migrate back to an older host: finish the "
+    "roll-out.",
 )
 TSC_CHANGED = Kind(
     "tsc_changed",
     Level.WARNING,
     f"{FREQUENCY}, and the boot reference, to 250 ppm",
     "A guest whose clock is the TSC counts time with the frequency that it found at boot.",
-    "Compare the machine's clock with another. " + REBOOT,
+    f"Compare the machine's clock with another. {REBOOT}",
 )
 TSC_UNREPORTED = Kind(
     "tsc_unreported",
     Level.UNKNOWN,
     f"{FREQUENCY}, or the boot reference's, is missing",
     "Whether the TSC frequency is the same is unknown.",
+    "Compare the machine's clock with another. If it drifts, migrate the machine back, or reboot it, not by kexec.",
 )
 TSC_CONTRADICTORY = Kind(
     "tsc_contradictory",
@@ -148,7 +162,7 @@ CLOCK_UNSTABLE = Kind(
     "the current clocksource, the pvclock page, and the boot reference",
     "Each reading of the time is a system call, and CPUs take turns to keep it from going back.",
     "On the host, see that /sys/devices/system/clocksource/clocksource0/current_clocksource is tsc. "
-    "If the bit was missing at boot, enable it in the CPU definition, and reboot the machine.",
+    f"If {STABLE_BIT.name} was missing at boot, enable it in the CPU definition, and reboot the machine.",
 )
 CLOCK_UNKNOWN = Kind(
     "clock_unknown",
@@ -161,7 +175,8 @@ USED_NOT_OFFERED = Kind(
     "used_not_offered",
     Level.WARNING,
     "files of the guest kernel in /proc and /sys, and KVM's CPUID leaves",
-    "The kernel uses a feature that the hypervisor does not offer: it may have been lost before the first sample.",
+    "The kernel uses a feature that the hypervisor does not offer. Since when is unknown: it may have been lost before "
+    "the first sample.",
     REBOOT,
 )
 BASELINE_VIOLATED = Kind(
@@ -169,14 +184,14 @@ BASELINE_VIOLATED = Kind(
     Level.WARNING,
     f"{LEAVES}, and the baseline",
     "The machine is not offered what its operator declared.",
-    "Correct the CPU definition on the host, or the baseline.",
+    "Correct the CPU definition, then stop the machine and start it again; or correct the baseline.",
 )
 BASELINE_UNUSABLE = Kind(
     "baseline_unusable",
     Level.UNKNOWN,
     "the baseline's file is not valid",
     "The last valid baseline is in force; without one, nothing is compared.",
-    "Correct the file; no restart is needed.",
+    "Correct the file. The exporter reloads it when it changes; no restart is needed.",
 )
 CPUS_DIFFER = Kind(
     "cpus_differ",

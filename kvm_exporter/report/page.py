@@ -96,7 +96,8 @@ def _lines(finding: Finding) -> Iterator[str]:
     since = f"Since {_time(finding.since)}. " if finding.since is not None else ""
     said = kind.level is Level.OK or finding.effects or kind.follows in finding.details
     follows = "" if said else f"{escape(kind.follows)} "
-    if words := f"{since}{follows}{escape(kind.action)}".rstrip():
+    do = f"<strong>Do:</strong> {escape(kind.action)}" if kind.action else ""
+    if words := f"{since}{follows}{do}".rstrip():
         yield words
 
 

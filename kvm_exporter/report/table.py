@@ -191,8 +191,7 @@ def _findings(observation: Observation) -> Iterator[str]:
             first, *more = finding.details or (finding.clause,)
             yield f"{finding.level.name}: {first}"
             yield from (f"  {line}" for line in more)
-            if finding.kind.action:
-                yield f"  do: {finding.kind.action}"
+            yield f"  do: {finding.kind.action}"
 
 
 def _cpus(sample: Sample) -> Iterator[str]:

@@ -9,7 +9,8 @@ from functools import cache
 import pytest
 
 from kvm_exporter.app.cli import build_parser
-from kvm_exporter.report.findings import KINDS
+from kvm_exporter.kvm.effects import Level
+from kvm_exporter.report.findings import KINDS, Kind
 from lab.tree import REPOSITORY
 from tests.support.monitoring.catalogue import rendered
 from tests.support.monitoring.fleet import alert_rules
@@ -72,7 +73,21 @@ def test_each_named_test_exists(name: str) -> None:
     assert function in functions(path)
 
 
+FINDINGS = re.findall(r"^\| `([a-z_]+)`(?::[^|]*)? \| (\w+) \| ([^|]*) \|", PAGE, re.MULTILINE)
+"""The name, the level and the alerts of each finding."""
+
+
 def test_every_finding_is_listed_with_its_level() -> None:
     """The findings of the page, of show and of JSON are the table's, level by level."""
-    found = re.findall(r"^\| `([a-z_]+)`(?::[^|]*)? \| (\w+) \|", PAGE, re.MULTILINE)
-    assert [(name, level.upper()) for name, level in found] == [(kind.name, kind.level.name) for kind in KINDS]
+    found = [(name, level.upper()) for name, level, _ in FINDINGS]
+    assert found == [(kind.name, kind.level.name) for kind in KINDS]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
+def test_a_finding_says_to_do_what_the_runbook_begins_with(kind: Kind) -> None:
+    """Word for word, in the runbook of each of its alerts. Only where all is well there is nothing to do."""
+    assert bool(kind.action) == (kind.level is not Level.OK)
+    [alerts] = [alerts for name, _, alerts in FINDINGS if name == kind.name]
+    for alert in re.findall(r"`(\w+)`", alerts):
+        do = alert_rules()[alert]["annotations"]["runbook"].replace("`", "")
+        assert do.startswith(kind.action), alert

@@ -173,6 +173,7 @@ def test_leaves_that_cannot_show_drift_are_no_good_news() -> None:
             [
                 "No hypervisor bit in leaf 1 (bare metal, or hidden)",
                 "This is not an error: only KVM has these features.",
+                "Do: Nothing, unless KVM was expected here.",
             ],
         ),
         (
@@ -224,7 +225,7 @@ def test_leaves_that_cannot_show_drift_are_no_good_news() -> None:
             replace(observed(sample_of({0: NOT_STEALING}), ALL), in_use={STEAL_TIME: STEALS}),
             "CRITICAL",
             "1 feature lost since boot",
-            ["Lost since boot: steal_time (eax bit 5)", action("lost", Level.CRITICAL)],
+            ["Lost since boot: steal_time (eax bit 5)", f"Do: {action('lost', Level.CRITICAL)}"],
         ),
         (
             replace(
@@ -238,13 +239,13 @@ def test_leaves_that_cannot_show_drift_are_no_good_news() -> None:
             observed(TWO, guest(0x01003EFB)),
             "WARNING",
             "1 feature gained since boot",
-            ["Gained since boot: async_pf_int (eax bit 14)", action("gained", Level.WARNING)],
+            ["Gained since boot: async_pf_int (eax bit 14)", f"Do: {action('gained', Level.WARNING)}"],
         ),
         (
             replace(observed(TWO, ALL), collectors={"guest": Collected(success=False, duration=0.1)}),
             "UNKNOWN",
             "Use by the guest kernel not known completely; KVM, all 2 CPUs alike, nothing changed since boot",
-            [f"{GUEST_UNREAD.follows} {GUEST_UNREAD.action}"],
+            [f"{GUEST_UNREAD.follows} Do: {GUEST_UNREAD.action}"],
         ),
         (
             observed(sample_of({0: DEFAULT})),
@@ -265,7 +266,7 @@ def test_leaves_that_cannot_show_drift_are_no_good_news() -> None:
             replace(observed(TWO, ALL), persistent=False),
             "NOTE",
             "Boot reference in memory only; KVM, all 2 CPUs alike, nothing changed since boot",
-            [f"{REFERENCE_VOLATILE.follows} {REFERENCE_VOLATILE.action}"],
+            [f"{REFERENCE_VOLATILE.follows} Do: {REFERENCE_VOLATILE.action}"],
         ),
     ],
 )
@@ -287,8 +288,8 @@ def test_a_finding_says_since_when_and_what_to_do() -> None:
     assert LOST.reference is not None
     known = replace(LOST, reference=replace(LOST.reference, changed=1704060100.0))
     lines = page_of(known).texts("li")
-    assert "Since 2023-12-31 22:01:40 UTC. Migrate the machine back, or reboot it, not by kexec." in lines
-    assert "Migrate the machine back, or reboot it, not by kexec." in page_of(LOST).texts("li")
+    assert "Since 2023-12-31 22:01:40 UTC. Do: Migrate the machine back, or reboot it, not by kexec." in lines
+    assert "Do: Migrate the machine back, or reboot it, not by kexec." in page_of(LOST).texts("li")
 
 
 def test_a_baseline_that_is_not_valid_is_no_good_news() -> None:

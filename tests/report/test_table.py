@@ -15,6 +15,7 @@ from kvm_exporter.kvm.drift import Difference, TscChange, difference
 from kvm_exporter.kvm.features import FEATURES, feature_named
 from kvm_exporter.kvm.leaves import Kvm, Leaves, SignatureLeaf
 from kvm_exporter.kvm.words import describe, divergence, summary
+from kvm_exporter.report.findings import FEATURE_GAINED
 from kvm_exporter.report.table import WIDTH, as_json, table
 from lab.readers import BASE, Machine, guest, kvm_rows, reader, sample_of
 
@@ -358,7 +359,7 @@ def test_json_without_kvm() -> None:
                 "since": None,
                 "evidence": "the signatures at all 256 bases",
                 "follows": "This is not an error: only KVM has these features.",
-                "action": "",
+                "action": "Nothing, unless KVM was expected here.",
                 "effects": [],
             }
         ],
@@ -382,12 +383,13 @@ def test_what_changed_since_the_boot_reference_is_shown() -> None:
         "msi_ext_dest_id": "gained",
     }
     lost, gained = now.effects
-    assert lines[-5:] == [
+    assert lines[-6:] == [
         f"CRITICAL: Lost {SINCE}: steal_time (eax bit 5)",
         f"  steal_time (corrupts): {lost.text}",
         f"  do: {lost.action}",
         f"NOTE: Gained {SINCE}: msi_ext_dest_id (eax bit 15)",
         f"  msi_ext_dest_id (harmless): {gained.text}",
+        f"  do: {FEATURE_GAINED.action}",
     ]
     value = json.loads(as_json(now))
     assert value["boot_reference"] == {
