@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from kvm_exporter import __version__
 from lab.tree import REPOSITORY
 from tests.support.packaging.debian import NAME, run
 from tests.support.tools import program
+from tests.support.tree import tracked
 
 TAG = f"v{__version__}"
 WORKFLOW = REPOSITORY / ".github/workflows/release.yml"
@@ -38,6 +40,16 @@ def checkout(tmp_path: Path) -> Path:
     run(*GIT, "-C", tmp_path, "add", ".")
     run(*GIT, "-C", tmp_path, "commit", "--quiet", "--message=release")
     return tmp_path
+
+
+def test_the_address_is_the_same_everywhere() -> None:
+    """SECURITY.md sends reports to the author in pyproject.toml; Debian's files name the same, and no other."""
+    [author] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["authors"]
+    files = [REPOSITORY / name for name in tracked() if name.startswith("packaging/debian/")]
+    found = {path.name: {*re.findall(r"\b[\w. -]+ <\S+@\S+>", path.read_text(encoding="utf-8"))} for path in files}
+    named = {name: addresses for name, addresses in found.items() if addresses}
+    wanted = {f"{author['name']} <{author['email']}>"}
+    assert named == {"control": wanted, "changelog": wanted, f"{NAME}.NEWS": wanted}
 
 
 def version_of(checkout: Path) -> tuple[int, str, str]:
