@@ -21,6 +21,7 @@ from tests.support.packaging.container import SUITES, CommandError, Container, b
 from tests.support.packaging.debian import NAME, run
 from tests.support.packaging.deploying import COMMANDS
 from tests.support.packaging.distribution import OLDEST_GLIBC, needed_glibc
+from tests.support.packaging.readme import step
 from tests.support.packaging.unit import Unit
 from tests.support.tools import program
 
@@ -32,22 +33,11 @@ DOWNLOAD_SECONDS = 3000
 BOOTED = ("systemd", "systemd-sysv", "dbus", "curl")
 """What a system boots with, and the README's last line."""
 
-README = (REPOSITORY / "README.md").read_text("utf-8")
-
-
-def block(before: str) -> list[str]:
-    """The README's lines to type that follow a paragraph, by the beginning of that."""
-    [found] = re.findall(rf"^{before}(?:.+\n)*\n((?:    .*\n)+)", README, re.MULTILINE)
-    return [line.strip() for line in found.splitlines()]
-
-
-PREPARED = re.search(r"\(`apt install ([a-z ]+)`\)", README)
-"""What the README has installed before anything else."""
-
-PACKAGE = block("Debian 12 and 13:")
-RULES = block("On the Prometheus server")
-IMAGE = block("Podman and Kubernetes")
-PIP = block("Elsewhere with systemd")
+CLONE = step("In a clone of the repository")
+PACKAGE = step("**Debian 12 and 13:**")
+RULES = step("**The Prometheus server**")
+IMAGE = step("**Podman by hand**")
+PIP = step("**Elsewhere with systemd:**")
 
 SHARED = ("/etc/pip.conf", "/etc/xdg/pip", "/etc/ssl/certs/ca-certificates.crt")
 """Where this machine may say from which index pip installs, and whose certificate that has."""
@@ -109,8 +99,7 @@ def in_words(told: dict[str, float]) -> str:
 @pytest.fixture(scope="module", params=SUITES)
 def building(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A system without a compiler, with a clone of this repository in /src."""
-    assert PREPARED is not None
-    root = bare(tmp_path_factory.mktemp("building"), request.param, *PREPARED[1].split(), "ca-certificates")
+    root = bare(tmp_path_factory.mktemp("building"), request.param, *CLONE.packages, "ca-certificates")
     run("git", "clone", "--quiet", REPOSITORY, root / "src")
     return root
 
@@ -138,7 +127,7 @@ def scraped(system: Container, line: str) -> Scrape:
 def test_the_package(building: Path, suite: str, tmp_path: Path, figure: Callable[[str], None]) -> None:
     """It is built, installed by apt, and the service runs; the release's own lintian is silent; so with the rules."""
     told: dict[str, float] = {}
-    built, installed, asked = PACKAGE
+    built, installed, asked = PACKAGE.lines
     with timed(told, built):
         make(building, built)
     root = bare(tmp_path, suite, *BOOTED)
@@ -148,7 +137,7 @@ def test_the_package(building: Path, suite: str, tmp_path: Path, figure: Callabl
     with booted(root) as system:
         assert scraped(system, asked).value("kvm_exporter_sample_success") == 1
     figure(f"{suite}: {in_words(told)}")
-    [rules] = RULES
+    [rules] = RULES.lines
     shell(root, f"{rules.replace('apt install', 'apt install -y')}\nkvm-exporter-rules --output=build/rules")
     name = "machine-rules.yaml"
     assert (root / "src/build/rules" / name).read_bytes() == (DASHBOARDS / name).read_bytes()
@@ -165,9 +154,9 @@ def test_pip(building: Path, suite: str, tmp_path: Path, figure: Callable[[str],
         said = make(building, "make dist")
     newer = needed_glibc(building / "src/dist/wheelhouse") > OLDEST_GLIBC
     assert newer is (suite != "bookworm") is ("build them on Debian 12" in said)
-    root = bare(tmp_path, suite, *BOOTED, "python3-venv")
+    root = bare(tmp_path, suite, *BOOTED, *PIP.packages)
     run("cp", "--archive", building / "src/dist", root / "dist")
-    *typed, asked = PIP
+    *typed, asked = PIP.lines
     [page] = [block for block in COMMANDS if "bin/kvm-exporter units" in block]
     with booted(root) as system:
         for missing in ("command -v cc gcc", "ls /usr/include/systemd", "tail -n +2 /proc/net/route | grep ."):
@@ -189,7 +178,7 @@ def test_pip(building: Path, suite: str, tmp_path: Path, figure: Callable[[str],
 def test_the_image(building: Path, suite: str, tmp_path: Path, figure: Callable[[str], None]) -> None:
     """It is built from the release's packages, and that release's own Podman runs it and publishes its port."""
     told: dict[str, float] = {}
-    built, *typed, asked = IMAGE
+    built, *typed, asked = IMAGE.lines
     with timed(told, built):
         make(building, built)
     root = bare(tmp_path, suite, *BOOTED, "podman", recommended=True)

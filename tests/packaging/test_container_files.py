@@ -32,6 +32,8 @@ from tests.support.packaging.podman import (
     STATE,
     unit,
 )
+from tests.support.packaging.readme import TEXT as README
+from tests.support.packaging.readme import step
 from tests.support.tools import RELEASES
 
 PAGE = (REPOSITORY / "docs/containers.md").read_text(encoding="utf-8")
@@ -96,8 +98,16 @@ def test_the_names_fit() -> None:
         "livenessProbe": {"port": "metrics", "path": HEALTHY_PATH},
     }
     assert EXPORTER["volumeMounts"] == [{"name": "state", "mountPath": RUNTIME_DIRECTORY}]
-    texts = "".join(path.read_text(encoding="utf-8") for path in CONTAINER_FILES.iterdir()) + PAGE
+    texts = "".join(path.read_text(encoding="utf-8") for path in CONTAINER_FILES.iterdir()) + PAGE + README
     assert set(re.findall(rf"{NAME}[:-](\d[\d.]*\d)", texts)) == {__version__}
+
+
+def test_the_readme_says_what_the_page_says() -> None:
+    """Its lines for RHEL-like systems are those that Podman is tested with; Kubernetes gets these manifests."""
+    typed = "".join(f"{line}\n" for line in step("**RHEL-like systems:**").lines)
+    assert ("sh", typed) in SNIPPETS
+    [line] = step("**Kubernetes:**").lines
+    assert (REPOSITORY / line.split()[-1]).samefile(CONTAINER_FILES / "kubernetes.yaml")
 
 
 def test_what_the_pod_monitor_makes_of_a_target(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -22,6 +22,7 @@ from lab.tree import DASHBOARDS, REPOSITORY
 from tests.support.monitoring.prometheus import Scraped, prometheus
 from tests.support.packaging.debian import NAME, DebianPackage, run
 from tests.support.packaging.deploying import COMMANDS, FILES, SNIPPETS, TEXT, UNIT_FILES
+from tests.support.packaging.readme import step
 from tests.support.tools import EACH_RELEASE, monitoring_program, program
 
 PAGES = tuple(REPOSITORY.joinpath("docs").glob("*.md"))
@@ -137,6 +138,11 @@ def test_the_commands_are_well_formed() -> None:
     assert ours
     for words in ours:
         build_parser().parse_args(["serve", *words] if words[0].startswith("-") else words)
+
+
+def test_the_readme_opens_kvm_as_the_page_does() -> None:
+    """Its lines for hypervisor hosts are those of the page, which a booted system is given."""
+    assert "".join(f"{line}\n" for line in step("**Hypervisor hosts:**").lines) in COMMANDS
 
 
 def test_packages_are_named_as_they_are_built(debian_package: DebianPackage, rules_package: DebianPackage) -> None:

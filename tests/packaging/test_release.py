@@ -45,11 +45,12 @@ def checkout(tmp_path: Path) -> Path:
 def test_the_address_is_the_same_everywhere() -> None:
     """SECURITY.md sends reports to the author in pyproject.toml; Debian's files name the same, and no other."""
     [author] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["authors"]
-    files = [REPOSITORY / name for name in tracked() if name.startswith("packaging/debian/")]
-    found = {path.name: {*re.findall(r"\b[\w. -]+ <\S+@\S+>", path.read_text(encoding="utf-8"))} for path in files}
+    files = [name for name in tracked() if name.startswith("packaging/debian/")]
+    texts = {name: (REPOSITORY / name).read_text(encoding="utf-8") for name in files}
+    found = {name: {*re.findall(r"\b[\w. -]+ <\S+@\S+>", text)} for name, text in texts.items()}
     named = {name: addresses for name, addresses in found.items() if addresses}
-    wanted = {f"{author['name']} <{author['email']}>"}
-    assert named == {"control": wanted, "changelog": wanted, f"{NAME}.NEWS": wanted}
+    assert named.keys() == {f"packaging/debian/{name}" for name in ("changelog", "control", f"{NAME}.NEWS")}
+    assert all(addresses == {f"{author['name']} <{author['email']}>"} for addresses in named.values()), named
 
 
 def version_of(checkout: Path) -> tuple[int, str, str]:

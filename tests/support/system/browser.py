@@ -60,10 +60,10 @@ class Browser:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.command("Emulation.setEmulatedMedia", media=media, features=features)
 
-    def screenshot(self, path: Path) -> None:
-        """Write the whole page as PNG."""
+    def screenshot(self, path: Path, *, whole: bool = True) -> None:
+        """Write the page as PNG: the whole of it, or what fits into the window."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        shot = self.command("Page.captureScreenshot", captureBeyondViewport=True)
+        shot = self.command("Page.captureScreenshot", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(shot["data"]))
 
     def press(self, key: str, number: int) -> None:
