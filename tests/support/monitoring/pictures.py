@@ -107,8 +107,8 @@ class Studio:
         return picture
 
     def photograph(self, name: str, url: str) -> None:
-        """Write the picture of what is seen first of another page into SCREENSHOTS, as at a desk in daylight."""
-        self._browser.show(1280, "light")
+        """Write the picture of another page's beginning into SCREENSHOTS, as at a desk in daylight."""
+        self._browser.show(1280, "light", height=1220)
         self._browser.open(url)
         self._browser.screenshot(SCREENSHOTS / f"{name}.png", whole=False)
 

@@ -54,9 +54,13 @@ class Browser:
         """What the console has said since the last call, violations of a content security policy included."""
         return [entry["message"] for entry in self._call("POST", "/se/log", {"type": "browser"})]
 
-    def show(self, width: int, scheme: Scheme, media: Literal["screen", "print"] = "screen") -> None:
-        """Make the window as wide as that, and a person prefer the scheme."""
-        self.command("Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=False)
+    def show(
+        self, width: int, scheme: Scheme, media: Literal["screen", "print"] = "screen", *, height: int = 844
+    ) -> None:
+        """Make the window as wide and as high as that, and a person prefer the scheme."""
+        self.command(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+        )
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.command("Emulation.setEmulatedMedia", media=media, features=features)
 
