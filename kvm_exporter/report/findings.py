@@ -131,7 +131,7 @@ FEATURE_GAINED = Kind(
     "feature_gained",
     Level.NOTE,
     _REFERENCE,
-    "Nothing follows before the next boot.",
+    "No harm is known to follow before the next boot.",
     "Nothing on the machine. A machine that boots now may not be able to migrate back to an older host: finish the "
     "roll-out.",
 )

@@ -148,7 +148,7 @@ LOST_IN_SHORT = {
     Severity.UNKNOWN: "unknown",
     Severity.SLOWER: "slower",
     Severity.TIME_DRIFTS: "time drifts",
-    Severity.STALLS: "tasks, CPUs or devices wait for ever",
+    Severity.STALLS: "tasks, CPUs or devices stall",
     Severity.CORRUPTS: "programs use memory that was taken away",
 }
 
