@@ -6,6 +6,7 @@ it builds is installed in other systems, which have booted, as the README advise
 
 import os
 import re
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -52,6 +53,13 @@ lintian --display-info --tag-display-limit=0 --fail-on=none --suppress-tags=$tag
 """
 """The version of Debian's policy is that of Debian 12, whose lintian knows no later one."""
 
+SERVED_AT = """
+{} &
+until curl --silent --fail --output /tmp/page ADDRESS/metrics; do kill -0 $!; sleep 0.5; done
+grep ^kvm_exporter_sample_success /tmp/page
+"""
+"""Once it serves, the system ends, and all that runs in it."""
+
 SERVED = "until {}; do sleep 0.2; done"
 """The README's last line, as often as it takes: a service that systemd calls started may not serve yet."""
 
@@ -83,6 +91,11 @@ def shell(root: Path, script: str, *flags: str) -> str:
     return ended.stdout
 
 
+def packages(root: Path) -> dict[str, str]:
+    """The versions of what is installed in a system, by name."""
+    return dict(line.split() for line in run("dpkg-query", f"--root={root}", "--show").splitlines())
+
+
 @contextmanager
 def timed(told: dict[str, float], what: str) -> Iterator[None]:
     """Note how many seconds something takes."""
@@ -110,18 +123,35 @@ def suite(building: Path) -> str:
     return building.name.partition("-")[0]
 
 
-def make(building: Path, line: str) -> str:
-    """Have made what the README says, in the system that builds. Return what that wrote."""
+def make(building: Path, line: str, script: str = "{}") -> str:
+    """Have made what the README says, in the system that builds, as part of a script. Return what that wrote."""
     assert line.startswith("make ")
     settings = [f"--setenv={name}={value}" for name, value in os.environ.items() if name.startswith("PIP_")]
     files = [f"--bind-ro={path}" for path in SHARED if Path(path).exists()]
-    return shell(building, line, *settings, *files)
+    return shell(building, script.format(line), *settings, *files)
 
 
 def scraped(system: Container, line: str) -> Scrape:
     """What the README's last line shows in a system that has booted."""
     assert line.startswith("curl ")
     return Scrape(system.run("timeout", str(PATIENCE_SECONDS), "sh", "-c", SERVED.format(line.replace("-s ", "-sf "))))
+
+
+def test_make_run(building: Path, suite: str, figure: Callable[[str], None]) -> None:
+    """It says in two lines what it installs, beside pip's warnings, and serves; nothing is upgraded for it."""
+    told: dict[str, float] = {}
+    run_it, _ = (line.partition("#")[0].strip() for line in CLONE.lines)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    before = packages(building)
+    with timed(told, run_it):
+        said = make(building, f"{run_it} ADDRESS={address}", SERVED_AT.replace("ADDRESS", address))
+    figure(f"{suite}: {in_words(told)}")
+    assert said.endswith("\nkvm_exporter_sample_success 1.0\n")
+    lines = [line for line in said.splitlines() if not line.startswith(("WARNING: ", "ts="))]
+    assert [line.partition(" installing ")[0] for line in lines[:-1]] == ["kvm-exporter:"] * 2, said
+    after = packages(building)
+    assert {name: after[name] for name in before} == before
 
 
 def test_the_package(building: Path, suite: str, tmp_path: Path, figure: Callable[[str], None]) -> None:
