@@ -15,9 +15,10 @@ from tests.support.guests.serial import Line, SilentError
 PROGRAM = "usr/bin/qemu-system-x86_64"
 MODULES = "usr/lib/x86_64-linux-gnu/qemu"
 
-COMMAND_LINE = "console=ttyS0 quiet panic=-1 no_timer_check"
+COMMAND_LINE = "console=ttyS0 quiet panic=-1 no_timer_check tsc=nowatchdog"
 """What a kernel is told: messages to the first serial port, and an end at once if it cannot go on. It does not wait for
-ticks of the timer to believe in it: on a busy machine they come too late, and the kernel would give up."""
+ticks of the timer to believe in it: on a busy machine they come too late, and the kernel would give up. It does not
+judge its TSC by another clock either: a hypervisor that gives up its TSC has guests with an unstable kvm-clock."""
 
 BARE = ("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot")
 """No devices but those that are asked for."""
