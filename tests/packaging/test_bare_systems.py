@@ -112,7 +112,7 @@ def in_words(told: dict[str, float]) -> str:
 @pytest.fixture(scope="module", params=SUITES)
 def building(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A system without a compiler, with a clone of this repository in /src."""
-    root = bare(tmp_path_factory.mktemp("building"), request.param, *CLONE.packages, "ca-certificates")
+    root = bare(tmp_path_factory.mktemp("building"), request.param, *CLONE.packages, "ca-certificates", "curl")
     run("git", "clone", "--quiet", REPOSITORY, root / "src")
     return root
 
