@@ -66,8 +66,9 @@ def close(listeners: Iterable[socket.socket]) -> None:
 
 _REMEDIES = {
     errno.EADDRINUSE: "stop the program that uses it, or ",
-    # Of systemd's RestrictAddressFamilies=, or of a kernel without the module.
-    errno.EAFNOSUPPORT: "allow its family in the unit with RestrictAddressFamilies=, or ",
+    errno.EAFNOSUPPORT: (
+        "allow its family, such as AF_VSOCK, in the unit with RestrictAddressFamilies=, or load its kernel module, or "
+    ),
     # Of a TCP port below net.ipv4.ip_unprivileged_port_start, 1,024 by default, or of a directory.
     errno.EACCES: "give the user access, or let a .socket unit listen there (--web.systemd-socket), or ",
     errno.EROFS: "let a .socket unit listen there (--web.systemd-socket), or ",

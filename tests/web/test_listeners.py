@@ -114,7 +114,10 @@ def test_an_address_that_is_not_ours(address: str) -> None:
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [
-        (errno.EAFNOSUPPORT, "allow its family in the unit with RestrictAddressFamilies=, or "),
+        (
+            errno.EAFNOSUPPORT,
+            "allow its family, such as AF_VSOCK, in the unit with RestrictAddressFamilies=, or load its kernel module, or ",
+        ),
         (errno.EACCES, "give the user access, or let a .socket unit listen there (--web.systemd-socket), or "),
         (errno.EROFS, "let a .socket unit listen there (--web.systemd-socket), or "),
     ],
