@@ -67,7 +67,7 @@ def close(listeners: Iterable[socket.socket]) -> None:
 _REMEDIES = {
     errno.EADDRINUSE: "stop the program that uses it, or ",
     errno.EAFNOSUPPORT: (
-        "allow its family, such as AF_VSOCK, in the unit with RestrictAddressFamilies=, or load its kernel module, or "
+        "allow its family in the unit (RestrictAddressFamilies=AF_VSOCK for vsock), or load its kernel module, or "
     ),
     # Of a TCP port below net.ipv4.ip_unprivileged_port_start, 1,024 by default, or of a directory.
     errno.EACCES: "give the user access, or let a .socket unit listen there (--web.systemd-socket), or ",

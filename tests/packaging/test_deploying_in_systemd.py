@@ -14,7 +14,7 @@ from lab.certificates import Certificates
 from lab.proc import wait_until
 from lab.scrape import Scrape
 from lab.secure import ask_on, basic, client, make_server
-from tests.support.packaging.container import Container
+from tests.support.packaging.container import CommandError, Container
 from tests.support.packaging.debian import NAME, DebianPackage
 from tests.support.packaging.deploying import COMMANDS, FILES, UNIT_FILES
 from tests.support.packaging.installed import PACKAGES, apt, install, system_with
@@ -72,13 +72,22 @@ def give_keys(machine: Container, folder: Path) -> Certificates:
     return made
 
 
-def test_tls_and_a_password(machine: Container, tmp_path: Path) -> None:
-    """The page's commands, one after the other: root and a group can read the key, and the service serves with it."""
-    context = client(give_keys(machine, tmp_path))
+def test_tls_and_a_password(machine: Container) -> None:
+    """The page's commands, one after the other: root and a group can read the key, and the service serves with it.
+
+    Who trusts the certificate that they make is served under the machine's name.
+    """
+    machine.run("rm", "-rf", KEYS)
+    do(machine, "openssl req")
+    machine.write(f"{KEYS}/web.yml", FILES[f"{KEYS}/web.yml"])
+    do(machine, "chgrp -R")
     do(machine, "systemd/tls.conf")
     assert machine.run("stat", "--format=%U %G %a", f"{KEYS}/server.key") == f"root {NAME}-tls 640\n"
-    assert ask(machine, context=context).status == 401
-    assert ask(machine, context=context, login=basic("prometheus")).status == 200
+    context = ssl.create_default_context(cafile=str(machine.root / KEYS.lstrip("/") / "server.crt"))
+    name = machine.run("hostname").strip()
+    with closing(connection(machine, context, name)) as used:
+        assert ask_on(used).status == 401
+        assert ask_on(used, login=basic("prometheus")).status == 200
 
 
 def test_a_certificate_is_renewed_under_scrapes(machine: Container, tmp_path: Path) -> None:
@@ -151,12 +160,13 @@ def test_the_variant_on_a_socket(machine: Container, tmp_path: Path) -> None:
 
 
 def test_a_host_without_the_group_kvm(machine: Container) -> None:
-    """The page's commands create the group, without which systemd would not start the service."""
-    machine.run("groupadd", "--force", "kvm")
-    machine.run("groupdel", "kvm")
+    """The drop-in alone is enough: it creates the group, without which systemd would not start the service."""
+    with pytest.raises(CommandError):
+        machine.run("getent", "group", "kvm")
     do(machine, "systemd/host.conf")
     service = Unit(machine, SERVICE)
     assert (service.show("SupplementaryGroups"), service.show("ActiveState")) == ("kvm", "active")
+    assert machine.run("getent", "group", "kvm").startswith("kvm:")
 
 
 def test_a_timer_for_node_exporter(machine: Container) -> None:

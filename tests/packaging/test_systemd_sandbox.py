@@ -17,6 +17,7 @@ from tests.support.packaging.probe import WORKED
 from tests.support.packaging.unit import Unit, journal, scrape
 
 SERVICE, SOCKET, SOCKET_SERVICE = f"{NAME}.service", f"{NAME}.socket", f"{NAME}-socket.service"
+GROUP_SERVICE = f"{NAME}-group.service"
 TEXTFILE_SERVICE, TEXTFILE_TIMER = f"{NAME}-textfile.service", f"{NAME}-textfile.timer"
 
 PROBE = "/usr/lib/kvm-exporter-probe.py"
@@ -66,7 +67,7 @@ def test_systemds_own_rating(system: Container, unit: str, most: float) -> None:
 
 def test_every_directive_is_known(system: Container) -> None:
     """Neither when they are checked nor when the service manager reads them does systemd have anything to say."""
-    units = f"{SERVICE} {SOCKET} {SOCKET_SERVICE} {TEXTFILE_SERVICE} {TEXTFILE_TIMER}"
+    units = f"{SERVICE} {SOCKET} {SOCKET_SERVICE} {GROUP_SERVICE} {TEXTFILE_SERVICE} {TEXTFILE_TIMER}"
     assert system.run("sh", "-c", f"systemd-analyze verify --man=no {units} 2>&1") == ""
     system.run("systemctl", "daemon-reload")
     system.run("systemctl", "show", *units.split())

@@ -1,11 +1,12 @@
 """The service in a booted Debian: started, reloaded, watched, killed and stopped by systemd, in its whole sandbox."""
 
 import os
-import ssl
+import socket
 import stat
 import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import TextIO
@@ -15,13 +16,14 @@ import pytest
 from lab.exporter import exporter
 from lab.proc import scrape_until, wait_until
 from lab.scrape import Scrape
-from lab.secure import HASH, TLS, USERS, Reply, ask_on, basic, make_server
+from lab.secure import HASH, MUTUAL, REFUSED, TLS, USERS, Reply, ask_on, basic, client, make_server
 from lab.tree import UNITS
 from tests.support.packaging.container import CommandError, Container
-from tests.support.packaging.installed import arguments
-from tests.support.packaging.unit import PORT, Unit, ask, connection, journal, scrape
+from tests.support.packaging.deploying import UNIT_FILES
+from tests.support.packaging.installed import DEFAULTS, arguments
+from tests.support.packaging.unit import PORT, Unit, ask, connection, journal, scrape, scrape_at
 from tests.support.system.hog import hog
-from tests.support.tools import kvm_device
+from tests.support.tools import kvm_device, missing
 
 ONLINE = os.sysconf("SC_NPROCESSORS_ONLN")
 ALL_CPUS = {("sampled",): ONLINE, ("retained",): 0, ("skipped",): 0, ("failed",): 0}
@@ -136,6 +138,66 @@ def test_an_address_that_comes_later_is_found(service: Unit) -> None:
     assert lines[0] == lines[1]
     assert [line.startswith(reason) for line in lines[0].splitlines()] == [True, True]
     assert scrape(system).value("kvm_exporter_sample_success") == 1
+
+
+def test_without_the_file_of_flags(service: Unit) -> None:
+    """It starts, and systemd has no variable to warn of, as it does without the unit's own Environment=."""
+    system, warning = service.system, "Referenced but unset environment variable"
+    file = system.root / DEFAULTS.lstrip("/")
+    before = file.read_text()
+    file.unlink()
+    try:
+        service.start()
+        assert scrape(system).value("kvm_exporter_sample_success") == 1
+        assert warning not in service.log()
+        with service.drop_in("[Service]\nEnvironment=\n"):
+            service.start()
+            assert warning in service.log()
+    finally:
+        file.write_text(before)
+
+
+# Addresses.
+
+LET_SYSTEMD = "let a .socket unit listen there (--web.systemd-socket), or choose another with --web.listen-address"
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        (":80", f"Permission denied; give the user access, or {LET_SYSTEMD}"),
+        ("unix:/run/kvm.sock", f"Read-only file system; {LET_SYSTEMD}"),
+        ("vsock://:10401", "Address family not supported by protocol; allow its family in the unit "),
+    ],
+)
+def test_an_address_that_the_sandbox_refuses(service: Unit, address: str, reason: str) -> None:
+    """The log says what would allow it: the settings in this unit, or another unit that listens."""
+    with arguments(service.system, f"--web.listen-address={address}"), pytest.raises(CommandError):
+        service.start()
+    assert service.log("--priority=err").startswith(f"cannot listen on {address}: {reason}")
+
+
+def test_a_port_of_vsock(service: Unit) -> None:
+    """With the drop-in of docs/deploying.md, it listens there, where the kernel has vsock."""
+    if not Path("/dev/vsock").exists():
+        missing("/dev/vsock")
+    [drop_in] = [text for path, text in UNIT_FILES.items() if path.endswith("/vsock.conf")]
+    with arguments(service.system, f"--web.listen-address=vsock://:{PORT}"), service.drop_in(drop_in):
+        service.start()
+        assert f"listening on vsock://:{PORT} " in service.log()
+        with socket.socket(socket.AF_VSOCK) as taken, pytest.raises(OSError, match="Address already in use"):
+            taken.bind((socket.VMADDR_CID_ANY, PORT))
+
+
+def test_a_socket_in_its_runtime_directory(service: Unit) -> None:
+    """The only folder where it can create one, and root alone can enter. It replaces that of a killed service."""
+    with arguments(service.system, "--web.listen-address=unix:/run/prometheus-kvm-exporter/kvm.sock"):
+        service.start()
+        service.signal("KILL")
+        service.start()
+        path = "/run/private/prometheus-kvm-exporter/kvm.sock"
+        assert scrape_at(service.system, path).value("kvm_exporter_sample_success") == 1
+        assert service.system.run("stat", "--format=%a", "/run/private") == "700\n"
 
 
 # CPUs.
@@ -286,20 +348,19 @@ def keep_asking(system: Container, stop: Event, replies: list[Reply]) -> None:
 
 
 def test_the_host_collector_may_open_kvm(service: Unit) -> None:
-    """With host.conf; /dev/kvm is there for its group alone, and in the sandbox not at all."""
+    """With host.conf, which creates the group; /dev/kvm is there for that alone, and in the sandbox not at all."""
     kvm_device()
-    system = service.system
-    system.run("groupadd", "--system", "--force", "kvm")
-    device, group = system.root / "dev/kvm", system.run("getent", "group", "kvm").split(":")[2]
+    system, opened = service.system, (UNITS / "host.conf").read_text()
+    device = system.root / "dev/kvm"
     os.mknod(device, 0o660 | stat.S_IFCHR, os.makedev(10, 232))
-    os.chown(device, 0, int(group))
     try:
         assert ("host",) not in scrape(system).values("kvm_exporter_collector_success", "collector")
-        opened = (UNITS / "host.conf").read_text()
         with service.drop_in(opened):
             service.start()
+            system.run("chgrp", "kvm", "/dev/kvm")
+            service.reload()
+            wait_until(lambda: scrape(system).value("kvm_exporter_collector_success", collector="host") == 1)
             found = scrape(system)
-        assert found.value("kvm_exporter_collector_success", collector="host") == 1
         assert found.values("kvm_host_feature_supported", "feature")
         with service.drop_in(opened.replace("DeviceAllow=/dev/kvm rw", "")):
             service.start()
@@ -308,25 +369,51 @@ def test_the_host_collector_may_open_kvm(service: Unit) -> None:
         device.unlink()
 
 
-def test_keys_that_root_and_a_group_can_read(service: Unit, tmp_path: Path) -> None:
-    """With tls.conf the service is in the group; nothing of the keys is left anywhere."""
-    system = service.system
-    folder, group = "/etc/prometheus-kvm-exporter", "prometheus-kvm-exporter-tls"
-    made = make_server(tmp_path)
-    for name in ("server.crt", "server.key"):
-        system.write(f"{folder}/{name}", (made / name).read_text(), 0o640)
-    system.write(f"{folder}/web.yml", TLS + USERS, 0o640)
+@contextmanager
+def secured(service: Unit, files: Mapping[str, str]) -> Iterator[None]:
+    """With tls.conf, and files that root and its group can read, the service is started."""
+    system, folder, group = service.system, "/etc/prometheus-kvm-exporter", "prometheus-kvm-exporter-tls"
+    for name, text in files.items():
+        system.write(f"{folder}/{name}", text, 0o640)
     system.run("groupadd", "--system", "--force", group)
     system.run("chgrp", "-R", group, folder)
-    trusting = ssl.create_default_context(cafile=str(made / "ca.crt"))
-    with service.drop_in((UNITS / "tls.conf").read_text()):
-        service.start()
-        assert ask(system, context=trusting).status == 401
-        reply = ask(system, context=trusting, login=basic("prometheus"))
+    try:
+        with service.drop_in((UNITS / "tls.conf").read_text()):
+            service.start()
+            yield
+    finally:
+        system.run("rm", "-r", folder)
+
+
+def test_keys_that_root_and_a_group_can_read(service: Unit, tmp_path: Path) -> None:
+    """With tls.conf the service is in the group; nothing of the keys is left anywhere."""
+    made = make_server(tmp_path)
+    keys = {name: (made / name).read_text() for name in ("server.crt", "server.key")}
+    with secured(service, keys | {"web.yml": TLS + USERS}):
+        assert ask(service.system, context=client(made)).status == 401
+        reply = ask(service.system, context=client(made), login=basic("prometheus"))
         assert (reply.status, "kvm_present 1" in reply.body) == (200, True)
         # Nothing stays of the files that the keys were handed to OpenSSL in.
-        assert system.run("ls", "-A", "/run/prometheus-kvm-exporter").split() == ["boot-reference.json"]
+        assert service.system.run("ls", "-A", "/run/prometheus-kvm-exporter").split() == ["boot-reference.json"]
     log = service.log("--output=export")
     assert f":{PORT} (with TLS, with passwords)" in log
-    assert not [line for line in (made / "server.key").read_text().splitlines() if line in log]
-    system.run("rm", "-r", folder)
+    assert not [line for line in keys["server.key"].splitlines() if line in log]
+
+
+def test_certificates_of_clients(service: Unit, tmp_path: Path) -> None:
+    """With tls.conf, and an authority in the same folder: who has no certificate of it is not served."""
+    made = make_server(tmp_path)
+    made.make("scraper", signer="ca", sans="DNS:scraper")
+    files = {name: (made / name).read_text() for name in ("server.crt", "server.key", "ca.crt")}
+    with secured(service, files | {"web.yml": MUTUAL}):
+        with pytest.raises(REFUSED):
+            ask(service.system, context=client(made))
+        assert ask(service.system, context=client(made, "scraper")).status == 200
+
+
+def test_passwords_without_tls(service: Unit) -> None:
+    """With tls.conf, and neither keys nor certificates."""
+    with secured(service, {"web.yml": USERS}):
+        assert ask(service.system).status == 401
+        assert ask(service.system, login=basic("prometheus")).status == 200
+    assert f":{PORT} (without TLS, with passwords)" in service.log()

@@ -1,5 +1,6 @@
 """The exporter without a network: systemd listens for it, starts it with the first connection, and keeps the socket."""
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -7,9 +8,10 @@ from threading import Event
 import pytest
 
 from lab.proc import wait_until
+from lab.tree import REPOSITORY
 from tests.support.packaging.container import Container
 from tests.support.packaging.debian import NAME
-from tests.support.packaging.unit import Unit, ask, scrape
+from tests.support.packaging.unit import Unit, ask, scrape, scrape_at
 
 PATH = "/run/kvm-exporter.sock"
 
@@ -42,6 +44,25 @@ def test_the_first_connection_starts_it(system: Container, socket_unit: Unit, se
     assert "CPUs sampled, 0 differ" in service.show("StatusText")
     networks = {system.run("readlink", f"/proc/{pid}/ns/net") for pid in (1, service.pid)}
     assert len(networks) == 2
+
+
+@pytest.mark.usefixtures("socket_unit")
+@pytest.mark.parametrize(
+    ("page", "before"),
+    [
+        ("kvm_exporter/app/kvm-exporter.1.in", r"for its status, its\nlog and a reload, name\n\.IR "),
+        ("docs/runbooks.md", "Where the socket-activated variant runs, type\n`"),
+    ],
+)
+def test_what_the_pages_have_typed(system: Container, service: Unit, page: str, before: str) -> None:
+    """By the name that they give, systemctl shows the status and reloads, and journalctl has the log."""
+    [name] = re.findall(rf"{before}([\w\\-]+)", (REPOSITORY / page).read_text(encoding="utf-8"))
+    named = Unit(system, name.replace("\\", ""))
+    assert scrape(system).value("kvm_exporter_samples_total", reason="signal") == 0
+    assert f"{service.name} - Prometheus exporter" in system.run("systemctl", "status", "--no-pager", named.name)
+    named.reload()
+    wait_until(lambda: scrape(system).value("kvm_exporter_samples_total", reason="signal") == 1)
+    assert "listening on " in system.run("journalctl", "--no-pager", "-u", named.name)
 
 
 def test_the_other_service_takes_the_port_back(system: Container, socket_unit: Unit, service: Unit) -> None:
@@ -83,22 +104,11 @@ def test_nobody_notices_a_restart(system: Container, socket_unit: Unit, service:
 def test_a_socket_in_the_file_system(system: Container, socket_unit: Unit, service: Unit) -> None:
     """It stays when the service ends, and the next connection starts the service again."""
     settings = f"[Socket]\nListenStream=\nListenStream={PATH}\n"
-    scraper = ("python3", "-c", SCRAPER)
     with socket_unit.drop_in(settings):
         socket_unit.stop()
         socket_unit.start()
-        assert "kvm_exporter_sample_success 1" in system.run(*scraper)
+        assert scrape_at(system, PATH).value("kvm_exporter_sample_success") == 1
         service.stop()
-        assert "kvm_exporter_sample_success 1" in system.run(*scraper)
+        assert scrape_at(system, PATH).value("kvm_exporter_sample_success") == 1
         assert f"listening on unix:{PATH}" in service.log()
         socket_unit.stop()
-
-
-SCRAPER = f"""
-import http.client, socket
-connection = http.client.HTTPConnection("localhost")
-connection.sock = socket.socket(socket.AF_UNIX)
-connection.sock.connect({PATH!r})
-connection.request("GET", "/metrics")
-print(connection.getresponse().read().decode())
-"""

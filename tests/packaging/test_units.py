@@ -35,7 +35,8 @@ def test_systemd_accepts_the_units(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     stage(tmp_path, monkeypatch)
     shutil.copytree(SYSTEMS_OWN, tmp_path / SYSTEMS_OWN.relative_to("/"), symlinks=True)
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/sh").touch(0o755)
+    for needed in ("bin/sh", "usr/bin/systemd-sysusers"):
+        (tmp_path / needed).touch(0o755)
     assert main(["units", f"--root={tmp_path}"]) == 0
     names = [path.name for path in UNITS.iterdir() if path.suffix in {".service", ".socket", ".timer"}]
     assert run(program("systemd-analyze"), "verify", "--man=no", f"--root={tmp_path}", *names) == ""
@@ -43,14 +44,19 @@ def test_systemd_accepts_the_units(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert (tmp_path / "usr/local/lib/systemd/system" / unit).exists()
 
 
+def install(machine: Container, wheel: Path, venv: str, python: str = "python3") -> None:
+    """Install the wheel in a virtual environment made with one of the machine's Pythons."""
+    machine.run(python, "-m", "venv", "--without-pip", "--system-site-packages", venv)
+    of_the_venv = ("env", "PYTHONPATH=/pip", "python3", "-m", "pip", f"--python={venv}/bin/python3")
+    machine.run(*of_the_venv, "install", "--no-index", "--no-deps", "--ignore-installed", f"/wheels/{wheel.name}")
+
+
 @pytest.fixture(scope="module")
 def machine(wheel: Path) -> Iterator[Container]:
     """A Debian 12 with the wheel in a virtual environment, after which the page's commands were run."""
     shared = {"/wheels": wheel.parent, "/pip/pip": Path(pip.__file__).parent}
     with container("bookworm", *(f"--bind-ro={folder}:{name}" for name, folder in shared.items())) as booted:
-        booted.run("python3", "-m", "venv", "--without-pip", "--system-site-packages", VENV)
-        of_the_venv = ("env", "PYTHONPATH=/pip", "python3", "-m", "pip", f"--python={VENV}/bin/python3")
-        booted.run(*of_the_venv, "install", "--no-index", "--no-deps", "--ignore-installed", f"/wheels/{wheel.name}")
+        install(booted, wheel, VENV)
         _, _, *commands = page(f"{PROGRAM} units").splitlines(keepends=True)
         booted.run("sh", "-e", "-c", "".join(commands))
         yield booted
@@ -92,6 +98,25 @@ def test_flags_on_a_system_with_sysconfig(machine: Container, service: Unit) -> 
     machine.run("sh", "-e", "-c", page("try-restart prometheus-kvm-exporter.service"))
     assert service.pid != before
     assert "process_cpu_seconds_total" not in scrape(machine).names
+
+
+def test_a_python_outside_of_usr(machine: Container, service: Unit, wheel: Path) -> None:
+    """One that was unpacked in /opt, with its libraries: the service of a venv that was made with it may load them."""
+    own, venv = "/opt/python", "/srv/kvm-exporter"
+    machine.run("mkdir", "--parents", f"{own}/bin", f"{own}/lib")
+    machine.run("sh", "-e", "-c", f"cp /usr/bin/python3 {own}/bin; cp -r /usr/lib/python3* {own}/lib")
+    install(machine, wheel, venv, f"{own}/bin/python3")
+    try:
+        machine.run(f"{venv}/bin/kvm-exporter", "units")
+        machine.run("systemctl", "daemon-reload")
+        service.start()
+        assert machine.run("readlink", f"/proc/{service.pid}/exe") == f"{own}/bin/python3\n"
+        assert f"{own}/lib/" in machine.run("cat", f"/proc/{service.pid}/maps")
+        assert scrape(machine).value("kvm_exporter_sample_success") == 1
+    finally:
+        machine.run(PROGRAM, "units")
+        machine.run("systemctl", "daemon-reload")
+        service.start()
 
 
 def test_the_other_variants(machine: Container) -> None:

@@ -116,7 +116,7 @@ def test_an_address_that_is_not_ours(address: str) -> None:
     [
         (
             errno.EAFNOSUPPORT,
-            "allow its family, such as AF_VSOCK, in the unit with RestrictAddressFamilies=, or load its kernel module, or ",
+            "allow its family in the unit (RestrictAddressFamilies=AF_VSOCK for vsock), or load its kernel module, or ",
         ),
         (errno.EACCES, "give the user access, or let a .socket unit listen there (--web.systemd-socket), or "),
         (errno.EROFS, "let a .socket unit listen there (--web.systemd-socket), or "),

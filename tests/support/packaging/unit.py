@@ -1,6 +1,7 @@
 """A unit of a container's systemd, and what is served there."""
 
 import http.client
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -77,11 +78,13 @@ def journal(system: Container, *options: str) -> str:
     return system.run("journalctl", "--no-pager", "--output=cat", *options)
 
 
-def connection(system: Container, context: ssl.SSLContext | None = None) -> http.client.HTTPConnection:
-    """A connection to the exporter in a system. Raises OSError."""
+def connection(
+    system: Container, context: ssl.SSLContext | None = None, name: str = "127.0.0.1"
+) -> http.client.HTTPConnection:
+    """A connection to the exporter in a system, whose certificate is for a name. Raises OSError."""
     made = http.client.HTTPConnection("127.0.0.1", PORT)
     peer = system.connect(PORT)
-    made.sock = context.wrap_socket(peer, server_hostname="127.0.0.1") if context is not None else peer
+    made.sock = context.wrap_socket(peer, server_hostname=name) if context is not None else peer
     return made
 
 
@@ -94,6 +97,14 @@ def ask(
     """Ask the exporter in a system, on a connection of its own."""
     with closing(connection(system, context)) as used:
         return ask_on(used, path, login)
+
+
+def scrape_at(system: Container, path: str) -> Scrape:
+    """What the metrics say at a socket in a system's files, as root reads them."""
+    with closing(http.client.HTTPConnection("localhost", timeout=PATIENCE_SECONDS)) as used:
+        used.sock = socket.socket(socket.AF_UNIX)
+        used.sock.connect(str(system.root / path.lstrip("/")))
+        return Scrape(ask_on(used).body)
 
 
 def scrape(system: Container) -> Scrape:
