@@ -181,12 +181,15 @@ def test_a_port_of_vsock(service: Unit) -> None:
     """With the drop-in of docs/deploying.md, it listens there, where the kernel has vsock."""
     if not Path("/dev/vsock").exists():
         missing("/dev/vsock")
+    with socket.socket(socket.AF_VSOCK) as probe:
+        probe.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
+        port = probe.getsockname()[1]
     [drop_in] = [text for path, text in UNIT_FILES.items() if path.endswith("/vsock.conf")]
-    with arguments(service.system, f"--web.listen-address=vsock://:{PORT}"), service.drop_in(drop_in):
+    with arguments(service.system, f"--web.listen-address=vsock://:{port}"), service.drop_in(drop_in):
         service.start()
-        assert f"listening on vsock://:{PORT} " in service.log()
+        assert f"listening on vsock://:{port} " in service.log()
         with socket.socket(socket.AF_VSOCK) as taken, pytest.raises(OSError, match="Address already in use"):
-            taken.bind((socket.VMADDR_CID_ANY, PORT))
+            taken.bind((socket.VMADDR_CID_ANY, port))
 
 
 def test_a_socket_in_its_runtime_directory(service: Unit) -> None:
