@@ -53,6 +53,7 @@ def test_the_first_connection_starts_it(system: Container, socket_unit: Unit, se
         ("kvm_exporter/app/kvm-exporter.1.in", r"for its status, its\nlog and a reload, name\n\.IR "),
         ("docs/runbooks.md", "Where the socket-activated variant runs, type\n`"),
     ],
+    ids=["man page", "runbooks"],
 )
 def test_what_the_pages_have_typed(system: Container, service: Unit, page: str, before: str) -> None:
     """By the name that they give, systemctl shows the status and reloads, and journalctl has the log."""
