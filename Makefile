@@ -155,13 +155,14 @@ define venv
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 endef
 
-# Without libsystemd-dev there is Debian's own build of systemd-python. It is linked, so that pip finds it installed.
+# Without libsystemd-dev there is Debian's own build of systemd-python. It is linked, so that pip finds it installed. Debian 12's
+# pip would warn that it builds systemd-python in the old way.
 SYSTEMD_PYTHON := import os, systemd; print(os.path.dirname(systemd.__path__[0]))
 $(VENV)/.installed: $(BUILD_INPUTS)
 	$(call venv,build,the exporter)
 	@pkg-config --exists libsystemd 2>/dev/null || \
 		ln -sf "$$($(PYTHON) -c '$(SYSTEMD_PYTHON)')"/systemd* $(VENV)/lib/python3*/site-packages
-	@$(BIN)/pip install --quiet --editable .
+	@$(BIN)/pip install --quiet --use-pep517 --editable .
 	@touch $@
 
 # One of the extras of pyproject.toml.

@@ -164,7 +164,7 @@ def test_the_package(building: Path, suite: str, tmp_path: Path, figure: Callabl
     root = bare(tmp_path, suite, *BOOTED)
     run("cp", "--archive", building / "src", root / "src")
     with timed(told, "apt install"):
-        shell(root, installed.replace("apt install", "apt install -y"))
+        shell(root, f"apt-get update\n{installed.replace('apt install', 'apt install -y')}")
     with booted(root) as system:
         assert scraped(system, asked).value("kvm_exporter_sample_success") == 1
     figure(f"{suite}: {in_words(told)}")
