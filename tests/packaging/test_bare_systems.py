@@ -67,11 +67,13 @@ SERVED = "until {}; do sleep 0.2; done"
 def bare(folder: Path, suite: str, *packages: str, recommended: bool = False) -> Path:
     """The files of a system with what is essential and with packages, and with those that these recommend."""
     root = folder / "-".join([suite, *packages[:1]])
-    sources = (tree(suite) / "etc/apt/sources.list").read_text(encoding="utf-8")
+    sources = (tree(suite) / "etc/apt/sources.list").read_text(encoding="utf-8").splitlines()
+    security = run("apt-get", "indextargets", "--format=$(REPO_URI)", "Created-By: Packages", "Label: Debian-Security")
+    sources += [f"deb {uri} {suite}-security main" for uri in {*security.split()}]
     command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(packages)}"]
     if recommended:
         command.append('--aptopt=APT::Install-Recommends "true"')
-    run(program(command[0]), *command[1:], suite, root, *sources.splitlines())
+    run(program(command[0]), *command[1:], suite, root, *sources)
     return root
 
 
