@@ -43,7 +43,10 @@ PIP = step("**Elsewhere with systemd:**")
 SHARED = ("/etc/pip.conf", "/etc/xdg/pip", "/etc/ssl/certs/ca-certificates.crt")
 """Where this machine may say from which index pip installs, and whose certificate that has."""
 
-UNLIMITED = "[containers]\npids_limit = 0\n"
+LIMITS = '[containers]\ndefault_ulimits = ["memlock=65536:65536", "nofile=1024:1024", "nproc=1024:1024"]\n'
+"""Of Podman's containers, for a machine whose root may not raise limits."""
+
+UNLIMITED = "pids_limit = 0\n"
 """For a kernel whose controllers belong to control groups of version 1: there are none in the booted system."""
 
 LINTIAN = """
@@ -220,8 +223,8 @@ def test_the_image(building: Path, suite: str, tmp_path: Path, figure: Callable[
     run("cp", "--archive", building / "src" / image, root / image)
     # The storage is in memory, as overlays cannot be stacked; root has all that Podman needs but for keyrings.
     with booted(root, "--tmpfs=/var/lib/containers", "--system-call-filter=@keyring") as system, timed(told, "lines"):
-        if "pids" not in (system.root / "sys/fs/cgroup/cgroup.controllers").read_text():
-            system.write("/etc/containers/containers.conf", UNLIMITED)
+        grouped = "pids" in (system.root / "sys/fs/cgroup/cgroup.controllers").read_text()
+        system.write("/etc/containers/containers.conf", LIMITS if grouped else LIMITS + UNLIMITED)
         system.run("sh", "-e", "-c", "\n".join(["cd /", *typed]))
         assert scraped(system, asked).value("kvm_exporter_sample_success") == 1
     figure(f"{suite}: {in_words(told)}")
