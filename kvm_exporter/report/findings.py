@@ -45,7 +45,7 @@ class Kind:
 LEAVES = "KVM's CPUID leaves of each CPU"
 FREQUENCY = "the TSC frequency of the pvclock page, or else of the timing leaf (base + 0x10)"
 _REFERENCE = f"{LEAVES}, and the boot reference"
-_READ_THE_LOG = "Read the reason in the exporter's log, and remove it."
+_READ_THE_LOG = "Read the exporter's log, and remove the cause."
 
 OK = Kind("ok", Level.OK, LEAVES, "Other leaves, devices and memory are not covered.")
 OK_SINCE_BOOT = Kind("ok_since_boot", Level.OK, _REFERENCE, "Other leaves, devices and memory are not covered.")
@@ -205,7 +205,7 @@ CPUS_UNREAD = Kind(
     Level.WARNING,
     "the attempt to pin a thread to each CPU",
     "What is offered there is unknown.",
-    "Remove the reason, or exclude the CPUs with --sample.cpus.",
+    "Remove the cause, or exclude the CPUs with --sample.cpus.",
 )
 GUEST_UNREAD = Kind(
     "guest_unread",
