@@ -87,14 +87,14 @@ PROBLEMS = (
         name="signature changed",
         machines="kvm_boot_signature_changed == 1",
         rows=lambda where: f"kvm_boot_signature_changed{{{where}}} == 1",
-        action="Give both hosts the same CPU definition; reboot, no kexec.",
+        action="Make the hosts equal; migrate it back, or reboot, no kexec.",
     ),
     Problem(
         name="TSC frequency changed",
         machines=_alert("KvmTscFrequencyChanged"),
         rows=lambda where: _alert("KvmTscFrequencyChanged", where),
         start=_alerted("KvmTscFrequencyChanged"),
-        action="Compare its clock, then migrate it back, or reboot it.",
+        action="Compare its clock; migrate it back, or reboot, no kexec.",
     ),
     Problem(
         name="CPUs differ",

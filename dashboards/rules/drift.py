@@ -42,7 +42,8 @@ and on ({OF_MACHINE}) {outcomes.CHANGED} == -1
             summary=f"{THIS} sees different hypervisor signatures than when first sampled",
             description=(
                 f"A hypervisor signature of {THIS}, or the base of its leaves, differs from the first sample of this "
-                "boot. Give both hosts the same CPU definition, then reboot the machine, not by kexec."
+                "boot. Give both hosts the same CPU definition. Migrate the machine back, or reboot it, not by kexec. "
+                "Until then, add no CPU, take none offline and online, and do not suspend it."
             ),
         ),
         Alert(
@@ -107,7 +108,7 @@ abs((kvm_clock_tsc_frequency_hertz or kvm_tsc_frequency_hertz) - kvm_boot_tsc_fr
             description=(
                 f"KVM reports a TSC frequency to {THIS} that differs by {{{{ $value | humanize }}}}Hz from the first "
                 "sample of this boot. A kernel or program that counts time by the TSC may be wrong. Compare the clock "
-                "of the machine with another one, then migrate the machine back, or reboot it."
+                "of the machine with another one. Migrate the machine back, or reboot it, not by kexec."
             ),
         ),
         Alert(

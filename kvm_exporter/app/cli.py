@@ -86,14 +86,14 @@ class _Parser(argparse.ArgumentParser):
 def _meant(wrong: str, known: Collection[str]) -> str | None:
     """Return the only known word that a wrong one begins, or else the one that is most like it; None if none is.
 
-    A section in front, such as ``--sample.``, makes all flags of it alike: they have to be alike without it, too.
+    A section in front, such as ``--sample.``, makes all flags of it alike: these have to be alike without it, too.
     """
-    begun = [word for word in known if word.startswith(wrong)]
+    begun = [word for word in known if wrong.strip("-") and word.startswith(wrong)]
     if len(begun) == 1:
         return begun[0]
     section = wrong[: wrong.find(".") + 1]
     for word in get_close_matches(wrong, known):
-        if get_close_matches(wrong.removeprefix(section), [word.removeprefix(section)]):
+        if not word.startswith(section) or get_close_matches(wrong.removeprefix(section), [word.removeprefix(section)]):
             return word
     return None
 

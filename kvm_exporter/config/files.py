@@ -38,8 +38,9 @@ def read_bounded(file: Path | BinaryIO, limit: int, kind: str, remedy: str) -> b
         with file.open("rb") if isinstance(file, Path) else contextlib.nullcontext(file) as opened:
             content = opened.read(limit + 1)
     except OSError as error:
-        if isinstance(file, Path) and CREDENTIALS in file.parents:
-            remedy = f"pass it with LoadCredential={file.name}:FILE in the unit, whose processes alone can read it"
+        refused = isinstance(error, FileNotFoundError | PermissionError)
+        if refused and isinstance(file, Path) and CREDENTIALS in file.parents:
+            remedy = f"only a unit's own processes can read its credentials; add LoadCredential={file.name}:FILE to it"
         elif isinstance(error, PermissionError):
             remedy = f"let the user {os.geteuid()} read it, in a unit with SupplementaryGroups="
         raise InputError(f"cannot be read: {error.strerror}; {remedy}") from error

@@ -20,11 +20,9 @@ from lab.exporter import UNMEASURED, exporter
 from lab.patience import PATIENCE_SECONDS
 from lab.scrape import Scrape
 from lab.tree import REPOSITORY
-from tests.support.system.terminal import terminal
 
 DUMPS = REPOSITORY / "lab" / "dumps"
 KVM_DUMP = DUMPS / "firecracker-amd-milan-2cpu.txt"
-HOST_DUMP = DUMPS / "hosts" / "amd-milan-linux-6.18.txt"
 PROGRAM = (sys.executable, "-m", "kvm_exporter")
 
 Captured = pytest.CaptureFixture[str]
@@ -323,33 +321,6 @@ def test_a_dump_without_an_end(tmp_path: Path, source: str) -> None:
         ended = run("decode", name := source.format(path), stdin=stdin)
     message = f"kvm-exporter: {name}: is larger than {MAX_DUMP_BYTES} bytes; check that it is the output of cpuid -r\n"
     assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", message)
-
-
-# Terminals and pipes.
-
-
-def in_terminal(columns: int, *arguments: str) -> list[str]:
-    """Return the lines that the program writes to a terminal of so many columns."""
-    # Passed, so that COLUMNS is not inherited: readline, which pytest loads, sets it in the environment of C alone.
-    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    with terminal(*PROGRAM, *arguments, environment=environment, columns=columns) as shown:
-        return shown.to_the_end().splitlines()
-
-
-@pytest.mark.parametrize("arguments", [["show"], ["decode", str(KVM_DUMP)], ["decode", str(HOST_DUMP)]])
-def test_every_line_fits_a_terminal(arguments: list[str]) -> None:
-    """In 80 columns none is wider."""
-    lines = in_terminal(80, *arguments)
-    assert lines
-    assert max(map(len, lines)) <= 80
-
-
-@pytest.mark.parametrize("dump", [KVM_DUMP, HOST_DUMP], ids=["machine", "host"])
-def test_lines_are_whole_in_a_pipe(dump: Path) -> None:
-    """They are those of a wide terminal, whatever COLUMNS says: ``grep`` finds all of a row, and ``less`` scrolls."""
-    whole = in_terminal(400, "decode", str(dump))
-    assert max(map(len, whole)) > 80
-    assert run("decode", str(dump), env={**os.environ, "COLUMNS": "80"}).stdout.splitlines() == whole
 
 
 # Failures of stdout.

@@ -143,7 +143,7 @@ def test_a_credential_that_systemd_has_not_passed(tmp_path: Path, monkeypatch: p
     """Whether it is missing or closed, groups do not help: the message names the setting that passes it to the unit."""
     monkeypatch.setattr(files, "CREDENTIALS", tmp_path)
     path = tmp_path / "server.key"
-    remedy = "pass it with LoadCredential=server.key:FILE in the unit, whose processes alone can read it"
+    remedy = "only a unit's own processes can read its credentials; add LoadCredential=server.key:FILE to it"
     with pytest.raises(InputError) as missing:
         read_bounded(path, 1, "PEM", "give another file")
     assert str(missing.value) == f"cannot be read: No such file or directory; {remedy}"

@@ -370,7 +370,8 @@ SCENES = {
         summary="guest-1:10401 sees different hypervisor signatures than when first sampled",
         description=(
             "A hypervisor signature of guest-1:10401, or the base of its leaves, differs from the first sample of this "
-            "boot. Give both hosts the same CPU definition, then reboot the machine, not by kexec."
+            "boot. Give both hosts the same CPU definition. Migrate the machine back, or reboot it, not by kexec. "
+            "Until then, add no CPU, take none offline and online, and do not suspend it."
         ),
         near=[
             (60, one(HEALTHY)),

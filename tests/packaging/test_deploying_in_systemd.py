@@ -75,7 +75,7 @@ def give_keys(machine: Container, folder: Path) -> Certificates:
 def test_tls_and_a_password(machine: Container) -> None:
     """The page's commands, one after the other: root and a group can read the key, and the service serves with it.
 
-    Who trusts the certificate that they make is served under the machine's name.
+    A client that trusts the certificate is served under the machine's name.
     """
     machine.run("rm", "-rf", KEYS)
     do(machine, "openssl req")

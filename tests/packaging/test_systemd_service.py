@@ -401,7 +401,7 @@ def test_keys_that_root_and_a_group_can_read(service: Unit, tmp_path: Path) -> N
 
 
 def test_certificates_of_clients(service: Unit, tmp_path: Path) -> None:
-    """With tls.conf, and an authority in the same folder: who has no certificate of it is not served."""
+    """With tls.conf, and an authority in the same folder: a client without a certificate of it is refused."""
     made = make_server(tmp_path)
     made.make("scraper", signer="ca", sans="DNS:scraper")
     files = {name: (made / name).read_text() for name in ("server.crt", "server.key", "ca.crt")}

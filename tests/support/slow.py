@@ -1,4 +1,4 @@
-"""Of many alike, those that make test has, too; make test-all has all."""
+"""Parameters of which make test runs some, and make test-all all."""
 
 from collections.abc import Iterable
 

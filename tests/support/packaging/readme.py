@@ -1,4 +1,4 @@
-"""What README.md has to be typed."""
+"""The commands in README.md."""
 
 import re
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class Step(NamedTuple):
 
 
 def step(beginning: str) -> Step:
-    """The one that begins so."""
+    """Return the paragraph that begins with a text."""
     pattern = rf"^({re.escape(beginning)}.*\n(?:.+\n)*)\n((?:    .*\n)+)"
     [(paragraph, typed)] = re.findall(pattern, TEXT, re.MULTILINE)
     packages = re.search(r"\(`apt install ([a-z0-9 -]+)`\)", paragraph)

@@ -41,6 +41,7 @@ class Terminal:
         """What the program shows until it ends, with the line ends of a file."""
         while self._receive(PATIENCE_SECONDS):
             pass
+        self.process.wait(PATIENCE_SECONDS)
         return self._unread.replace("\r\n", "\n")
 
     def close(self) -> None:
