@@ -1,6 +1,6 @@
 """What a person has to know first: each finding with its level, its evidence, what follows from it and what to do.
 
-The page, ``show``, JSON and docs/verdicts.md share the table KINDS. The levels are those of the alerts in dashboards/.
+The page, ``show``, JSON and docs/verdicts.md share these kinds. The levels are those of the alerts in dashboards/.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sized
@@ -228,36 +228,6 @@ INCONSISTENT = {
     for rule in RULES
 }
 """The kind of each rule of kvm/consistency.py."""
-
-KINDS = (
-    OK,
-    OK_SINCE_BOOT,
-    OK_SINCE_FIRST_SAMPLED,
-    FIXED_AT_LAUNCH,
-    NO_SAMPLE,
-    SAMPLE_FAILED,
-    NO_KVM,
-    KVM_GONE,
-    HYPERVISOR_CHANGED,
-    FEATURE_LOST_DANGEROUS,
-    FEATURE_LOST,
-    FEATURE_LOST_HARMLESS,
-    FEATURE_GAINED_RISKY,
-    FEATURE_GAINED,
-    TSC_CHANGED,
-    TSC_UNREPORTED,
-    TSC_CONTRADICTORY,
-    CLOCK_UNSTABLE,
-    CLOCK_UNKNOWN,
-    USED_NOT_OFFERED,
-    BASELINE_VIOLATED,
-    BASELINE_UNUSABLE,
-    CPUS_DIFFER,
-    CPUS_UNREAD,
-    GUEST_UNREAD,
-    REFERENCE_VOLATILE,
-    *INCONSISTENT.values(),
-)
 
 
 _OF_CHANGES: Mapping[tuple[Change, Level], Kind] = {

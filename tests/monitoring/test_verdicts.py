@@ -10,7 +10,8 @@ import pytest
 
 from kvm_exporter.app.cli import build_parser
 from kvm_exporter.kvm.effects import Level
-from kvm_exporter.report.findings import KINDS, Kind
+from kvm_exporter.report import findings
+from kvm_exporter.report.findings import INCONSISTENT, Kind
 from lab.tree import REPOSITORY
 from tests.support.monitoring.catalogue import rendered
 from tests.support.monitoring.fleet import alert_rules
@@ -72,6 +73,9 @@ def test_each_named_test_exists(name: str) -> None:
     path, _, function = name.partition("::")
     assert function in functions(path)
 
+
+KINDS = [*(kind for kind in vars(findings).values() if isinstance(kind, Kind)), *INCONSISTENT.values()]
+"""Every kind of finding, in the order of their definition."""
 
 FINDINGS = re.findall(r"^\| `([a-z_]+)`(?::[^|]*)? \| (\w+) \| ([^|]*) \|", PAGE, re.MULTILINE)
 """The name, the level and the alerts of each finding."""
