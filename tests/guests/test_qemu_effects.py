@@ -68,6 +68,7 @@ class Gain:
     log: str
 
 
+@pytest.mark.slow
 def test_async_pf_int_gained_harms_a_cpu_that_comes_online(laboratory: Laboratory) -> None:
     """The CPU has asynchronous page faults enabled, for which the kernel has no handler, and the kernel warns."""
 

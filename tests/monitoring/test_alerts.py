@@ -473,7 +473,7 @@ SCENES = {
         description=(
             "KVM reports a TSC frequency to guest-1:10401 that differs by 500MHz from the first sample of this boot. A "
             "kernel or program that counts time by the TSC may be wrong. Compare the clock of the machine with another "
-            "one, then migrate the machine back, or reboot it."
+            "one. Migrate the machine back, or reboot it, not by kexec."
         ),
         # Hosts whose frequencies were measured differ by a few kHz; 650 kHz are within the tolerance.
         near=[

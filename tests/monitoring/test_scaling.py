@@ -324,7 +324,8 @@ One machine of 24 has a rare feature set, and two of 36 have not. Two machines t
 
 
 @ONE_WAY
-@pytest.mark.parametrize("name", slow_but_first(WRONG))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_sum_gives_other_alerts(site: Site, name: str) -> None:
     """If one shard counts machines twice, or leaves one out, the comparison above fails; it passes again afterwards."""
     step, mistake, wrong = WRONG[name]
