@@ -162,7 +162,7 @@ CLOCK_UNSTABLE = Kind(
     "the current clocksource, the pvclock page, and the boot reference",
     "Each reading of the time is a system call, and CPUs take turns to keep it from going back.",
     "On the host, see that /sys/devices/system/clocksource/clocksource0/current_clocksource is tsc, or "
-    f"hyperv_clocksource_tsc_page on Hyper-V. "
+    "hyperv_clocksource_tsc_page on Hyper-V. "
     f"If {STABLE_BIT.name} was missing at boot, enable it in the CPU definition, and reboot the machine.",
 )
 CLOCK_UNKNOWN = Kind(
@@ -228,7 +228,6 @@ INCONSISTENT = {
     for rule in RULES
 }
 """The kind of each rule of kvm/consistency.py."""
-
 
 _OF_CHANGES: Mapping[tuple[Change, Level], Kind] = {
     ("lost", Level.CRITICAL): FEATURE_LOST_DANGEROUS,

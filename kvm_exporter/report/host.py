@@ -18,8 +18,8 @@ def host_table(host: Kvm, width: int | None = None) -> str:
 
     ``width`` is that of the terminal, as for the table of a machine.
     """
-    full, short = ([*_features(host, meanings=meanings)] for meanings in (True, False))
-    return wrapped([f"a host's dump: {SCOPE}", f"  {host_summary(host)}", "", *fitting(full, short, width)], width)
+    features = fitting(_features(host, meanings=True), _features(host, meanings=False), width)
+    return wrapped([f"a host's dump: {SCOPE}", f"  {host_summary(host)}", "", *features], width)
 
 
 def _features(host: Kvm, *, meanings: bool) -> Iterator[str]:

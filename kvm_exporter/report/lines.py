@@ -1,15 +1,16 @@
 """Lines of text for a person, in the width of a terminal or whole."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 
-def fitting(full: Sequence[str], short: Sequence[str], width: int | None) -> Sequence[str]:
+def fitting(full: Iterable[str], short: Iterable[str], width: int | None) -> Iterable[str]:
     """Return the full lines if all of them fit the width in characters (None: any width), otherwise the short ones."""
-    return full if width is None or all(len(line) <= width for line in full) else short
+    lines = [*full]
+    return lines if width is None or all(len(line) <= width for line in lines) else short
 
 
-def wrapped(lines: Sequence[str], width: int | None) -> str:
+def wrapped(lines: Iterable[str], width: int | None) -> str:
     """Return the text of the lines, those wrapped that are longer than the width in characters (None: none)."""
     return "".join(f"{part}\n" for line in lines for part in _wrapped(line, width))
 

@@ -36,10 +36,9 @@ def table(observation: Observation, width: int | None = None) -> str:
     ``width`` is that of the terminal, in characters (None: not a terminal): longer lines are wrapped, and the features'
     meanings are left out if they do not fit.
     """
-    full, short = ([*_features(observation, meanings=meanings)] for meanings in (True, False))
     lines = [
         *_head(observation),
-        *fitting(full, short, width),
+        *fitting(_features(observation, meanings=True), _features(observation, meanings=False), width),
         *_reasons(observation),
         *_cpus(observation.sample),
         *_findings(observation),
