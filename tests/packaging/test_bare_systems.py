@@ -6,19 +6,19 @@ it builds is installed in other systems, which have booted, as the README advise
 
 import os
 import re
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
+from benchmarks.programs import free_port
 from lab.patience import PATIENCE_SECONDS
 from lab.scrape import Scrape
 from lab.tree import DASHBOARDS, REPOSITORY
-from tests.support.packaging.container import SUITES, CommandError, Container, booted, tree
+from tests.support.packaging.container import SUITES, CommandError, Container, bare, booted
 from tests.support.packaging.debian import NAME, run
 from tests.support.packaging.deploying import COMMANDS
 from tests.support.packaging.distribution import OLDEST_GLIBC, needed_glibc
@@ -69,19 +69,6 @@ SERVED = "until {}; do sleep 0.2; done"
 """The README's last line, as often as it takes: a service that systemd calls started may not serve yet."""
 
 
-def bare(folder: Path, suite: str, *packages: str, recommended: bool = False) -> Path:
-    """The files of a system with what is essential and with packages, and with those that these recommend."""
-    root = folder / "-".join([suite, *packages[:1]])
-    sources = (tree(suite) / "etc/apt/sources.list").read_text(encoding="utf-8").splitlines()
-    security = run("apt-get", "indextargets", "--format=$(REPO_URI)", "Created-By: Packages", "Label: Debian-Security")
-    sources += [f"deb {uri} {suite}-security main" for uri in {*security.split()}]
-    command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(packages)}"]
-    if recommended:
-        command.append('--aptopt=APT::Install-Recommends "true"')
-    run(program(command[0]), *command[1:], suite, root, *sources)
-    return root
-
-
 def shell(root: Path, script: str, *flags: str) -> str:
     """What a script in the clone writes, run as root in the system at ``root`` with this machine's network."""
     nspawn = (program("systemd-nspawn"), "--quiet", "--register=no", "--keep-unit", "--pipe", f"--directory={root}")
@@ -103,19 +90,6 @@ def installed(root: Path) -> dict[str, str]:
     return dict(line.split() for line in run("dpkg-query", f"--root={root}", "--show").splitlines())
 
 
-@contextmanager
-def timed(told: dict[str, float], what: str) -> Iterator[None]:
-    """Note how many seconds something takes."""
-    begin = time.monotonic()
-    yield
-    told[what] = time.monotonic() - begin
-
-
-def in_words(told: dict[str, float]) -> str:
-    """For people."""
-    return ", ".join(f"{what} {seconds:.0f} s" for what, seconds in told.items())
-
-
 @pytest.fixture(scope="module", params=SUITES)
 def building(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A system without a compiler, with a clone of this repository in /src."""
@@ -128,6 +102,22 @@ def building(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def suite(building: Path) -> str:
     """The release that is built on."""
     return building.name.partition("-")[0]
+
+
+Timed = Callable[[str], AbstractContextManager[None]]
+
+
+@pytest.fixture
+def timed(suite: str, figure: Callable[[str], None]) -> Timed:
+    """Have it printed at the end of the run how many seconds a block took that did something."""
+
+    @contextmanager
+    def measured(what: str) -> Iterator[None]:
+        begin = time.monotonic()
+        yield
+        figure(f"{suite}: {what}, {time.monotonic() - begin:.0f} s")
+
+    return measured
 
 
 def make(building: Path, line: str, script: str = "{}") -> str:
@@ -150,16 +140,13 @@ def scraped(system: Container, line: str) -> Scrape:
     return Scrape(system.run("timeout", str(PATIENCE_SECONDS), "sh", "-c", SERVED.format(line.replace("-s ", "-sf "))))
 
 
-def test_make_run(building: Path, suite: str, figure: Callable[[str], None]) -> None:
+def test_make_run(building: Path, timed: Timed) -> None:
     """It says in two lines what it installs, beside pip's warnings, and serves; nothing is upgraded for it."""
-    told: dict[str, float] = {}
     run_it, _ = (line.partition("#")[0].strip() for line in CLONE.lines)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     before = installed(building)
-    with timed(told, run_it):
+    with timed(run_it):
         said = make(building, f"{run_it} ADDRESS={address}", SERVED_AT.replace("ADDRESS", address))
-    figure(f"{suite}: {in_words(told)}")
     before_it, served, _ = said.partition("\nkvm_exporter_sample_success 1.0\n")
     assert served
     lines = [line for line in before_it.splitlines() if not line.startswith(("WARNING: ", "ts="))]
@@ -168,19 +155,17 @@ def test_make_run(building: Path, suite: str, figure: Callable[[str], None]) -> 
     assert {name: after[name] for name in before} == before
 
 
-def test_the_package(building: Path, suite: str, tmp_path: Path, figure: Callable[[str], None]) -> None:
+def test_the_package(building: Path, suite: str, tmp_path: Path, timed: Timed) -> None:
     """It is built, installed by apt, and serves; the release's own lintian is silent; the same for the rules."""
-    told: dict[str, float] = {}
     built, install, asked = PACKAGE.lines
-    with timed(told, built):
+    with timed(built):
         make(building, built)
     root = bare(tmp_path, suite, *BOOTED)
     run("cp", "--archive", building / "src", root / "src")
-    with timed(told, "apt install"):
+    with timed("apt install"):
         shell(root, f"apt-get update\n{install.replace('apt install', 'apt install -y')}")
     with booted(root) as system:
         assert scraped(system, asked).value("kvm_exporter_sample_success") == 1
-    figure(f"{suite}: {in_words(told)}")
     [rules] = RULES.lines
     shell(root, f"{rules.replace('apt install', 'apt install -y')}\nkvm-exporter-rules --output=build/rules")
     name = "machine-rules.yaml"
@@ -188,13 +173,12 @@ def test_the_package(building: Path, suite: str, tmp_path: Path, figure: Callabl
     assert re.findall("^[EWI]: .*", shell(root, LINTIAN), re.MULTILINE) == []
 
 
-def test_pip(building: Path, suite: str, tmp_path: Path, figure: Callable[[str], None]) -> None:
+def test_pip(building: Path, suite: str, tmp_path: Path, timed: Timed) -> None:
     """The release's own pip builds the wheels; one without compiler, headers and network installs them, and serves.
 
     The exporter loads the libsystemd of its wheel. The lines of docs/deploying.md do the same, on an installed one too.
     """
-    told: dict[str, float] = {}
-    with timed(told, "make dist"):
+    with timed("make dist"):
         said = make(building, "make dist")
     newer = needed_glibc(building / "src/dist/wheelhouse") > OLDEST_GLIBC
     assert newer is (suite != "bookworm") is ("build them on Debian 12" in said)
@@ -206,7 +190,7 @@ def test_pip(building: Path, suite: str, tmp_path: Path, figure: Callable[[str],
         for missing in ("command -v cc gcc", "ls /usr/include/systemd", "tail -n +2 /proc/net/route | grep ."):
             with pytest.raises(CommandError):
                 system.run("sh", "-c", missing)
-        with timed(told, "the lines"):
+        with timed("the lines of pip"):
             system.run("sh", "-e", "-c", "\n".join(["cd /", *typed]))
             scrape = scraped(system, asked)
         assert scrape.value("kvm_exporter_sample_success") == 1
@@ -216,24 +200,24 @@ def test_pip(building: Path, suite: str, tmp_path: Path, figure: Callable[[str],
         system.run("sh", "-e", "-c", f"cd /\n{page}")
     [library] = set(re.findall(r"\S*/libsystemd\S*", maps))
     assert library.startswith("/opt/kvm-exporter/lib/")
-    figure(f"{suite}: {in_words(told)}")
 
 
-def test_the_image(building: Path, suite: str, tmp_path: Path, figure: Callable[[str], None]) -> None:
+def test_the_image(building: Path, suite: str, tmp_path: Path, timed: Timed) -> None:
     """It is built from the release's packages, and that release's own Podman runs it and publishes its port."""
-    told: dict[str, float] = {}
     built, *typed, asked = IMAGE.lines
-    with timed(told, built):
+    with timed(built):
         make(building, built)
     root = bare(tmp_path, suite, *BOOTED, "podman", "runc", recommended=True)
     image = "build/image"
     (root / image).parent.mkdir()
     run("cp", "--archive", building / "src" / image, root / image)
     # The storage is in memory, as overlays cannot be stacked; root has all that Podman needs but for keyrings.
-    with booted(root, "--tmpfs=/var/lib/containers", "--system-call-filter=@keyring") as system, timed(told, "lines"):
+    with (
+        booted(root, "--tmpfs=/var/lib/containers", "--system-call-filter=@keyring") as system,
+        timed("the lines of Podman"),
+    ):
         grouped = "pids" in (system.root / "sys/fs/cgroup/cgroup.controllers").read_text()
         runtime = "" if suite != "bookworm" or may_raise_limits() else WITH_RUNC
         system.write("/etc/containers/containers.conf", runtime + ("" if grouped else UNLIMITED))
         system.run("sh", "-e", "-c", "\n".join(["cd /", *typed]))
         assert scraped(system, asked).value("kvm_exporter_sample_success") == 1
-    figure(f"{suite}: {in_words(told)}")

@@ -15,7 +15,7 @@ from lab.notifications import Notifications
 from lab.scrape import Scrape
 from lab.tree import REPOSITORY
 from tests.support.packaging import probe
-from tests.support.packaging.container import booted, tree
+from tests.support.packaging.container import bare, booted
 from tests.support.packaging.debian import NAME, DebianPackage, run
 from tests.support.packaging.podman import (
     INIT,
@@ -203,13 +203,11 @@ def test_systemd_starts_podmans_unit(archive: Path, tmp_path: Path) -> None:
 
     The boot reference outlives the container, and systemd verifies the service without a word.
     """
-    sources = (tree("trixie") / "etc/apt/sources.list").read_text(encoding="utf-8").splitlines()
-    flags = ["--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(PODMANS_SYSTEM)}"]
-    run(program("mmdebstrap"), *flags, "trixie", tmp_path / "root", *sources)
+    root = bare(tmp_path, "trixie", *PODMANS_SYSTEM)
     given = {f"/given/{UNIT.name}": UNIT, f"/given/{NAME}-{__version__}.tar": archive}
     shared = (f"--bind-ro={file}:{name}" for name, file in given.items())
     [commands] = re.findall(r"```sh\n(podman load[^`]*\.container[^`]*)curl ", PAGE)
-    with booted(tmp_path / "root", *shared, "--tmpfs=/var/lib/containers", "--system-call-filter=@keyring") as system:
+    with booted(root, *shared, "--tmpfs=/var/lib/containers", "--system-call-filter=@keyring") as system:
         if "pids" not in (system.root / "sys/fs/cgroup/cgroup.controllers").read_text():
             system.write(f"/etc/containers/systemd/{UNIT.name}.d/unlimited.conf", UNLIMITED)
         system.run("sh", "-e", "-c", f"cd /given; {commands}")

@@ -15,6 +15,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 
+from benchmarks.programs import free_port
 from kvm_exporter.web.turns import MAX_OF_PEER
 from lab.certificates import Certificates
 from lab.exporter import PROGRAM, Exporter, exporter
@@ -565,12 +566,6 @@ def activated(*addresses: str, flags: Sequence[str] = ()) -> Iterator[Exporter]:
         yield running
     finally:
         running.stop()
-
-
-def free_port() -> int:
-    """A port that nobody has."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def test_sockets_that_systemd_hands_over(tmp_path: Path) -> None:

@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 
 from lab.patience import PATIENCE_SECONDS
-from lab.tree import REPOSITORY
+from lab.tree import dump
 from tests.support.system.terminal import terminal
 
-DUMPS = REPOSITORY / "lab" / "dumps"
-KVM_DUMP = DUMPS / "firecracker-amd-milan-2cpu.txt"
-HOST_DUMP = DUMPS / "hosts" / "amd-milan-linux-6.18.txt"
+KVM_DUMP, HOST_DUMP = dump("firecracker-amd-milan-2cpu"), dump("hosts/amd-milan-linux-6.18")
 PROGRAM = (sys.executable, "-m", "kvm_exporter")
 
 

@@ -19,6 +19,7 @@ from lab.notifications import notifications
 from lab.patience import PATIENCE_SECONDS
 from lab.tree import REPOSITORY
 from tests.support.packaging.cgroups import Cgroups, cgroups
+from tests.support.packaging.debian import run
 from tests.support.slow import slow_but_first
 from tests.support.tools import missing, program
 
@@ -109,6 +110,22 @@ def tree(suite: str) -> Path:
     if not (path := TREES / suite).exists():
         missing(f"a Debian {suite} to boot (scripts/system-trees)")
     return path
+
+
+def bare(folder: Path, suite: str, *packages: str, recommended: bool = False) -> Path:
+    """The files of a new system in a folder: what is essential, packages, and those that these recommend.
+
+    They come from the mirrors of this machine.
+    """
+    root = folder / "-".join([suite, *packages[:1]])
+    sources = (tree(suite) / "etc/apt/sources.list").read_text(encoding="utf-8").splitlines()
+    security = run("apt-get", "indextargets", "--format=$(REPO_URI)", "Created-By: Packages", "Label: Debian-Security")
+    sources += [f"deb {uri} {suite}-security main" for uri in {*security.split()}]
+    command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(packages)}"]
+    if recommended:
+        command.append('--aptopt=APT::Install-Recommends "true"')
+    run(program(command[0]), *command[1:], suite, root, *sources)
+    return root
 
 
 @contextmanager
