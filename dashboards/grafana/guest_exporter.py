@@ -189,7 +189,7 @@ max by ({OF_MACHINE}, version, revision, python_version, prometheus_client_versi
             columns=(
                 Column(field="instance", title="Machine"),
                 Column(field="version", title="Version", width=80),
-                Column(field="revision", title="Revision", width=115),
+                Column(field="revision", title="Revision", width=130),
                 Column(field="python_version", title="Python", width=80),
                 Column(field="prometheus_client_version", title="prometheus_client", width=150),
                 Column(field="Value #start", title="Started", unit="dateTimeAsIso", width=160),
