@@ -4,8 +4,8 @@ Each lost or gained feature is judged by what it does to a running guest (outcom
 demands that the source's words are a bitwise subset of the target's (vmm/src/migration.rs).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from kvm_exporter.cpuid.cpulist import format_cpu_list
 from kvm_exporter.kvm.consistency import inconsistencies
@@ -17,7 +17,7 @@ from kvm_exporter.kvm.leaves import Leaves
 from kvm_exporter.kvm.outcomes import IDENTITY
 from kvm_exporter.kvm.processor import UNKNOWN, Processor
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.kvm.words import identity, tsc_words
+from kvm_exporter.kvm.words import divergences, identity, tsc_words
 
 SCOPE = "as far as KVM's leaves tell"
 """Every verdict says it: other leaves, devices and memory are not compared."""
@@ -26,7 +26,6 @@ SCOPE_OF_HOST = f"{SCOPE}, if the host's VMM offers what its KVM can"
 """What a good verdict says where a dump is a host's."""
 
 _UNKNOWN_OF_HOST = (
-    "cpu family",
     "base and signatures",
     *(feature.name for feature in VMM_ONLY),
 )
@@ -89,58 +88,74 @@ class Comparison:
 
 
 def compare(source: Side, target: Side) -> Comparison:
-    """Compare a guest's machine with each CPU of the machine that it is to move to.
+    """Compare each feature set of a guest's CPUs with each CPU of the machine that it is to move to.
 
     Either may be a host's dump. What a VMM decides there is neither lost nor gained, and unknown.
     """
-    before, after = _assumed_equal(source, target)
-    reasons = (*_of_processors(before.processor, after.processor), *_of_leaves(before.sample, after.sample))
-    unknown = []
+    reasons = [*_of_processors(source, target), *_of_uneven_cpus(source.sample), *_of_tsc(source, target)]
+    for before, after in _feature_sets(source, target):
+        reasons += _of_leaves(before, after)
+    worst: dict[str, Reason] = {}
+    for reason in sorted(reasons, key=lambda reason: -reason.weight):
+        worst.setdefault(reason.what, reason)
+    return Comparison(source, target, tuple(worst.values()), tuple(_unknown(source, target)))
+
+
+def _unknown(source: Side, target: Side) -> Iterator[str]:
+    of_host = source.of_host or target.of_host
     if None in {source.processor.vendor, target.processor.vendor}:
-        unknown.append("cpu vendor")
-    if None in {source.sample.tsc_khz, target.sample.tsc_khz}:
-        unknown.append("tsc frequency")
-    if source.of_host or target.of_host:
-        unknown += _UNKNOWN_OF_HOST
+        yield "cpu vendor"
+    if of_host or None in {source.processor.family, target.processor.family}:
+        yield "cpu family"
+    if of_host or None in {source.sample.tsc_khz, target.sample.tsc_khz}:
+        yield "tsc frequency"
+    if of_host:
+        yield from _UNKNOWN_OF_HOST
     if target.of_host:
-        unknown.append("gained features")
-    return Comparison(source, target, tuple(sorted(reasons, key=lambda reason: -reason.weight)), tuple(unknown))
+        yield "gained features"
 
 
-def _assumed_equal(source: Side, target: Side) -> tuple[Side, Side]:
-    """Return both sides, with what a host's dump does not tell taken from the other side."""
+def _feature_sets(source: Side, target: Side) -> Iterator[tuple[Leaves, Mapping[int, Leaves]]]:
+    """Yield each feature set that CPUs of the source have, with the leaves of the target's CPUs.
+
+    What a host's dump does not tell is taken from the other side.
+    """
     if target.of_host:
-        target = _with_leaves(target, at_most(source.sample.common, target.sample.common))
+        for before in source.sample.groups:
+            yield before, {0: at_most(before, target.sample.common)}
     elif source.of_host:
-        source = _with_leaves(source, in_form_of(target.sample.common, source.sample.common))
-    return source, target
+        yield in_form_of(target.sample.common, source.sample.common), target.sample.known
+    else:
+        for before in source.sample.groups:
+            yield before, target.sample.known
 
 
-def _with_leaves(host: Side, leaves: Leaves) -> Side:
-    processor = replace(host.processor, family=None)
-    return replace(host, sample=replace(host.sample, sampled={0: leaves}), processor=processor)
-
-
-def _of_processors(source: Processor, target: Processor) -> Iterator[Reason]:
-    if source.vendor is not None and target.vendor is not None and source.vendor != target.vendor:
-        what = f"CPU vendor: {target.vendor} instead of {source.vendor}"
+def _of_processors(source: Side, target: Side) -> Iterator[Reason]:
+    before, after = source.processor, target.processor
+    if before.vendor is not None and after.vendor is not None and before.vendor != after.vendor:
+        what = f"CPU vendor: {after.vendor} instead of {before.vendor}"
         yield Reason(Weight.INCOMPATIBLE, what, "A running kernel has patched itself for the vendor that it booted on.")
-    elif source.family is not None and target.family is not None and source.family != target.family:
-        what = f"CPU family: {target.family:#x} instead of {source.family:#x}"
+    elif source.of_host or target.of_host:
+        return
+    elif before.family is not None and after.family is not None and before.family != after.family:
+        what = f"CPU family: {after.family:#x} instead of {before.family:#x}"
         yield Reason(Weight.WARNING, what, "Leaves other than KVM's differ between families, and are not compared.")
 
 
-def _of_leaves(source: Sample, target: Sample) -> Iterator[Reason]:
-    before = source.common
+def _of_uneven_cpus(source: Sample) -> Iterator[Reason]:
+    why = "A feature that is lost or gained may be so for some of the source's CPUs only."
+    for cpus, words in divergences(source):
+        yield Reason(Weight.WARNING, f"source: CPU {format_cpu_list(cpus)} differs: {words}", why)
+
+
+def _of_leaves(before: Leaves, target: Mapping[int, Leaves]) -> Iterator[Reason]:
     found: dict[Difference, list[int]] = {}
-    for cpu, leaves in (target.known or {0: target.common}).items():
+    for cpu, leaves in target.items():
         found.setdefault(difference(before, leaves), []).append(cpu)
     for change, cpus in found.items():
         where = f" on CPU {format_cpu_list(cpus)}" if len(found) > 1 else ""
-        after = target.known[cpus[0]] if target.known else target.common
-        yield from _of_change(change, before, after, where)
+        yield from _of_change(change, before, target[cpus[0]], where)
     yield from _of_contradictions(before, {feature for change in found for feature in change.lost})
-    yield from _of_tsc(difference_of_samples(source, target))
 
 
 def _of_change(change: Difference, before: Leaves, after: Leaves, where: str) -> Iterator[Reason]:
@@ -162,7 +177,10 @@ def _of_contradictions(before: Leaves, lost: set[Feature]) -> Iterator[Reason]:
             yield Reason(one.rule.weight, f"contradictory: {one.words}", f"{one.rule.follows} {one.rule.action}")
 
 
-def _of_tsc(change: Difference) -> Iterator[Reason]:
+def _of_tsc(source: Side, target: Side) -> Iterator[Reason]:
+    if source.of_host or target.of_host:
+        return
+    change = difference_of_samples(source.sample, target.sample)
     if change.tsc is None:
         return
     if change.tsc_changed:

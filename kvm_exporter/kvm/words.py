@@ -106,6 +106,14 @@ def unread(sample: Sample) -> str:
     return "; ".join(f"CPU {format_cpu_list(cpus)}: {why}" for why, cpus in reasons.items()) or "none is to be sampled"
 
 
+def divergences(sample: Sample) -> tuple[tuple[tuple[int, ...], str], ...]:
+    """How sampled CPUs differ from the common leaves: the CPUs, and the features that they lack or have in addition."""
+    groups: dict[str, list[int]] = {}
+    for cpu in sample.divergent:
+        groups.setdefault(divergence(sample, cpu), []).append(cpu)
+    return tuple((tuple(cpus), words) for words, cpus in groups.items())
+
+
 def divergence(sample: Sample, cpu: int) -> str:
     """Return as text how a sampled CPU differs from the common leaves: which features it lacks or has in addition."""
     common, other = sample.common, sample.sampled[cpu]

@@ -17,7 +17,7 @@ from kvm_exporter.kvm.features import feature_named
 from kvm_exporter.kvm.leaves import Leaves
 from kvm_exporter.kvm.outcomes import IDENTITY, Change
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.kvm.words import describe, divergence, feature_list, mhz, summary, tsc_words
+from kvm_exporter.kvm.words import describe, divergences, feature_list, mhz, summary, tsc_words
 from kvm_exporter.report.effects import effect_lines
 
 FEW = 4
@@ -374,10 +374,7 @@ def _violated(violation: Violation, sample: Sample) -> str:
 
 def divergent(sample: Sample) -> Iterator[Finding]:
     """Yield a finding if CPUs differ from the common leaves."""
-    groups: dict[str, list[int]] = {}
-    for cpu in sample.divergent:
-        groups.setdefault(divergence(sample, cpu), []).append(cpu)
-    if groups:
+    if groups := divergences(sample):
         number = len(sample.divergent)
         clause = f"{number} CPUs differ" if number > 1 else f"CPU {sample.divergent[0]} differs"
         details = tuple(f"CPU {format_cpu_list(cpus)}: {words}" for words, cpus in groups.items())

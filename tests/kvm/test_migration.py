@@ -108,6 +108,41 @@ def test_every_cpu_of_the_target_counts() -> None:
     assert told(found) == [(Weight.INCOMPATIBLE, "lost: steal_time (eax bit 5) on CPU 2-3")]
 
 
+NO_STEAL = guest(ALL & ~(1 << 5))
+UNEVEN = (Weight.WARNING, "source: CPU 0 differs: has steal_time (eax bit 5)")
+OF_HALF = (Weight.INCOMPATIBLE, "contradictory: async_pf_int (eax bit 14) without async_pf (eax bit 4)")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "expected"),
+    [
+        ((HERE, NO_STEAL, NO_STEAL), side(NO_STEAL), [(Weight.INCOMPATIBLE, "lost: steal_time (eax bit 5)"), UNEVEN]),
+        ((HERE, NO_STEAL, NO_STEAL), side(HERE), [UNEVEN, (Weight.HARMLESS, "gained: steal_time (eax bit 5)")]),
+        (
+            (HERE, NO_STEAL, NO_STEAL),
+            Side(sample_of({0: NO_STEAL}), of_host=True),
+            [(Weight.INCOMPATIBLE, "lost: steal_time (eax bit 5)"), UNEVEN],
+        ),
+        ((HERE, NO_STEAL, NO_STEAL), Side(sample_of({0: HERE}), of_host=True), [UNEVEN]),
+        (
+            (guest(0x4000), guest(0x4010), guest(0x4010)),
+            side(guest(0x4010)),
+            [
+                OF_HALF,
+                (Weight.WARNING, "source: CPU 0 differs: lacks async_pf (eax bit 4)"),
+                (Weight.HARMLESS, "gained: async_pf (eax bit 4)"),
+            ],
+        ),
+    ],
+    ids=["lost by one CPU", "gained by the others", "lost on a host", "a host has all", "one CPU contradicts itself"],
+)
+def test_every_cpu_of_the_source_counts(
+    source: tuple[Leaves, ...], target: Side, expected: list[tuple[Weight, str]]
+) -> None:
+    """Not only the leaves of most CPUs: the kernel may use what the first alone was offered."""
+    assert told(compare(side(*source), target)) == expected
+
+
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [
@@ -134,6 +169,7 @@ def test_the_tsc_frequency_is_compared(before: int | None, after: int | None, ex
         (AMD, replace(AMD, family=0x17), [(Weight.WARNING, "CPU family: 0x17 instead of 0x19")]),
         (INTEL, INTEL, []),
         (INTEL, Processor(), []),
+        (INTEL, Processor("GenuineIntel"), []),
         (Processor(), AMD, []),
     ],
 )
@@ -142,6 +178,7 @@ def test_the_processor_is_compared(source: Processor, target: Processor, expecte
     found = compare(side(HERE, processor=source), side(HERE, processor=target))
     assert told(found) == expected
     assert ("cpu vendor" in found.unknown) == (None in {source.vendor, target.vendor})
+    assert ("cpu family" in found.unknown) == (None in {source.family, target.family})
 
 
 @pytest.mark.parametrize(
