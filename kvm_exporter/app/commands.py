@@ -149,8 +149,8 @@ def baseline(_: argparse.Namespace) -> int:
 def check(options: argparse.Namespace) -> int:
     """Print how this machine, or a dump, violates a baseline, and how its features contradict each other.
 
-    Returns EXIT_DRIFT for a violation or a contradiction. Raises ReadError, and InputError for an invalid file or where
-    neither a baseline nor KVM is found.
+    Returns EXIT_DRIFT for a violation, a contradiction or a CPU that could not be read. Raises ReadError, and InputError
+    for an invalid file or where neither a baseline nor KVM is found.
     """
     baseline = None
     if options.baseline is not None:
@@ -164,9 +164,9 @@ def check(options: argparse.Namespace) -> int:
         where = options.dump or "this machine"
         raise InputError(f"{where}: {summary(sample.common)}; without KVM's leaves, check needs --baseline")
     broken = violations(baseline, sample) if baseline is not None else None
-    found = (*divergent(sample), *inconsistent(sample.common))
+    found = (*divergent(sample), *inconsistent(sample))
     write(check_text(sample, broken, found))
-    return EXIT_DRIFT if broken or any(finding.level >= Level.WARNING for finding in found) else 0
+    return EXIT_DRIFT if broken or sample.failed or any(finding.level >= Level.WARNING for finding in found) else 0
 
 
 def compare(options: argparse.Namespace) -> int:

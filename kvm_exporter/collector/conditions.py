@@ -114,16 +114,22 @@ def has_kvmclock(evidence: Evidence) -> bool:
     return KVM_CLOCK in (evidence.available_clocksources or ())
 
 
+def _no_at_boot(kernel: Kernel, reason: str) -> Use:
+    """Return NO for a reason that rests on the leaves at boot; UNKNOWN if those were read too late to tell."""
+    return no(reason) if kernel.found.early else _unknown(reason)
+
+
 def _has_no_newer_clock(kernel: Kernel) -> Use | None:
     """kvmclock_init() uses the old MSRs only without the new ones."""
-    return no("clocksource2 is used instead") if kernel.was_offered("clocksource2") else None
+    return _no_at_boot(kernel, "clocksource2 is used instead") if kernel.was_offered("clocksource2") else None
 
 
 def _needs(name: str) -> Condition:
     """Return the condition that another feature was offered."""
 
     def was_offered(kernel: Kernel) -> Use | None:
-        return None if kernel.was_offered(name) else no(f"needs {name}, not offered {kernel.found.when}")
+        reason = f"needs {name}, not offered {kernel.found.when}"
+        return None if kernel.was_offered(name) else _no_at_boot(kernel, reason)
 
     return was_offered
 
@@ -131,7 +137,7 @@ def _needs(name: str) -> Condition:
 def _shares_its_cpus(kernel: Kernel) -> Use | None:
     """kvm_spinlock_init(), pv_tlb_flush_supported(), pv_sched_yield_supported()."""
     name = "hints_realtime"
-    return no(f"{name} set {kernel.found.when}") if kernel.was_offered(name) else None
+    return _no_at_boot(kernel, f"{name} set {kernel.found.when}") if kernel.was_offered(name) else None
 
 
 def _has_several_cpus(kernel: Kernel) -> Use | None:

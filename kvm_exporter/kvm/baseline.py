@@ -31,10 +31,12 @@ class Violation:
 
     @property
     def words(self) -> str:
-        """One line, such as ``steal_time (eax bit 5): required, but not offered on every CPU``."""
-        problem = "required, but not offered" if self.required else "forbidden, but offered"
+        """One line, such as ``steal_time (eax bit 5): required, but offered on no CPU``."""
+        if self.required:
+            where = f"not offered on CPU {format_cpu_list(self.cpus)}" if self.cpus else "offered on no CPU"
+            return f"{self.feature.title}: required, but {where}"
         where = f"CPU {format_cpu_list(self.cpus)}" if self.cpus else "every CPU"
-        return f"{self.feature.title}: {problem} on {where}"
+        return f"{self.feature.title}: forbidden, but offered on {where}"
 
     @property
     def setting(self) -> HostSetting | None:

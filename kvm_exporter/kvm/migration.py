@@ -92,9 +92,10 @@ def compare(source: Side, target: Side) -> Comparison:
 
     Either may be a host's dump. What a VMM decides there is neither lost nor gained, and unknown.
     """
-    reasons = [*_of_processors(source, target), *_of_uneven_cpus(source.sample), *_of_tsc(source, target)]
+    reasons = [*_of_processors(source, target), *_of_uneven_cpus(source.sample)]
     for before, after in _feature_sets(source, target):
         reasons += _of_leaves(before, after)
+    reasons += _of_tsc(source, target)
     worst: dict[str, Reason] = {}
     for reason in sorted(reasons, key=lambda reason: -reason.weight):
         worst.setdefault(reason.what, reason)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from kvm_exporter.cpuid.registers import Registers
+from kvm_exporter.kvm.leaves import printable
 
 _VENDOR = Struct("<3I")
 _EXTENDED_FAMILY = 0xF
@@ -18,7 +19,7 @@ _EXTENDED_FAMILY = 0xF
 class Processor:
     """What a dump tells of a processor; None where it lacks the leaf."""
 
-    #: Twelve characters, such as GenuineIntel: EBX, EDX, ECX of leaf 0.
+    #: At most twelve characters, such as GenuineIntel: EBX, EDX, ECX of leaf 0; others than printable ones as ``\\xNN``.
     vendor: str | None = None
     #: Base and extended family: EAX of leaf 1.
     family: int | None = None
@@ -31,7 +32,7 @@ def read_processor(rows: Mapping[tuple[int, int], Registers]) -> Processor:
     """The processor of one CPU's rows, by leaf and subleaf."""
     vendor = family = None
     if (names := rows.get((0, 0))) is not None:
-        vendor = _VENDOR.pack(names.ebx, names.edx, names.ecx).decode("latin-1")
+        vendor = printable(_VENDOR.pack(names.ebx, names.edx, names.ecx))
     if (version := rows.get((1, 0))) is not None and version.eax:
         base = version.eax >> 8 & 0xF
         family = base + (version.eax >> 20 & 0xFF if base == _EXTENDED_FAMILY else 0)

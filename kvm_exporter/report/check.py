@@ -6,19 +6,23 @@ from kvm_exporter.kvm.baseline import Violation
 from kvm_exporter.kvm.effects import Level
 from kvm_exporter.kvm.host_settings import HIDDEN
 from kvm_exporter.kvm.sample import Sample
+from kvm_exporter.kvm.words import unread
 from kvm_exporter.report.findings import Finding
 
 
 def check_text(sample: Sample, broken: tuple[Violation, ...] | None, found: tuple[Finding, ...]) -> str:
-    """Return each violation and each finding with what to do, and a verdict if nothing is wrong.
+    """Return each violation and each finding with what to do, the CPUs that were not read, and a verdict if all is well.
 
     ``broken`` is None without a baseline.
     """
     lines = [*_violated(sample, broken or ()), *_found(found)]
+    if sample.failed:
+        lines.append(f"not checked: {unread(sample)}")
+    scope = " on the CPUs that were read" if sample.failed else ""
     if broken == ():
-        lines.append("matches the baseline")
+        lines.append(f"matches the baseline{scope}")
     elif broken is None and all(finding.level < Level.WARNING for finding in found):
-        lines.append("no contradictions")
+        lines.append(f"no contradictions{scope}")
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -302,7 +302,7 @@ def _machine(observation: Observation, baseline: Baseline | None) -> Iterator[Fi
     yield from _failed(sample)
     change = observation.since_reference
     if not (change.lost or change.gained or change.identity or observation.used_not_offered):
-        yield from inconsistent(sample.common)
+        yield from inconsistent(sample)
     if (guest := observation.collectors.get("guest")) is not None and not guest.success:
         yield Finding(GUEST_UNREAD, "use by the guest kernel not known completely")
     if observation.reference is not None and not observation.persistent:
@@ -377,13 +377,19 @@ def divergent(sample: Sample) -> Iterator[Finding]:
     if groups := divergences(sample):
         number = len(sample.divergent)
         clause = f"{number} CPUs differ" if number > 1 else f"CPU {sample.divergent[0]} differs"
-        details = tuple(f"CPU {format_cpu_list(cpus)}: {words}" for words, cpus in groups.items())
+        details = tuple(f"CPU {format_cpu_list(cpus)}: {words}" for cpus, words in groups)
         yield Finding(CPUS_DIFFER, clause, details)
 
 
-def inconsistent(leaves: Leaves) -> Iterator[Finding]:
-    """Yield a finding for each rule of kvm/consistency.py that the leaves break."""
-    for one in inconsistencies(leaves):
+def inconsistent(sample: Sample) -> Iterator[Finding]:
+    """Yield a finding for each rule of kvm/consistency.py that a CPU breaks.
+
+    Where CPUs differ, that a feature is unused is not said: the kernel may use what the boot CPU was offered.
+    """
+    found = dict.fromkeys(one for leaves in sample.groups or (sample.common,) for one in inconsistencies(leaves))
+    for one in found:
+        if len(sample.groups) > 1 and not one.rule.contradiction:
+            continue
         names = ", ".join(feature.name for feature in one.features)
         clause = f"{'contradictory' if one.rule.contradiction else 'unused'}: {names}"
         yield Finding(INCONSISTENT[one.rule], clause, (one.words, one.rule.follows))

@@ -366,7 +366,7 @@ def test_a_baseline_is_compared() -> None:
     assert page.texts("h1") == ["WARNING 2 baseline violations; unused: async_pf"]
     unhalt, steal, *_ = page.texts("li")[len(LINKS) :]
     assert unhalt.startswith(
-        "Baseline: pv_unhalt (eax bit 7): required, but not offered on every CPU; host setting: QEMU kvm-pv-unhalt=on; "
+        "Baseline: pv_unhalt (eax bit 7): required, but offered on no CPU; host setting: QEMU kvm-pv-unhalt=on; "
         "libvirt <features><pvspinlock state='on'/></features>; other causes: "
     )
     assert steal == (
@@ -609,7 +609,7 @@ def test_the_baseline_is_the_file_as_it_is_now(tmp_path: Path) -> None:
         file.write_text("features: {forbidden: [edx_bit_31]}")
         after = Outline(running.get("/"))
     assert "1 baseline violation" in before.texts("h1")[0]
-    violated = "Baseline: edx_bit_31 (edx bit 31): required, but not offered on every CPU"
+    violated = "Baseline: edx_bit_31 (edx bit 31): required, but offered on no CPU"
     assert [line for line in before.texts("li") if line.startswith(violated)]
     assert "baseline" not in after.texts("h1")[0]
 
