@@ -135,8 +135,8 @@ def build_parser() -> argparse.ArgumentParser:
     check = add(
         "check",
         commands.check,
-        "look for features of this machine, or a dump, that contradict each other or differ from a baseline; "
-        "exit 1 if there are any",
+        "check the features of this machine, or of a dump, for contradictions and against a baseline; "
+        "exit 1 if one is found, or a CPU could not be read",
     )
     check.add_argument("--baseline", metavar="FILE", help="baseline file; - for standard input (default: none)")
     check.add_argument("--dump", metavar="FILE", help="check this dump instead of this machine; - for standard input")

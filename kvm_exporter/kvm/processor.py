@@ -32,7 +32,7 @@ def read_processor(rows: Mapping[tuple[int, int], Registers]) -> Processor:
     """The processor of one CPU's rows, by leaf and subleaf."""
     vendor = family = None
     if (names := rows.get((0, 0))) is not None:
-        vendor = printable(_VENDOR.pack(names.ebx, names.edx, names.ecx))
+        vendor = printable(_VENDOR.pack(names.ebx, names.edx, names.ecx)) or None
     if (version := rows.get((1, 0))) is not None and version.eax:
         base = version.eax >> 8 & 0xF
         family = base + (version.eax >> 20 & 0xFF if base == _EXTENDED_FAMILY else 0)

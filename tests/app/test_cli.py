@@ -18,6 +18,7 @@ from kvm_exporter.app.cli import main
 from kvm_exporter.app.console import MAX_DUMP_BYTES
 from lab.exporter import UNMEASURED, exporter
 from lab.patience import PATIENCE_SECONDS
+from lab.readers import guest, sample_of
 from lab.scrape import Scrape
 from lab.tree import REPOSITORY
 
@@ -176,6 +177,20 @@ def test_a_dump_decodes_to_what_is_shown() -> None:
     assert (decoded.returncode, decoded.stderr) == (0, "")
     shown = run("show", "--format=prometheus").stdout.splitlines()
     assert decoded.stdout.splitlines() == [line for line in shown if "kvm_clock_" not in line]
+
+
+@pytest.mark.parametrize("baseline", ["", "features: {required: [steal_time]}\n"])
+def test_a_check_does_not_pass_for_cpus_that_could_not_be_read(
+    baseline: str, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are named, and the verdict is on the others."""
+    sample = sample_of({0: guest(0x01007EFB)}, failed={1: "held", 2: "held"})
+    monkeypatch.setattr(commands, "sweep", lambda *_: sample)
+    path = tmp_path / "baseline.yml"
+    path.write_text(baseline)
+    assert main(["check", *([f"--baseline={path}"] if baseline else [])]) == 1
+    verdict = "matches the baseline" if baseline else "no contradictions"
+    assert capsys.readouterr() == (f"not checked: CPU 1-2: held\n{verdict} on the CPUs that were read\n", "")
 
 
 def test_without_kvm_there_is_no_dump_of_a_host(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,6 +205,7 @@ def test_the_worst_comes_first() -> None:
         ({}, Processor()),
         ({(0, 0): Registers(0x16, 0x756E6547, 0x6C65746E, 0x49656E69)}, Processor("GenuineIntel")),
         ({(0, 0): Registers(0x10, 0x68747541, 0x444D4163, 0x69746E65)}, Processor("AuthenticAMD")),
+        ({(0, 0): Registers(0, 0x6D31_335B, 0x0000_000A, 0x5C1B_5801)}, Processor(r"[31m\x01X\x1b\x5c\x0a")),
         ({(1, 0): Registers(0x00A0_0F11, 0, 0, 0)}, Processor(None, 0x19)),
         ({(1, 0): Registers(0x00B0_0F21, 0, 0, 0)}, Processor(None, 0x1A)),
         ({(1, 0): Registers(0x000A_0655, 0, 0, 0)}, Processor(None, 6)),
@@ -213,7 +214,7 @@ def test_the_worst_comes_first() -> None:
         ({(1, 0): Registers(0, 0, 1 << 31, 0)}, Processor()),
     ],
     ids=[
-        *("nothing", "Intel", "AMD", "family 19h", "family 1Ah", "family 6"),
+        *("nothing", "Intel", "AMD", "what a terminal obeys", "family 19h", "family 1Ah", "family 6"),
         *("an extended family that does not count", "reserved bits", "leaf 1 of a test"),
     ],
 )

@@ -142,8 +142,14 @@ def test_leaves_that_cannot_show_drift_are_no_good_news() -> None:
         (
             observed(sample_of({0: DEFAULT, 1: OLD, 2: DEFAULT})),
             "WARNING",
-            "CPU 1 differs; unused: async_pf",
+            "CPU 1 differs",
             ["CPU 1: lacks async_pf (eax bit 4), steal_time (eax bit 5), pv_eoi (eax bit 6)"],
+        ),
+        (
+            observed(sample_of({0: guest(0x0100406B), 1: DEFAULT, 2: DEFAULT})),
+            "WARNING",
+            "CPU 0 differs; contradictory: async_pf_int",
+            ["CPU 0: lacks async_pf (eax bit 4); has async_pf_int (eax bit 14)"],
         ),
         (
             observed(sample_of({0: OLD, 1: OLD, 2: OLD, 3: guest(0x0100001B), 4: guest(0x0100001B), 5: guest(0x0B)})),
