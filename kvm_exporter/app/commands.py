@@ -149,8 +149,8 @@ def baseline(_: argparse.Namespace) -> int:
 def check(options: argparse.Namespace) -> int:
     """Print how this machine, or a dump, violates a baseline, and how its features contradict each other.
 
-    Returns EXIT_DRIFT for a violation, a contradiction or a CPU that could not be read. Raises ReadError, and InputError
-    for an invalid file or where neither a baseline nor KVM is found.
+    Returns EXIT_DRIFT for a violation, a contradiction or a CPU that could not be read. Raises ReadError, InputError
+    for an invalid file or where neither a baseline nor KVM is found, and UsageError if both files are standard input.
     """
     baseline = None
     if options.baseline is not None:
@@ -172,8 +172,10 @@ def check(options: argparse.Namespace) -> int:
 def compare(options: argparse.Namespace) -> int:
     """Print whether a running guest can migrate between the machines of two dumps. Returns EXIT_DRIFT if it cannot.
 
-    Raises InputError.
+    Raises InputError, and UsageError if both are standard input.
     """
+    if options.source == options.target == "-":
+        raise UsageError("A and B are both standard input; name the file of one of them")
     source, target = (side_of_dump(name) for name in (options.source, options.target))
     found = migration.compare(source, target)
     if not found.reasons and source.sample.common.kvm is None:

@@ -23,7 +23,11 @@ _ASSUMED_LEAF_1 = Registers(0, 0, HYPERVISOR_BIT, 0)
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """The rows of each CPU, readable as a Source. A base without a row reads as zeros, as an unused base does."""
+    """The rows of each CPU, readable as a Source.
+
+    A base without a row reads as zeros, as an unused base does. The first base must have one, if no other has a
+    signature: cpuid and ``kvm-exporter dump`` always write it under a hypervisor, so without it the dump is cut.
+    """
 
     cpus: Mapping[int, Rows]
     #: The line number of each CPU's header, for error messages.
@@ -65,7 +69,7 @@ class Dump:
         def read(leaf: int, subleaf: int) -> Registers:
             if (found := rows.get((leaf, subleaf))) is not None:
                 return found
-            if leaf in BASES:
+            if leaf in BASES and (leaf != BASES.start or self.of_host or _signature(rows) is not None):
                 return _ZEROS
             if (leaf, subleaf) == _LEAF_1 and self.assumptions:
                 return _ASSUMED_LEAF_1

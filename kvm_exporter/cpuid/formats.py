@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from kvm_exporter.cpuid.rows import damaged, find_damaged, find_header, find_rows, quote
+from kvm_exporter.cpuid.rows import damaged, find_damaged, find_header, find_rows, has_several_rows, quote
 from kvm_exporter.errors import InputError
 
 RECORD = "record all leaves with cpuid -r (without -l) or kvm-exporter dump"
@@ -39,9 +39,12 @@ def not_a_dump(data: bytes, lines: Sequence[str]) -> InputError:
     if (part := find_damaged(lines)) is not None:
         return damaged(part, lines[part - 1])
     if (row := next(find_rows(lines), None)) is not None:
-        return InputError(
-            f"line {row[0]}: leaf {row[1]:#010x} is there, but neither 0x00000001 nor 0x40000000; {RECORD}"
-        )
+        number, leaf = row
+        if has_several_rows(lines[number - 1]):
+            problem = "several rows in one line; put each on a line of its own"
+        else:
+            problem = f"leaf {leaf:#010x} is there, but neither 0x00000001 nor 0x40000000; {RECORD}"
+        return InputError(f"line {number}: {problem}")
     if (header := find_header(lines)) is not None:
         return InputError(f"line {header}: no row follows {quote(lines[header - 1])}; {RECORD}")
     return _no_text(data, lines)

@@ -91,6 +91,11 @@ def find_rows(lines: Sequence[str]) -> Iterator[tuple[int, int]]:
             yield number, int(row[1], 16)
 
 
+def has_several_rows(line: str) -> bool:
+    """Whether a line has more than one row, as where a program has joined lines."""
+    return len(_ROW.findall(line)) > 1
+
+
 def find_damaged(lines: Sequence[str]) -> int | None:
     """The number of the first line that has only a part of a row."""
     return next((number for number, line in enumerate(lines, 1) if _is_damaged(line)), None)

@@ -61,7 +61,7 @@ FEATURES = (
         vmm_only=True,
     ),
     Feature("eax", 17, "migration_control", "", "the guest can allow or forbid its live migration", vmm_only=True),
-    Feature("eax", 24, "clocksource_stable_bit", "kvmclock-stable-bit", "flags of kvmclock's page tell if it is stable"),
+    Feature("eax", 24, "clocksource_stable_bit", "kvmclock-stable-bit", "a flag of kvmclock says if it is stable"),
     Feature("edx", 0, "hints_realtime", "kvm-hint-dedicated", "vCPUs are never preempted", vmm_only=True),
 )
 

@@ -19,7 +19,7 @@ _EXTENDED_FAMILY = 0xF
 class Processor:
     """What a dump tells of a processor; None where it lacks the leaf."""
 
-    #: At most twelve characters, such as GenuineIntel: EBX, EDX, ECX of leaf 0; others than printable ones as ``\\xNN``.
+    #: Twelve characters, such as GenuineIntel, with ``\xNN`` for each that cannot be printed: EBX, EDX, ECX of leaf 0.
     vendor: str | None = None
     #: Base and extended family: EAX of leaf 1.
     family: int | None = None

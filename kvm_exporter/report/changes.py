@@ -17,7 +17,7 @@ from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.leaves import Leaves
 from kvm_exporter.kvm.outcomes import Severity
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.kvm.words import describe, duration_words, feature_list, moment, summary
+from kvm_exporter.kvm.words import describe, divergences, duration_words, feature_list, moment, summary
 from kvm_exporter.report.effects import severity_words
 from kvm_exporter.report.findings import FREQUENCY, LEAVES, USED_NOT_OFFERED
 
@@ -38,6 +38,7 @@ def announce(before: Observation | None, now: Observation) -> None:
     _announce_failures(before.sample.failed if before is not None else {}, now.sample)
     if before is not None:
         _announce_changes(before.sample, now)
+        _announce_new_cpus(before.sample, now.sample)
     elif now.reference is not None:
         _announce_boot_drift(now.reference, now)
     _announce_use(before.used_not_offered if before is not None else (), now)
@@ -83,6 +84,14 @@ def _announce_changes(earlier: Sample, observation: Observation) -> None:
                 | {"kvm_cpu": _numbers(cpus)}
             },
         )
+
+
+def _announce_new_cpus(earlier: Sample, later: Sample) -> None:
+    """Log the CPUs that the earlier sample does not know, and that differ from most CPUs."""
+    for cpus, words in divergences(later):
+        if new := [cpu for cpu in cpus if cpu not in earlier.known]:
+            fields = _grounds(LEAVES, later.timestamp) | {"kvm_cpu": _numbers(new)}
+            logger.warning("CPU %s differs: %s", format_cpu_list(new), words, extra={"fields": fields})
 
 
 def _announce_boot_drift(reference: BootReference, observation: Observation) -> None:

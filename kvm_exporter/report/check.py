@@ -11,7 +11,7 @@ from kvm_exporter.report.findings import Finding
 
 
 def check_text(sample: Sample, broken: tuple[Violation, ...] | None, found: tuple[Finding, ...]) -> str:
-    """Return each violation and each finding with what to do, the CPUs that were not read, and a verdict if all is well.
+    """Return each violation and each finding with what to do, CPUs that were not read, and a verdict if all is well.
 
     ``broken`` is None without a baseline.
     """

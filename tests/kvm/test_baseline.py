@@ -112,7 +112,7 @@ EXPECTED = """\
 features:
   required:
     - steal_time  # eax bit 5: steal time can be enabled
-    - clocksource_stable_bit  # eax bit 24: flags of kvmclock's page tell if it is stable
+    - clocksource_stable_bit  # eax bit 24: a flag of kvmclock says if it is stable
     - eax_bit_30  # eax bit 30: not assigned by the mainline kernel
     - hints_realtime  # edx bit 0: vCPUs are never preempted
   forbidden: []

@@ -120,6 +120,17 @@ def test_cpus_that_cannot_be_read_are_named_once(caplog: pytest.LogCaptureFixtur
     ]
 
 
+def test_a_cpu_that_comes_with_other_leaves_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """It changes nothing between two samples of the same CPU."""
+    uneven = sample_of({0: ALL, 1: ALL, 2: STOLEN})
+    change(sample_of({0: ALL, 1: ALL}), uneven)
+    change(uneven, uneven)
+    change(sample_of({0: ALL, 1: ALL}, retained={2: STOLEN}), uneven)
+    [record] = caplog.records
+    assert (record.levelname, record.message) == ("WARNING", "CPU 2 differs: lacks steal_time (eax bit 5)")
+    assert fields(record)["kvm_cpu"] == ("2",)
+
+
 @pytest.mark.parametrize(
     ("earlier", "later"),
     [
@@ -132,7 +143,7 @@ def test_cpus_that_cannot_be_read_are_named_once(caplog: pytest.LogCaptureFixtur
     ids=["same", "a CPU came", "a CPU fails on", "a CPU that failed left", "another highest leaf"],
 )
 def test_nothing_is_said_of_what_is_no_change(caplog: pytest.LogCaptureFixture, earlier: Sample, later: Sample) -> None:
-    """Unchanged leaves and CPUs that come or go are not logged."""
+    """Unchanged leaves, and CPUs that leave or come with the leaves of the others, are not logged."""
     change(earlier, later)
     assert caplog.messages == []
 
