@@ -99,11 +99,12 @@ def cpu_counts(sample: Sample) -> str:
 
 
 def unread(sample: Sample) -> str:
-    """Why CPUs could not be read: the CPUs of each reason."""
+    """Why CPUs could not be read: the CPUs of each reason, or else that the settings exclude every online CPU."""
     reasons: dict[str, list[int]] = {}
     for cpu, why in sorted(sample.failed.items()):
         reasons.setdefault(why, []).append(cpu)
-    return "; ".join(f"CPU {format_cpu_list(cpus)}: {why}" for why, cpus in reasons.items()) or "none is to be sampled"
+    failures = "; ".join(f"CPU {format_cpu_list(cpus)}: {why}" for why, cpus in reasons.items())
+    return failures or "the settings exclude every online CPU; change --sample.cpus or --sample.isolated"
 
 
 def divergences(sample: Sample) -> tuple[tuple[tuple[int, ...], str], ...]:

@@ -17,7 +17,7 @@ from kvm_exporter.kvm.features import feature_named
 from kvm_exporter.kvm.leaves import Leaves
 from kvm_exporter.kvm.outcomes import IDENTITY, Change
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.kvm.words import describe, divergences, feature_list, mhz, summary, tsc_words
+from kvm_exporter.kvm.words import describe, divergences, feature_list, mhz, summary, tsc_words, unread
 from kvm_exporter.report.effects import effect_lines
 
 FEW = 4
@@ -184,7 +184,7 @@ BASELINE_VIOLATED = Kind(
     "baseline_violated",
     Level.WARNING,
     f"{LEAVES}, and the baseline",
-    "The machine is not offered what its operator declared.",
+    "The features that the machine is offered are not those that its baseline declares.",
     "Correct the CPU definition, then stop the machine and start it again; or correct the baseline.",
 )
 BASELINE_UNUSABLE = Kind(
@@ -402,6 +402,8 @@ def _failed(sample: Sample) -> Iterator[Finding]:
     details = [] if sample.pinned else ["The values below were read by an unpinned thread, on whichever CPU it ran."]
     if len(failed) > FEW:
         details.append("The end of this page lists the reason for each CPU.")
+    elif not failed:
+        details.append(f"{_capital(unread(sample))}.")
     else:
         details += [f"CPU {cpu} failed: {why}" for cpu, why in sorted(failed.items())]
     subject = f"{len(failed)} CPUs" if len(failed) > 1 else f"CPU {min(failed, default=0)}"

@@ -173,6 +173,12 @@ def test_leaves_that_cannot_show_drift_are_no_good_news() -> None:
             ],
         ),
         (
+            observed(sample_of({}, anywhere=ALL, skipped=frozenset({0, 1}))),
+            "WARNING",
+            "No CPU could be read",
+            ["The settings exclude every online CPU; change --sample.cpus or --sample.isolated."],
+        ),
+        (
             observed(sample_of({0: BARE}), BARE),
             "NOTE",
             "No KVM",
