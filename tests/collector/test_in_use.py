@@ -275,7 +275,7 @@ def test_a_boot_parameter(word: str) -> None:
 
 def test_nopv_forbids_what_kvms_guest_code_enables() -> None:
     """Neither kvm_init_platform() nor kvm_guest_init() runs then; haltpoll needs neither of them."""
-    assert set(SWITCHES["nopv"]) == {*CLOCKS, *BY_CODE, "async_pf_vmexit", "msi_ext_dest_id"}
+    assert set(SWITCHES["nopv"]) == {*CONDITIONS, "msi_ext_dest_id"} - {"mmu_op", "poll_control"}
 
 
 def test_boot_parameters_together() -> None:
