@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_bounded(file: Path | BinaryIO, limit: int, kind: str, remedy: str) -> bytes:
-    """Return the content of a file, given by its path or as an open file. It may have at limit ``limit`` bytes.
+    """Return the content of a file, given by its path or as an open file. It may have ``limit`` bytes at most.
 
     Raises InputError if the file cannot be read or is too large. The message uses ``kind``, what the file should be,
     and ``remedy``, what to do if it cannot be read.

@@ -30,7 +30,7 @@ has already arrived, and meanwhile a burst of new connections must not close its
 
 MAX_CONNECTIONS = 512
 MAX_TLS_CONNECTIONS = 64
-"""Limits for all connections, and for those that use TLS: far more than scrapers open, in at limit 10 MB of memory.
+"""Limits for all connections, and for those that use TLS: far more than scrapers open, in 10 MB of memory at most.
 
 At the limit, each new connection closes an old one.
 """
