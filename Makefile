@@ -32,8 +32,8 @@ run: $(VENV)/.installed ## the exporter, at ADDRESS=127.0.0.1:10401
 check: lint $(VENV)/.installed-check ## lint, and the tests that mirror the rooms: a minute or two
 	$(BIN)/python -m pytest -q $(PYTEST_FLAGS) $(CHECKED)
 
-# The tests fail where they have written a file, so that nobody takes that for a pass: they run a second time.
-golden: $(VENV)/.installed-check ## the golden files again, as the code is now: read git diff afterwards
+# A test that writes a golden file fails, so that this is not taken for a pass: the tests run a second time.
+golden: $(VENV)/.installed-check ## rewrite the golden files: read git diff afterwards
 	@UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q $(GOLDEN) >/dev/null || true
 	$(BIN)/python -m pytest -q $(GOLDEN)
 
@@ -68,7 +68,7 @@ test-pictures: $(VENV)/.installed-test build/tools/.unpacked build/grafana/.inst
 	$(BIN)/python -m pytest -q tests/monitoring/test_pictures.py $(PYTEST_FLAGS)
 
 # With a palette of 64 colours, so that each is less than 150 KB.
-dashboards-pictures: $(VENV)/.installed-test build/tools/.unpacked build/grafana/.installed ## the pictures in docs/pictures again
+dashboards-pictures: $(VENV)/.installed-test build/tools/.unpacked build/grafana/.installed ## redraw the pictures in docs/pictures
 	@scripts/system-packages $(PYTHON) test
 	@scripts/system-packages $(PYTHON) pictures
 	$(BIN)/python -m pytest -q tests/monitoring/test_pictures.py -k of_the_docs
@@ -83,7 +83,7 @@ lint: $(VENV)/.has-lint ## ruff with all rules, its formatter, mypy strict
 	$(BIN)/biome ci --indent-style=space --line-width=120 kvm_exporter/report/page.css
 	$(BIN)/mypy
 
-format: $(VENV)/.has-lint ## what ruff can mend by itself
+format: $(VENV)/.has-lint ## fix what ruff and biome can fix
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(BIN)/biome check --write --indent-style=space --line-width=120 kvm_exporter/report/page.css
@@ -138,14 +138,14 @@ soak: $(VENV)/.installed ## under load for a long time, with everything changing
 	@scripts/system-packages $(PYTHON) bench
 	$(BIN)/python -m benchmarks.soak $(SOAK_FLAGS)
 
-# FUZZ_SECONDS=0 makes the corpus anew with what was found.
+# FUZZ_SECONDS=0 minimises the corpus, with what was found.
 fuzz: $(VENV)/.installed-fuzz ## what parses bytes from outside, each target for FUZZ_SECONDS=30
 	$(BIN)/python -m tests.fuzz build/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 mutants: $(VENV)/.installed-mutants ## changes that no test notices, in what decodes and compares; MUTANTS="cpuid/dump.py"
 	$(BIN)/python scripts/mutants.py $(MUTANTS)
 
-clean: ## away with all that was made
+clean: ## remove everything that was built
 	rm -rf $(VENV) build dist kvm_exporter/*.so kvm_exporter/_cpuid.c kvm_exporter/_revision.py *.egg-info
 
 # $(call venv,KIND,WHAT): the Debian packages of KIND, a line that says what pip installs next, and the virtual environment.

@@ -126,7 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.serve = add("serve", commands.serve, "run the daemon (default)")
     add_serve_flags(parser.serve)
     show = add("show", commands.show, "sample this machine and print the features that the hypervisor offers")
-    decode = add("decode", commands.decode, "print the same for a raw dump (cpuid -r)")
+    decode = add("decode", commands.decode, "print the features in a raw dump (cpuid -r)")
     decode.add_argument("file", metavar="FILE", help="dump of one or more CPUs; - for standard input")
     for command in (show, decode):
         command.add_argument("--format", choices=OUTPUTS, default="table", help="output format (default: %(default)s)")
@@ -167,7 +167,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--prefix",
         choices=PREFIXES,
         default=PREFIXES[0],
-        help="directory that they go into; packages use /usr (default: %(default)s)",
+        help="directory to install into; packages use /usr (default: %(default)s)",
     )
     units.add_argument(
         "--root",

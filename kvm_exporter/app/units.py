@@ -84,8 +84,8 @@ def this_installation(root: Path) -> Installation:
     """
     if sys.prefix == sys.base_prefix:
         raise UsageError(
-            f"{sys.prefix} is no virtual environment; install the exporter with pip in one, such as /opt/kvm-exporter, "
-            "and run its bin/kvm-exporter units. The Debian package has units of its own"
+            f"{sys.prefix} is not a virtual environment; install the exporter with pip in one, such as "
+            "/opt/kvm-exporter, and run its bin/kvm-exporter units. The Debian package has units of its own"
         )
     found = Installation(
         folder=_seen_from(root, Path(sys.prefix)),

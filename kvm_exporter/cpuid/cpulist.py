@@ -21,8 +21,10 @@ def parse_cpu_list(text: str) -> tuple[int, ...]:
         if not (first.isascii() and first.isdecimal() and (last.isascii() and last.isdecimal() if dash else True)):
             raise ValueError(f"{part!r} is not a CPU or a range of CPUs such as 0-3")
         start, end = int(first), int(last or first)
-        if start > end or end >= _MOST_CPUS:
-            raise ValueError(f"{part!r} is not an ascending range below {_MOST_CPUS}")
+        if start > end:
+            raise ValueError(f"{part!r} is not ascending")
+        if end >= _MOST_CPUS:
+            raise ValueError(f"{part!r} has a CPU of {_MOST_CPUS:,} or above")
         cpus.update(range(start, end + 1))
     return tuple(sorted(cpus))
 

@@ -137,7 +137,7 @@ class _Machine:
         elif self.cpus and (self.unnumbered or header.cpu is None):
             self._second = _two_machines(header.line, "a CPU without a number has to be the only one")
         elif self.cpus and (self.of_host or header.of_host):
-            self._second = _two_machines(header.line, "what a host's KVM can offer has to be the only one")
+            self._second = _two_machines(header.line, "a host's dump must contain nothing else")
         else:
             self._begin(header.line, header.cpu)
             self.of_host = header.of_host

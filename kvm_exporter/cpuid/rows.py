@@ -207,8 +207,8 @@ def _row(row: re.Match[str], number: int) -> Row:
 def _surrounded(number: int, here: _Around, first: int, around: _Around) -> InputError:
     place, side = ("after", 1) if _is_like(here[:1], around[:1]) else ("before", 0)
     return InputError(
-        f"line {number}: {quote(here[side])} stands {place} the row, but {quote(around[side])} {place} that of line "
-        f"{first}; take away what stands {place} the rows"
+        f"line {number}: the text {place} the row is {quote(here[side])}, and {quote(around[side])} in line {first}; "
+        f"remove the text {place} the rows"
     )
 
 

@@ -44,8 +44,8 @@ def announce(before: Observation | None, now: Observation) -> None:
     _announce_use(before.used_not_offered if before is not None else (), now)
     if now.sample.replaced and (before is None or before.sample.replaced != now.sample.replaced):
         logger.warning(
-            "none of the online CPUs (%s in /sys/devices/system/cpu/online) can be reached; those that the process may "
-            "run on are sampled instead (%s)",
+            "CPU %s of /sys/devices/system/cpu/online cannot be read; sampling CPU %s instead, which the process may "
+            "run on",
             format_cpu_list(now.sample.replaced),
             format_cpu_list(now.sample.sampled),
         )

@@ -219,7 +219,7 @@ REFERENCE_VOLATILE = Kind(
     "reference_volatile",
     Level.NOTE,
     "the boot reference's directory",
-    "A restart of the exporter takes a new reference, and ends each drift without a word.",
+    "A restart of the exporter takes a new reference: changes from before it are no longer reported.",
     "Give a directory with RuntimeDirectory= and RuntimeDirectoryPreserve=yes, or with --reference.directory.",
 )
 

@@ -190,7 +190,7 @@ class Http1:
             if complete and not _REQUEST_LINE.fullmatch(line):
                 # A peer of another protocol, which may never send the empty line that ends a header.
                 return text_response(
-                    HTTPStatus.BAD_REQUEST, "Invalid HTTP/1.1 request: the first line is no request line."
+                    HTTPStatus.BAD_REQUEST, "Invalid HTTP/1.1 request: the first line is not a request line."
                 )
         while True:
             try:
@@ -229,7 +229,7 @@ def _refused(event: h11.Request, request: Request) -> Response | None:
     if not event.http_version.startswith(b"1."):
         return text_response(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.1 and HTTP/1.0 are supported.")
     if not _HOST.fullmatch(request.headers.get("host", "")):
-        return text_response(HTTPStatus.BAD_REQUEST, "Invalid HTTP/1.1 request: the header Host is no host.")
+        return text_response(HTTPStatus.BAD_REQUEST, "Invalid HTTP/1.1 request: the header Host is not a valid host.")
     if "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0":
         if request.method not in ALLOWED:
             return method_not_allowed()

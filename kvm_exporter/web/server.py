@@ -86,7 +86,7 @@ class Server:
         """Accept connections from non-blocking listening sockets. The server closes them in stop()."""
         self._limit = _max_connections()
         if self._limit < MAX_CONNECTIONS:
-            text = "serving at most %d connections at a time: few files may be open; raise the limit (LimitNOFILE=)"
+            text = "serving at most %d connections at a time: the limit on open files is low; raise it (LimitNOFILE=)"
             logger.warning(text, self._limit)
         for listener in listeners:
             self._listeners.append(listener)

@@ -158,7 +158,7 @@ def test_no_virtual_environment(monkeypatch: pytest.MonkeyPatch, capsys: Capture
     """The Debian package has units, and files that pip put among those of the system are not for a service."""
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
     assert main(["units"]) == 2
-    assert " is no virtual environment; install the exporter with pip in one, " in capsys.readouterr().err
+    assert " is not a virtual environment; install the exporter with pip in one, " in capsys.readouterr().err
 
 
 def test_a_program_is_not_replaced(root: Path, capsys: Captured) -> None:

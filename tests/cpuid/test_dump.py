@@ -34,7 +34,7 @@ RECORD = "record all leaves with cpuid -r (without -l) or kvm-exporter dump"
 APART = "put each into a file of its own"
 ALREADY = f"is there already; {APART}"
 ONLY_ONE = f"two machines: a CPU without a number has to be the only one; {APART}"
-ONE_HOST = f"two machines: what a host's KVM can offer has to be the only one; {APART}"
+ONE_HOST = f"two machines: a host's dump must contain nothing else; {APART}"
 NO_LEAF_1 = f"CPU {{}} has no row for leaf 0x00000001: the dump is not whole; {RECORD}"
 BETWEEN = "stands between rows; delete the line, or put each machine into a file of its own if a second one begins here"
 
@@ -148,15 +148,15 @@ def test_white_space_case_and_width_do_not_matter(text: str) -> None:
         (f"CPU 0:\n{LEAF_1}CPU 1:\nTitle\n{LEAF_1}", f"line 4: 'Title' {BETWEEN}"),
         (
             f"CPU 0:\n{LEAF_1.strip()} !\n{SIGNATURE}{FEATURES}",
-            "line 3: '' stands after the row, but '!' after that of line 2; take away what stands after the rows",
+            "line 3: the text after the row is '', and '!' in line 2; remove the text after the rows",
         ),
         (
             f"{LEAF_1.strip()}\n{SIGNATURE.strip()} !\n{FEATURES}",
-            "line 2: '!' stands after the row, but '' after that of line 1; take away what stands after the rows",
+            "line 2: the text after the row is '!', and '' in line 1; remove the text after the rows",
         ),
         (
             f"-{LEAF_1}+{SIGNATURE}",
-            "line 2: '+' stands before the row, but '-' before that of line 1; take away what stands before the rows",
+            "line 2: the text before the row is '+', and '-' in line 1; remove the text before the rows",
         ),
         (f"CPU 0:\n{LEAF_1}{SIGNATURE[:53]}", f"line 3: {damaged(SIGNATURE[:53])}"),
         (f"CPU 0:\n{LEAF_1}{SIGNATURE[:53]}\n{FEATURES}", f"line 3: {damaged(SIGNATURE[:53])}"),

@@ -118,7 +118,7 @@ def test_online_cpus_are_the_same_object_until_they_change(topology: Topology, f
         ("\0" * PAGE, "lists no CPU"),
         ("x," * (PAGE // 2), "'x' is not a CPU or a range of CPUs such as 0-3"),
         ("nonsense\n", "'nonsense' is not a CPU or a range of CPUs such as 0-3"),
-        ("0-9999999\n", "'0-9999999' is not an ascending range below 1048576"),
+        ("0-9999999\n", "'0-9999999' has a CPU of 1,048,576 or above"),
         ("\udcff\n", "'\N{REPLACEMENT CHARACTER}' is not a CPU or a range of CPUs such as 0-3"),
     ],
 )

@@ -345,7 +345,7 @@ async def test_where_descriptors_run_out(*, idle: bool, caplog: pytest.LogCaptur
 def test_few_descriptors() -> None:
     """Where few files may be open, that is said at the start; peers that stay are dropped, and scrapes go on."""
     with exporter(under=["prlimit", "--nofile=64:64"]) as running, ExitStack() as stack:
-        running.wait_for_log("connections at a time: few files may be open; raise the limit (LimitNOFILE=)")
+        running.wait_for_log("connections at a time: the limit on open files is low; raise it (LimitNOFILE=)")
         for _ in range(80):
             peer = stack.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE_SECONDS))
             peer.sendall(GET.replace(b"GET /", b"GET /-/healthy"))
