@@ -1,4 +1,4 @@
-"""``python -m benchmarks.attackers NAME SHARE PORT [CA]``: many peers that mean no good, until standard input ends.
+"""``python -m benchmarks.attackers NAME SHARE PORT [CA]``: many hostile peers, until standard input ends.
 
 SHARE is the share of the peers that come. With CA, the file of an authority, they use TLS. A line on standard output
 says that the first of them are all there.

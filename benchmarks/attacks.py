@@ -1,4 +1,4 @@
-"""Scrapes while many peers mean no good: of the exporter and of node_exporter, without TLS and with it."""
+"""Scrapes of the exporter and of node_exporter while many peers attack them, without TLS and with it."""
 
 import http.client
 import select

@@ -10,4 +10,4 @@ GUEST_PATIENCE_SECONDS = 900.0
 """The same for what happens in a guest of an emulated hypervisor."""
 
 NEVER = 10 * PATIENCE_SECONDS
-"""A limit of the exporter's, in seconds, that no test reaches: whoever waits for it runs out of patience before."""
+"""A limit of the exporter's, in seconds, that no test reaches: a test that waits for it fails before."""

@@ -1,6 +1,6 @@
 """``requirements.py EXTRA``: print what an extra of pyproject.toml lists, and the package's own dependencies.
 
-Whoever wants only these does not have to build the package, which pip would do for ``.[EXTRA]``.
+With this list, pip installs them without building the package, as it would for ``.[EXTRA]``.
 """
 
 import sys

@@ -84,9 +84,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _meant(wrong: str, known: Collection[str]) -> str | None:
-    """Return the only known word that a wrong one begins, or else the one that is most like it; None if none is.
+    """Return the known word that a wrong one abbreviates, if it is the only one, or else the most similar known word.
 
-    A section in front, such as ``--sample.``, makes all flags of it alike: these have to be alike without it, too.
+    None if no known word is similar. Flags of one section, such as ``--sample.``, have to be similar without it, too.
     """
     begun = [word for word in known if wrong.strip("-") and word.startswith(wrong)]
     if len(begun) == 1:

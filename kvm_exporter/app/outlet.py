@@ -1,4 +1,4 @@
-"""Runs writes that may block on somebody else in a thread of their own: a full pipe, a journal that stands still."""
+"""Runs writes that may block, such as to a full pipe or a stopped journal, in a thread of their own."""
 
 import threading
 import time

@@ -75,7 +75,7 @@ class BootReference:
 
     @property
     def when(self) -> str:
-        """What its leaves tell of: ``at boot``, or when it was taken if that was late."""
+        """The time that its leaves stand for: ``at boot``, or when it was taken if that was late."""
         return f"when {self._moment}" if self.late else "at boot"
 
     @property

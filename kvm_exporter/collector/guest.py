@@ -163,7 +163,7 @@ def _cpu_flags(path: Path) -> frozenset[str] | None:
 
 
 def _cpu_count(path: Path) -> int | None:
-    """Return the number of CPUs in a list such as ``0-3``; None for an empty list, or what is none."""
+    """Return the number of CPUs in a list such as ``0-3``; None for an empty list, or a text that is not a list."""
     try:
         return len(parse_cpu_list(_read(path) or "")) or None
     except ValueError:

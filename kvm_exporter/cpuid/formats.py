@@ -29,7 +29,7 @@ _MAIL_SOURCE = re.compile(r"=3D0x")
 
 
 def not_a_dump(data: bytes, lines: Sequence[str]) -> InputError:
-    """The error for a text in which no leaf tells of a hypervisor: what it is, in which line, and what to do."""
+    """The error for a text without leaf 1 and without a base: what the text is, in which line, and what to do."""
     for number, line in enumerate(lines, 1):
         if _MAIL_SOURCE.search(line):
             return InputError(f"line {number}: this is the source of a mail; save the text that the mail program shows")

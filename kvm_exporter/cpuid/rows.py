@@ -115,7 +115,7 @@ def damaged(number: int, line: str) -> InputError:
 
 
 def has_leaves(lines: Sequence[str]) -> bool:
-    """Whether any row can tell of a hypervisor: leaf 1, or a leaf where a signature may be."""
+    """Whether any row is of leaf 1, which has the hypervisor bit, or of a leaf where a signature may be."""
     return any(leaf == 1 or leaf in BASES for _, leaf in find_rows(lines))
 
 

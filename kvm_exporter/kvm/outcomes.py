@@ -17,7 +17,7 @@ class Severity(IntEnum):
     """How bad an outcome is for the guest."""
 
     HARMLESS = 0
-    #: The kernel's documentation does not define the bit, or nobody has examined it.
+    #: The kernel's documentation does not define the bit, or its effect has not been examined.
     UNKNOWN = 1
     SLOWER = 2
     TIME_DRIFTS = 3

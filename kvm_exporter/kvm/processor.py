@@ -17,7 +17,7 @@ _EXTENDED_FAMILY = 0xF
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """What a dump tells of a processor; None where it lacks the leaf."""
+    """A processor's vendor and family as a dump has them; None where it lacks the leaf."""
 
     #: Twelve characters, such as GenuineIntel, with ``\xNN`` for each that cannot be printed: EBX, EDX, ECX of leaf 0.
     vendor: str | None = None

@@ -104,7 +104,7 @@ class Connection:
         self._peer = peer
         self.name = name
         self._network = network
-        #: Whether who may connect has changed since the peer was let in.
+        #: Whether the rules on who may connect have changed since the peer was let in.
         self._expired = False
         self._task: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None

@@ -66,7 +66,7 @@ class _Digest:
         self._quiet_until = 0.0
 
     def add(self, now: float) -> int:
-        """Count an event at a time. Returns how many the line has that is due now, or 0 if none is."""
+        """Count an event. Return the number of events for the line that is due at ``now``, or 0 if no line is due."""
         self._unlogged += 1
         if now < self._quiet_until:
             return 0

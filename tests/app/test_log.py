@@ -140,7 +140,7 @@ def test_levels(level: str, shown: list[str], root: logging.Logger, capfd: pytes
 
 @contextmanager
 def unread(monkeypatch: pytest.MonkeyPatch) -> Iterator[IO[str]]:
-    """Give the other end of stderr, which is a pipe that nobody reads yet."""
+    """The reading end of stderr, a pipe that is not read yet."""
     reading, writing = os.pipe()
     with os.fdopen(reading) as reader, os.fdopen(writing, "w") as stderr, monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", stderr)

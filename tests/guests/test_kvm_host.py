@@ -22,7 +22,7 @@ from tests.support.tools import kvm_device, missing
 LEAF_1, FEATURE_LEAF = (1, 0), (0x4000_0001, 0)
 
 NO_DRIVER = (os.makedev(511, 0), os.makedev(10, 254))
-"""A major number of nobody, and a minor one of nobody: ENXIO and ENODEV."""
+"""A major number without a driver, and a minor one without: ENXIO and ENODEV."""
 
 
 def of_any_cpu(rows: Rows | None) -> dict[tuple[int, int], Registers]:

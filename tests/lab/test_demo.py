@@ -99,7 +99,7 @@ def exporter_on(machine: str, demo: int) -> int:
 
 @pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGHUP", "SIGKILL", "a child's death"])
 def test_everything_stops_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str) -> None:
-    """No process is left, however it ends; nor a file, unless nobody could do anything about it."""
+    """No process is left, however it ends; nor a file, unless it was killed."""
     with demonstration(monkeypatch, tmp_path) as (shown, _):
         started = descendants(shown.process.pid)
         assert len(started) == len(CAST) + 2

@@ -23,7 +23,7 @@ from tests.support.tools import monitoring_program
 GUESTS = 200
 
 TENS = 100
-"""More messages than that nobody reads."""
+"""More messages than a person reads."""
 
 
 def states(guests: int, minute: float) -> Counter[State]:
@@ -67,7 +67,7 @@ def test_a_guest_that_is_not_of_the_fleet_has_no_state() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("shards", [0, 2], ids=["one server", "two shards"])
 def test_a_rollout_is_told_of_in_few_messages(tmp_path: Path, shards: int) -> None:
-    """Everything that is to be known of it, and not of each guest by itself; with shards as with one server."""
+    """The messages cover the whole roll-out, and not one guest each; with shards as with one server."""
     monitoring_program("bookworm", "prometheus")
     counts = simulate(GUESTS, 600, tmp_path, "bookworm", shards)
     expected = {"KvmFeatureGained", "KvmFeatureLostHarmless", "KvmFingerprintRare", "KvmFleetMixed"}

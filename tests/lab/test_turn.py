@@ -22,7 +22,7 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether anybody has the lock of a file."""
+    """Whether a process holds the lock of a file."""
     with path.open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

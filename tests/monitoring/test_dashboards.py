@@ -238,7 +238,7 @@ def test_panels_that_leave_a_hole_are_refused() -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_no_data_source_is_fixed(name: str) -> None:
-    """Whoever imports it chooses one."""
+    """The data source is chosen at the import."""
     found = re.findall(r'"uid": "([^"]*)"', (DASHBOARDS / name).read_text(encoding="utf-8"))
     assert set(found) == {"${datasource}", name.removesuffix(".json")}
 
@@ -326,7 +326,7 @@ def test_annotations_mark_moments(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_machines_that_are_shown_are_called_so(name: str) -> None:
-    """Whoever looks for one does not look there."""
+    """The label does not suggest that a machine is chosen there."""
     labels = [one["label"] for one in dashboards()[name]["templating"]["list"] if one["name"] == "machine"]
     assert all(re.fullmatch(r"Shown \(at most \d+\)", label) for label in labels)
 

@@ -1,4 +1,4 @@
-"""Which alerts silence others: real Alertmanagers, with the example's configuration, are told of some and asked.
+"""Which alerts silence others: real Alertmanagers, with the example's configuration, get some alerts and are asked.
 
 Every case is a job of its own, so that one server can be asked about all of them at once.
 """
@@ -46,7 +46,7 @@ def severity(one: Labels) -> str:
 
 
 class Case(NamedTuple):
-    """Alerts that people are told of, and alerts that are held back because of them."""
+    """Alerts that are sent, and alerts that they inhibit."""
 
     told: set[Labels]
     held: set[Labels]

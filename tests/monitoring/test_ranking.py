@@ -1,4 +1,4 @@
-"""The order in which dashboards show machines: whoever lost something comes first, however many gained how much."""
+"""The order in which dashboards show machines: those that lost a feature come first, however many gained how much."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -31,7 +31,7 @@ def run(*command: str | Path) -> None:
 
 
 def test_the_files_are_what_the_generator_writes(tmp_path: Path) -> None:
-    """Byte for byte: nobody has changed them by hand, or forgotten to generate them; and none is left over."""
+    """Byte for byte: no file was changed by hand, is out of date, or is left over."""
     run(sys.executable, DASHBOARDS / "generate.py", f"--output={tmp_path}", "--dashboards")
     written = {path.relative_to(tmp_path) for path in tmp_path.rglob("*.*")}
     committed = {path.relative_to(DASHBOARDS) for end in ("json", "yaml") for path in DASHBOARDS.rglob(f"*.{end}")}
@@ -72,7 +72,7 @@ def described(name: str) -> bool:
 
 
 def test_what_is_recorded_is_used_by_its_name() -> None:
-    """No expression asks for a recorded series that nobody records."""
+    """Every recorded series in an expression has a recording rule."""
     recorded = {rule["record"] for rule in committed_rules() if "record" in rule}
     used = {name for rule in committed_rules() for name in re.findall(r"\w+:\w+:\w+", rule["expr"])}
     assert used <= recorded

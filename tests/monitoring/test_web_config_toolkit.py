@@ -52,7 +52,7 @@ def inline(certificates: Certificates) -> str:
 
 
 def log_of(command: list[str]) -> Iterator[str]:
-    """What a program logs, until nobody listens."""
+    """What a program logs, while the block runs."""
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
         assert process.stderr is not None
         try:

@@ -107,7 +107,7 @@ def test_what_is_in_it(debian_package: DebianPackage) -> None:
 def test_no_link_in_the_documents_is_dead(
     debian_package: DebianPackage, rules_package: DebianPackage, name: str
 ) -> None:
-    """As whoever opens them on the machine follows it: to another document, a picture, or the dashboards."""
+    """Relative to where the package installs them: to another document, a picture, or the dashboards."""
     share = {NAME: debian_package, RULES: rules_package}[name].root / "usr/share"
     pages = [page for folder in (share / "doc" / name, share / NAME) for page in folder.rglob("*.md")]
     links = {

@@ -91,7 +91,7 @@ def test_tls_and_a_password(machine: Container) -> None:
 
 
 def test_a_certificate_is_renewed_under_scrapes(machine: Container, tmp_path: Path) -> None:
-    """As the page says, while somebody scrapes ten times a second: each is answered, soon with the new certificate.
+    """As the page says, while a scraper asks ten times a second: each is answered, soon with the new certificate.
 
     A reload afterwards says what is true: that this one is served.
     """
@@ -194,7 +194,7 @@ def test_a_timer_for_node_exporter(machine: Container) -> None:
 def test_the_variant_on_a_socket_outlives_an_upgrade_and_not_the_package(
     booted: Container, debian_package: DebianPackage
 ) -> None:
-    """A new version serves on; what was not chosen stays off; and when the package is purged, nobody listens."""
+    """A new version serves on; what was not chosen stays off; and when the package is purged, nothing listens."""
     do(booted, "enable --now prometheus-kvm-exporter.socket")
     service = Unit(booted, f"{NAME}-socket.service")
     assert scrape(booted).value("kvm_exporter_sample_success") == 1

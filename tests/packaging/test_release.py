@@ -106,7 +106,7 @@ def test_what_would_be_mislabelled(checkout: Path, change: Callable[[Path], None
 
 
 def test_what_ci_runs_for_a_tag() -> None:
-    """Make release, as anybody can; no action that could be replaced; and no right to write while it builds."""
+    """It runs make release, uses actions by commit only, and has no right to write while it builds."""
     workflow = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))
     jobs = workflow["jobs"]
     assert workflow[True] == {"push": {"tags": ["v*"]}}  # "on" is a word for true in YAML 1.1

@@ -1,4 +1,4 @@
-"""A log that nobody reads, in a booted system: scrapes and the watchdog go on; the log says afterwards what it lost."""
+"""A log that is not read, in a booted system: scrapes and the watchdog go on; the log says afterwards what it lost."""
 
 import os
 from collections import deque
@@ -88,7 +88,7 @@ def test_a_journal_that_stands_still(service: Unit, feedings: int) -> None:
 
 @FEEDINGS
 def test_a_pipe_that_nobody_reads(service: Unit, feedings: int) -> None:
-    """With stderr a full pipe nothing stops either; whoever reads it then is told once how many messages were lost."""
+    """With stderr a full pipe nothing stops either; once it is read, one line says how many messages were lost."""
     system = service.system
     system.run("mkfifo", "-m", "666", FIFO)
     # systemd opens it when there is a reader: fifo(7).

@@ -46,7 +46,7 @@ def system(
 
 
 def files(system: Container) -> set[str]:
-    """Every file, folder and link that is not somebody else's, and of /run only what has our name."""
+    """Every file, folder and link, without those that other programs write, and of /run only what has our name."""
     found = set(system.run("find", "/", "-xdev").splitlines()) | set(system.run("find", "/run").splitlines())
     return {
         path for path in found if not NOT_THE_PACKAGES.match(path) and (NAME in path or not path.startswith("/run/"))

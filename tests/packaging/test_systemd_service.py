@@ -43,7 +43,7 @@ def says(service: Unit) -> str:
 
 
 def test_it_is_active_when_it_is_ready(service: Unit) -> None:
-    """While the start is held up it is activating, and nobody listens; when it is active, it answers."""
+    """While the start is held up it is activating, and nothing listens; when it is active, it answers."""
     service.stop()
     service.system.run("mkfifo", "-m", "644", WEB_CONFIG)
     with arguments(service.system, f"--web.config.file={WEB_CONFIG}"):
@@ -60,7 +60,7 @@ def test_it_is_active_when_it_is_ready(service: Unit) -> None:
 
 
 def when_read(fifo: Path) -> TextIO:
-    """A FIFO to write to, once somebody reads from it."""
+    """A FIFO to write to, once a process reads from it."""
     descriptors: list[int] = []
 
     def is_read() -> bool:
@@ -234,7 +234,7 @@ def test_a_cpuset_that_leaves_a_cpu_out(service: Unit) -> None:
 
 
 def test_a_reload_samples_again(service: Unit) -> None:
-    """It returns, and the machine has been read anew by the same process."""
+    """It returns, and the same process has read the machine again."""
     pid = service.pid
     assert scrape(service.system).value("kvm_exporter_samples_total", reason="signal") == 0
     service.reload()
@@ -311,7 +311,7 @@ def test_one_that_is_killed_is_started_again(service: Unit) -> None:
 
 @pytest.mark.alone
 def test_no_scrape_is_cut_off(service: Unit) -> None:
-    """Scrapers ask without a pause while the service is restarted: whoever was let in gets a whole answer."""
+    """Scrapers ask without a pause while the service is restarted: each that was accepted gets a whole answer."""
     system, stop, replies = service.system, Event(), list[Reply]()
     # A scrape takes long: a real-time task holds a CPU that every one of them visits.
     with arguments(system, "--sample.max-age=1ms"), hog(ONLINE - 1), ThreadPoolExecutor(4) as pool:

@@ -113,7 +113,7 @@ CASES = {
         reference=None,
         boot=THIS_BOOT._replace(uptime=40.0),
     ),
-    # Hosts of one type differ by 2 kHz, because each kernel measures anew at its boot.
+    # Hosts of one type differ by 2 kHz, because each kernel measures at its boot.
     "https://github.com/kubevirt/kubevirt/pull/9615": Case(
         ("ok_since_boot",),
         f"{WELL}, nothing changed since boot",

@@ -15,7 +15,7 @@ DOOR, ROOM = Path(__file__), REPOSITORY / "pyproject.toml"
 def turn(*, alone: bool) -> Iterator[None]:
     """Run the block when no block elsewhere runs alone, or, for one that is to be alone, when none runs at all.
 
-    A process locks the door while it waits for the room: whoever waits to be alone is not overtaken for ever.
+    A process locks the door while it waits for the room: a process that waits to be alone is not overtaken for ever.
     """
     with DOOR.open() as door, ROOM.open() as room:
         fcntl.flock(door, fcntl.LOCK_EX)

@@ -151,7 +151,7 @@ READERS = {
 def test_a_corrupted_file_is_named(
     tmp_path: Path, corrupt: Callable[[Path], object], words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever reads it, and before anything is served: exit code 2 and a line."""
+    """Each command that reads it, and before anything is served: exit code 2 and a line."""
     path, good = tmp_path / "file", tmp_path / "good"
     good.write_text("features:\n  required: []\n")
     corrupt(path)

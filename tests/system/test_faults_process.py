@@ -169,7 +169,7 @@ def test_the_end_comes_while_clients_shake_hands(tmp_path: Path) -> None:
     flag = f"--web.config.file={web_config(tmp_path, TLS)}"
     lasted = handshake = Deadlines().handshake
     attempts = 0
-    # On a slow machine the deadline of a handshake may pass by itself: then nothing is known, and it is tried again.
+    # On a slow machine the deadline of a handshake may pass anyhow: then nothing is known, and it is tried again.
     while lasted >= handshake and (attempts := attempts + 1) <= MOST_ATTEMPTS:
         with exporter(flag) as running, ExitStack() as peers:
             address, before = ("127.0.0.1", running.port), sockets(running)

@@ -1,4 +1,4 @@
-"""Peers that mean no good, many at once, against the running program: scrapes go on, and nothing of them remains."""
+"""Many hostile peers at a time, against the running program: scrapes go on, and nothing of the peers remains."""
 
 import re
 import socket
@@ -79,7 +79,7 @@ class Attack:
     def connect(self, count: int, data: bytes = b"", *, tls: bool = False, receive_buffer: int = 0) -> None:
         """Connect so often, send something each time, and never anything more, nor read."""
         for _ in range(count):
-            # The oldest connections may be ended to make room: whoever does that to us, it is fine.
+            # The oldest connections may be closed to make room.
             with suppress(ConnectionError):
                 peer = self._connection(receive_buffer)
                 if tls:
@@ -185,7 +185,7 @@ def scraped(target: Target, most: float, figure: Callable[[str], None]) -> Itera
 
 
 def test_plain_connections(figure: Callable[[str], None]) -> None:
-    """Idle peers, half headers, silence, endless headers, thousands of requests ahead, answers that nobody reads."""
+    """Idle peers, half headers, silence, endless headers, thousands of requests ahead, answers that are not read."""
     with large_exporter() as running:
         assert len(running.get()) > 500_000, "the answers are not large"
         with scraped(Target(running, None, {}), PLAIN_MEMORY, figure) as attack:
@@ -201,7 +201,7 @@ def test_plain_connections(figure: Callable[[str], None]) -> None:
 
 
 def test_connections_with_tls_and_passwords(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """Silence before and after the handshake, something else than TLS, wrong passwords, and answers nobody reads."""
+    """Silence before and after the handshake, something else than TLS, wrong passwords, answers that are not read."""
     certificates = make_server(tmp_path)
     path = web_config(tmp_path, TLS + USERS.replace(HASH, SLOW_HASH))
     with large_exporter(str(path)) as running:

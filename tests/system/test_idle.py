@@ -17,7 +17,7 @@ BEATS = 12
 
 @dataclass(frozen=True, slots=True)
 class Idleness:
-    """What an exporter did while nobody asked it anything."""
+    """What an exporter did while it was not scraped."""
 
     #: How often its threads went to sleep again, each time after something had woken them up.
     sleeps: int

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.alone, pytest.mark.skipif(len(CPUS) == 1, reason="the 
 
 @pytest.fixture(autouse=True)
 def _elsewhere() -> Iterator[None]:
-    """The test itself, and the exporter that it starts, run where nobody holds a CPU."""
+    """The test itself, and the exporter that it starts, run where no task holds a CPU."""
     os.sched_setaffinity(0, set(CPUS[:-1]))
     yield
     os.sched_setaffinity(0, set(CPUS))

@@ -238,7 +238,7 @@ def test_a_client_that_is_kept_out(made: Certificates, name: str, version: ssl.T
     ],
 )
 def test_names_in_clients_certificates(made: Certificates, sans: str, name: str, *, admitted: bool) -> None:
-    """One of those that the configuration names has to be there; certificates that nobody can read are no error."""
+    """One name of the configuration has to be there; a certificate that cannot be parsed is not an error."""
     with exporter(secure(made, f"{MUTUAL}  client_allowed_sans: [{sans}]\n")) as running:
         port, before = running.port, sockets(running)
         assert ask(port, context=client(made, name)).status == (200 if admitted else 403)
@@ -415,7 +415,7 @@ def test_users_that_change_while_a_connection_is_kept(tmp_path: Path) -> None:
 
 
 def test_sighup_reads_it_again(folder: Certificates) -> None:
-    """Even if nobody asks meanwhile; the service manager is told how it went, and a broken one is said to be."""
+    """Even without a request meanwhile; the service manager gets the outcome, and a broken file is reported."""
     path = web_config(folder.folder, TLS)
     with notified_exporter(f"--web.config.file={path}") as (running, manager):
         running.process.send_signal(signal.SIGHUP)

@@ -76,7 +76,7 @@ async def test_a_connection_is_kept() -> None:
 
 @in_loop
 async def test_requests_sent_ahead_are_answered_in_order_one_at_a_time() -> None:
-    """Pipelining gains nobody more than one answer in the making."""
+    """With pipelining, too, a peer has one request handled at a time."""
     held = Held()
     async with serving(held) as served, served.peer() as peer:
         paths = [f"/{number}" for number in range(20)]
@@ -299,7 +299,7 @@ def slow_reader(port: int) -> socket.socket:
 
 @in_loop
 async def test_a_peer_that_does_not_read_is_cut() -> None:
-    """An answer that nobody takes does not stay in memory for ever."""
+    """An answer that the peer does not read does not stay in memory for ever."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
 

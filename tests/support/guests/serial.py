@@ -36,7 +36,7 @@ class Line:
         return match
 
     def discard(self) -> None:
-        """Forget what has arrived, from whoever was at the other end before."""
+        """Discard what has arrived, from an earlier program at the other end."""
         self._received = b""
         self._connection.setblocking(False)  # noqa: FBT003 - the standard library's signature
         with contextlib.suppress(OSError):

@@ -30,7 +30,7 @@ def metrics_of(expression: str) -> frozenset[str]:
 
 
 def of_rules() -> dict[str, str]:
-    """The expressions of recording rules and alerts by the rules' names, and all that those are made of by itself.
+    """The expressions of recording rules and alerts by the rules' names, and each selector in them.
 
     An alert is silent while all is well, and then says nothing of whether it looks at the right series; these do.
     """

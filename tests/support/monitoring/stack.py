@@ -53,7 +53,7 @@ def stack(release: str, folder: Path, machines: Mapping[str, str]) -> Iterator[S
 
 
 def until(ask: Callable[[], T], enough: Callable[[T], bool]) -> T:
-    """The first answer that is enough; the last one if none is in time, so that whoever asked sees what is missing."""
+    """The first answer that is enough; the last one if none is in time, so that the caller shows what is missing."""
     end = time.monotonic() + PATIENCE_SECONDS
     while not enough(answer := ask()) and time.monotonic() < end:
         time.sleep(0.2)

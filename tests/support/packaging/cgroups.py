@@ -27,7 +27,7 @@ class Cgroups:
     """The folders."""
 
     def __init__(self, name: str, folders: list[Path]) -> None:
-        #: Theirs, and nobody else's at this time.
+        #: Unique among the containers that run.
         self.name = name
         self._folders = folders
 
@@ -38,7 +38,7 @@ class Cgroups:
 
     @contextmanager
     def only_on(self, cpus: str) -> Iterator[None]:
-        """Leave a list of CPUs, such as 0-3,8, to whoever is in them while the block runs."""
+        """Leave a list of CPUs, such as 0-3,8, to the processes in them while the block runs."""
         for folder in self._folders:
             if (file := folder / "cpuset.cpus").exists():
                 before = file.read_text()

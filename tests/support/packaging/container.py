@@ -157,7 +157,7 @@ def booted(directory: Path, *flags: str) -> Iterator[Container]:
             except TimeoutError as error:
                 error.add_note(log.read_text(errors="replace"))
                 raise
-        # From here on nobody listens to nspawn: it would wait for ever for somebody who does not read.
+        # The socket is closed by now: nspawn would block on messages that are not read.
         yield Container(leader, groups)
 
 

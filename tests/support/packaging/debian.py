@@ -27,7 +27,7 @@ class DebianPackage:
 
     @property
     def changes(self) -> Path:
-        """What tells of all that was built with it."""
+        """The .buildinfo file, which lists all that it was built with."""
         return self.deb.with_suffix(".changes")
 
     @property

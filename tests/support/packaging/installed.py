@@ -21,7 +21,7 @@ def system_with(suite: str, packages: Path) -> Iterator[Container]:
 
 
 def apt(system: Container, *words: str) -> str:
-    """What apt-get says, which asks nobody."""
+    """Run apt-get without questions, and return what it prints."""
     return system.run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-y", "-o", "APT::Sandbox::User=root", *words)
 
 

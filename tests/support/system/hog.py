@@ -1,4 +1,4 @@
-"""A real-time task that holds a CPU and lets nobody else run there, until it is ended.
+"""A real-time task that holds a CPU, on which nothing else runs until the task is ended.
 
 Source: sched(7). The kernel keeps a little of each second for others, so that they run there sometimes, but late.
 """
@@ -18,7 +18,7 @@ SPINNING = "spinning\n"
 
 @contextmanager
 def hog(cpu: int) -> Iterator[None]:
-    """Hold a CPU while the block runs. Raises PermissionError where nobody may."""
+    """Hold a CPU while the block runs. Raises PermissionError where real-time tasks are not permitted."""
     with subprocess.Popen(
         [*MORTAL, sys.executable, "-m", __name__, str(cpu)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -34,7 +34,7 @@ class Journal:
 
 @contextmanager
 def journal(folder: Path) -> Iterator[Journal]:
-    """A journal in an empty folder; the test is skipped where nobody may mount."""
+    """A journal in an empty folder; the test is skipped where mounting is not permitted."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as received:
         received.bind(str(folder / "socket"))
         found = Journal(received, folder)

@@ -9,7 +9,7 @@ from tests.support.tools import missing, program
 def seeing(*mounts: str) -> list[str]:
     """The beginning of a command line: what follows runs after these commands of mount(8), each without its name.
 
-    Where nobody may do that, the test is skipped.
+    Where that is not permitted, the test is skipped.
     """
     script = "".join(f"mount {mount} && " for mount in mounts) + 'exec "$@"'
     under = [program("unshare"), "--map-root-user", "--mount", "sh", "-c", script, "sh"]

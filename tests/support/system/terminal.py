@@ -55,7 +55,7 @@ class Terminal:
         try:
             received = os.read(self._keys, 1 << 16)
         except OSError:
-            return False  # nobody has it open any more
+            return False  # no process has it open any more
         self._unread += received.decode()
         return bool(received)
 

@@ -1,10 +1,10 @@
 """``python -m tests.support.system.threadless WORD …``: kvm-exporter with these words, as a user with no threads left.
 
-The limit does not bind root, so that root becomes somebody without any process. Source: setrlimit(2), RLIMIT_NPROC.
+The limit does not bind root, so that root becomes a user without any process. Source: setrlimit(2), RLIMIT_NPROC.
 """
 
 import encodings.ascii
-import encodings.idna  # noqa: F401 - here, because root's Python may lie where nobody else may look
+import encodings.idna  # noqa: F401 - here, because root's Python may lie where other users cannot read
 import os
 import resource
 import sys
@@ -12,7 +12,7 @@ import sys
 from kvm_exporter.app.cli import main
 
 NOBODY_ELSE = 64_999
-"""A user that nobody is."""
+"""A user ID without any process."""
 
 if __name__ == "__main__":
     if os.geteuid() == 0:
