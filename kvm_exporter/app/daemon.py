@@ -68,7 +68,8 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT. SIGHUP reloads the files and takes a new sample.
 
-    ``observe`` samples ``source``, this machine. Raises ListenError if an address or socket cannot be used, and
+    ``observe`` samples ``source``, this machine. Without ``baseline`` nothing is compared with one; without
+    ``web_config`` every peer is served plain HTTP. Raises ListenError if an address or socket cannot be used, and
     UnavailableError if this process cannot execute CPUID.
     """
     stop, reload = asyncio.Event(), asyncio.Event()

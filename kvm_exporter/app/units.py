@@ -133,7 +133,11 @@ def environment_file(etc: Path) -> Path:
 def files(
     installation: Installation, prefix: Path, environment: Path, program: argparse.ArgumentParser
 ) -> Mapping[Path, str | Path]:
-    """Return the content of each file, or the target of a link, by its path. The completions are those of a parser."""
+    """Return the content of each file, or the target of a link, by its path.
+
+    ``environment`` is the file with the daemon's flags; all others are below ``prefix``. ``program`` is the parser that
+    the man page and the completions are made from.
+    """
     known = commands(program)
     found: dict[Path, str | Path] = {
         prefix / "bin/kvm-exporter": installation.program,

@@ -100,7 +100,8 @@ class Observation:
 class Observer:
     """Takes Observations of a Source, and of the kernel whose /proc, /sys and /dev are under ``root``.
 
-    Its methods block; the exporter calls them in the reading thread.
+    ``selection`` says which CPUs are sampled. Without a ``keeper`` there is no boot reference. ``host`` says whether
+    /dev/kvm is asked what it can offer to guests. Its methods block; the exporter calls them in the reading thread.
     """
 
     def __init__(

@@ -44,7 +44,10 @@ def sweep(source: Source, selection: CpuSelection, last: Sample | None) -> Sampl
 
 
 def sweep_once(source: Source, selection: CpuSelection, last: Sample | None) -> Sample:
-    """Read every selected CPU once and return the sample. Raises ReadError if even the unpinned read fails."""
+    """Read every selected CPU once and return the sample. Raises ReadError if even the unpinned read fails.
+
+    If the selection reads isolated CPUs once, those that ``last`` knows are retained and not read again.
+    """
     timestamp, boottime = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
     plan = _plan(source, selection, last)
     with source.reading():

@@ -19,7 +19,8 @@ _MAX_NANOSECONDS = 2**63 - 1
 def nanoseconds(text: str, units: Mapping[str, int] = GO_UNITS) -> int:
     """Return the nanoseconds of a duration such as ``1s``, ``1m30s``, ``1.5h`` or ``0``.
 
-    Raises ValueError if the text is not a duration or exceeds 63 bits (about 292 years).
+    ``units`` has the nanoseconds of each unit that is accepted. Raises ValueError if the text is not a
+    duration or exceeds 63 bits (about 292 years).
     """
     if text == "0":
         return 0

@@ -121,7 +121,7 @@ def effects(change: Difference, before: Leaves, unused: Collection[Feature] = ()
 
 
 def advice(change: Difference, found: Collection[Effect]) -> str:
-    """What to do about a whole difference, in sentences; NOTHING where nothing is to be done."""
+    """What to do about a whole difference, given its effects, in sentences; NOTHING where nothing is to be done."""
     worst = max(found, key=lambda effect: effect.level, default=None)
     if worst is None or worst.level < urgency(change, found):
         return action("lost", urgency(change, found))

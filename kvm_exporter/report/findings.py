@@ -259,7 +259,11 @@ class Finding:
 def findings(
     observation: Observation | None, baseline: Baseline | None, *, success: bool, baseline_valid: bool = True
 ) -> tuple[Finding, ...]:
-    """Return at least one finding, the most urgent first. ``success``: the last attempt to sample succeeded."""
+    """Return at least one finding, the most urgent first.
+
+    ``observation`` is None before the first sample, ``baseline`` without a baseline file. ``success`` says whether the
+    last attempt to sample succeeded, ``baseline_valid`` whether the last load of the baseline file did.
+    """
     if observation is None:
         why = "CPUID has not been read successfully yet; see the log of the exporter."
         return (Finding(NO_SAMPLE, "no sample yet", (why,)),)

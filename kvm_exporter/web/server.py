@@ -58,7 +58,10 @@ logger = logging.getLogger(__name__)
 
 
 class Server:
-    """Accepts connections and serves them with a handler until stop(). For use in one event loop."""
+    """Accepts connections and serves them with a handler until stop(). For use in one event loop.
+
+    Without a ``guard``, connections are plain HTTP, and each peer may send requests. ``traffic`` counts what is served.
+    """
 
     def __init__(
         self,
