@@ -28,7 +28,7 @@ Run = Callable[[argparse.Namespace], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (None: sys.argv) and return the exit code.
 
-    Raises SystemExit after --help, --version and errors in the flags.
+    Raises SystemExit after --help and --version.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse a command line that begins with a command.
 
-    Raises SystemExit after --help, --version and errors, and OutputError if the help or the version cannot be written.
+    Raises UsageError, SystemExit after --help and --version, and OutputError if those cannot be written.
     """
     try:
         options, unknown = build_parser().parse_known_args(arguments)
@@ -60,7 +60,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Prints a usage error as one line, without the usage summary, and suggests what may have been meant."""
+    """Raises UsageError with one line, without the usage summary, that suggests what may have been meant."""
 
     def error(self, message: str) -> NoReturn:
         # Python 3.12 and later do not quote the choices.
@@ -72,11 +72,10 @@ class _Parser(argparse.ArgumentParser):
         self.fail(message.removeprefix("argument "))
 
     def fail(self, message: str, wrong: str = "", known: Collection[str] = ()) -> NoReturn:
-        """Print the message, with the known word that the wrong one may have meant, if there is one, and exit."""
+        """Raise UsageError with the message, and with the known word that may have been meant, if there is one."""
         meant = _meant(wrong.lower(), known)
         see = f"did you mean {meant}? See" if meant else "see"
-        print_error(f"{message}; {see} {self.prog} --help")
-        raise SystemExit(UsageError.exit_code)
+        raise UsageError(f"{message}; {see} {self.prog} --help")
 
     def flags(self) -> Collection[str]:
         """Return the names of all flags."""

@@ -118,8 +118,7 @@ class Sampler:
     def _due(self) -> Reason | None:
         if self.last is None:
             return "start"
-        online = self._online_now()
-        if online is not self._online and online != self._online:
+        if self._online_now() != self._online:
             return "hotplug"
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - self.last.sample.boottime
         return "age" if 0 < self.limits.max_age < age else None

@@ -49,10 +49,10 @@ def read_bounded(file: Path | BinaryIO, limit: int, kind: str, remedy: str) -> b
     return content
 
 
-def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Replace the content of a file atomically: a reader gets either the old content or the new one.
 
-    ``mode`` is the permission bits of the new file. Raises OSError, in which case the old file is unchanged.
+    The mode of the new file is 0644. Raises OSError, in which case the old file is unchanged.
 
     The content is written to a temporary file in the same directory, flushed to disk (fsync(2)) and renamed
     (rename(2)). The temporary name ends in .tmp, so that collectors that select files by suffix ignore it.
@@ -62,7 +62,7 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            os.fchmod(descriptor, mode)
+            os.fchmod(descriptor, 0o644)
             os.fsync(descriptor)
         Path(temporary).replace(path)
     except BaseException:

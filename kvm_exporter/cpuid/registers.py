@@ -59,7 +59,7 @@ class Source(Protocol):
     """A set of CPUs whose leaves can be read: this machine, or a dump."""
 
     def online(self) -> tuple[int, ...]:
-        """Return the numbers of the online CPUs, ascending; the same object until they change. Raises ReadError."""
+        """Return the numbers of the online CPUs, ascending. Raises ReadError."""
         ...
 
     def isolated(self) -> frozenset[int]:

@@ -33,7 +33,7 @@ class Topology:
         weakref.finalize(self, os.close, self._descriptor)
 
     def online(self) -> tuple[int, ...]:
-        """Return the numbers of the online CPUs, ascending; the same object until they change.
+        """Return the numbers of the online CPUs, ascending.
 
         Each scrape calls this, so it costs one pread(2) on a descriptor that stays open. Raises ReadError if the file
         cannot be read or parsed.
@@ -42,10 +42,9 @@ class Topology:
         try:
             text = os.pread(self._descriptor, _PAGE_BYTES, 0)
             if text != known_text or _is_truncated(text):
-                found = _parse(text)
-                if found and _is_truncated(text):
-                    found = self._online_one_by_one()
-                cpus = cpus if found == cpus else found
+                cpus = _parse(text)
+                if cpus and _is_truncated(text):
+                    cpus = self._online_one_by_one()
                 self._known = text, cpus
         except OSError as error:
             raise ReadError(f"{error.filename or self._path}: {error.strerror}") from error

@@ -47,9 +47,9 @@ def machine_families(
     yield from _cpus(sample)
 
 
-def feature_values(feature: Feature, signature: bytes = KVM_SIGNATURE) -> tuple[str, str, str, str]:
+def feature_values(feature: Feature) -> tuple[str, str, str, str]:
     """Return the values of FEATURE_LABELS for a feature."""
-    return *bit_values(feature), printable(signature)
+    return *bit_values(feature), printable(KVM_SIGNATURE)
 
 
 def bit_values(feature: Feature) -> tuple[str, str, str]:
