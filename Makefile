@@ -116,7 +116,7 @@ release: release-version $(VENV)/.has-dist ## what dist, deb and image build, wi
 release-version:
 	@scripts/release-version >/dev/null
 
-# From the one place that has cohort, thresholds and selectors.
+# It imports kvm_exporter/kvm, which needs no build: hence PYTHONPATH and no installed exporter.
 dashboards: $(VENV)/.has-dashboards ## the rules, alerts, dashboards and provisioning in dashboards
 	PYTHONPATH=. $(BIN)/python dashboards/generate.py --output=dashboards --dashboards
 

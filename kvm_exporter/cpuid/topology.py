@@ -5,7 +5,6 @@ Source: the kernel's Documentation/ABI/testing/sysfs-devices-system-cpu and Docu
 
 import errno
 import os
-import weakref
 from pathlib import Path
 
 from kvm_exporter.cpuid.cpulist import parse_cpu_list
@@ -27,10 +26,10 @@ class Topology:
         self._known: tuple[bytes, tuple[int, ...]] = b"", ()
         self._isolated: frozenset[int] = frozenset()
         try:
+            # It stays open until the process ends.
             self._descriptor = os.open(self._path, os.O_RDONLY)
         except OSError as error:
             raise ReadError(f"{self._path}: {error.strerror}; is /sys mounted?") from error
-        weakref.finalize(self, os.close, self._descriptor)
 
     def online(self) -> tuple[int, ...]:
         """Return the numbers of the online CPUs, ascending.

@@ -203,7 +203,7 @@ def test_the_wall_clock_jumps(tmp_path: Path, offset: str) -> None:
         years = (after.value("kvm_exporter_sample_timestamp_seconds") - before) / (365 * 86400)
         assert abs(abs(years) - 10) < 0.1
         assert after.value("kvm_exporter_sample_success") == 1
-        assert after.value("kvm_exporter_sample_duration_seconds") < 60
+        assert after.value("kvm_exporter_sample_duration_seconds") < PATIENCE_SECONDS
         kept.close()
         assert running.stop() == 0
         assert errors(running) == []
