@@ -4,8 +4,8 @@
 import sys
 
 from kvm_exporter.app.cli import build_parser
-from kvm_exporter.app.command_line import commands
 from kvm_exporter.app.completion import bash, zsh
+from kvm_exporter.app.introspection import commands
 
 [shell] = sys.argv[1:]
 sys.stdout.write({"bash": bash, "zsh": zsh}[shell](commands(build_parser())))

@@ -4,7 +4,7 @@
 import sys
 
 from kvm_exporter.app.cli import build_parser
-from kvm_exporter.app.command_line import commands
+from kvm_exporter.app.introspection import commands
 from kvm_exporter.app.manual import page
 
 sys.stdout.write(page(commands(build_parser())))

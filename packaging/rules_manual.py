@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flags import build_parser
 
-from kvm_exporter.app.command_line import groups
+from kvm_exporter.app.introspection import groups
 from kvm_exporter.app.manual import filled, sections
 
 TEMPLATE = Path(__file__).with_name("kvm-exporter-rules.1.in")

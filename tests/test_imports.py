@@ -30,7 +30,7 @@ PURE = {
     "cpuid.registers",
     "cpuid.cpulist",
     "cpuid.rows",
-    "cpuid.formats",
+    "cpuid.other_formats",
     "cpuid.dump",
     "collector.conditions",
     "collector.in_use",

@@ -5,7 +5,7 @@ The library shtab is not used, because it completes neither ``--flag=VALUE`` nor
 
 from collections.abc import Sequence
 
-from kvm_exporter.app.command_line import Argument, Command
+from kvm_exporter.app.introspection import Argument, Command
 
 DEFAULT = "serve"
 """The default command: without a command, the shell completes its flags and all commands."""

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
-from kvm_exporter.app.outlet import Outlet
 from kvm_exporter.app.systemd import JOURNAL, has_journal, journal_fields, journal_send, stderr_is_journal
+from kvm_exporter.app.writer import BackgroundWriter
 
 LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("logfmt", "json", "journal")
 
 
-def configure(level: str, format_name: str | None) -> "OutletHandler":
+def configure(level: str, format_name: str | None) -> "BackgroundHandler":
     """Configure the root logger with a level of LEVELS and a format of FORMATS, and return its handler.
 
     Without a format, log to the journal if stderr is connected to it, else as logfmt. Without a journal, log as logfmt
@@ -27,7 +27,7 @@ def configure(level: str, format_name: str | None) -> "OutletHandler":
     """
     format_name = format_name or ("journal" if stderr_is_journal() else "logfmt")
     no_journal = format_name == "journal" and not has_journal()
-    handler: OutletHandler
+    handler: BackgroundHandler
     if format_name == "journal" and not no_journal:
         handler = JournalHandler()
     else:
@@ -43,17 +43,17 @@ def configure(level: str, format_name: str | None) -> "OutletHandler":
     return handler
 
 
-class OutletHandler(logging.Handler, ABC):
+class BackgroundHandler(logging.Handler, ABC):
     """Writes records in a thread of its own, so that a log that is not read cannot stop the program."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._outlet = Outlet("kvm-log", self._say_lost)
+        self._writer = BackgroundWriter("kvm-log", self._say_lost)
 
     @property
     def dropped(self) -> int:
         """The number of records that were dropped because the log was not read in time."""
-        return self._outlet.dropped
+        return self._writer.dropped
 
     @abstractmethod
     def prepare(self, record: logging.LogRecord) -> Callable[[], None]:
@@ -62,13 +62,13 @@ class OutletHandler(logging.Handler, ABC):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record soon."""
         try:
-            self._outlet.put(partial(self._write, record, self.prepare(record)))
+            self._writer.put(partial(self._write, record, self.prepare(record)))
         except Exception:  # noqa: BLE001 - a failure to log must not stop the program
             self.handleError(record)
 
     def close(self) -> None:
         """Wait a moment for the records that are not written yet. logging calls this when the process exits."""
-        self._outlet.close()
+        self._writer.close()
         super().close()
 
     def _write(self, record: logging.LogRecord, write: Callable[[], None]) -> None:
@@ -83,7 +83,7 @@ class OutletHandler(logging.Handler, ABC):
         self._write(record, self.prepare(record))
 
 
-class StderrHandler(OutletHandler):
+class StderrHandler(BackgroundHandler):
     """Writes lines to stderr."""
 
     def prepare(self, record: logging.LogRecord) -> Callable[[], None]:
@@ -98,7 +98,7 @@ def _write_line(line: bytes) -> None:
             line = line[os.write(sys.stderr.fileno(), line) :]
 
 
-class JournalHandler(OutletHandler):
+class JournalHandler(BackgroundHandler):
     """Sends records to the journal, with their fields."""
 
     def prepare(self, record: logging.LogRecord) -> Callable[[], None]:

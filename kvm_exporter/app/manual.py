@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kvm_exporter import __version__
-from kvm_exporter.app.command_line import Argument, Command
+from kvm_exporter.app.introspection import Argument, Command
 
 TEMPLATE = Path(__file__).with_name("kvm-exporter.1.in")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from systemd import daemon
 
-from kvm_exporter.app.outlet import Outlet
+from kvm_exporter.app.writer import BackgroundWriter
 
 logger = logging.getLogger(__name__)
 
@@ -34,17 +34,17 @@ class Notifier:
     """Sends notifications in a thread of its own, because sending may block while the service manager does not read."""
 
     def __init__(self) -> None:
-        self._outlet = Outlet("kvm-notify")
+        self._writer = BackgroundWriter("kvm-notify")
         self._failing = False
 
     def send(self, state: str) -> None:
         """Send lines ``VARIABLE=value`` soon. The first failure in a row is logged as a warning."""
         if "NOTIFY_SOCKET" in os.environ:
-            self._outlet.put(lambda: self._send(state))
+            self._writer.put(lambda: self._send(state))
 
     def close(self) -> None:
         """Wait a moment until everything is sent."""
-        self._outlet.close()
+        self._writer.close()
 
     def _send(self, state: str) -> None:
         try:

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvm_exporter.app.command_line import commands
 from kvm_exporter.app.completion import bash, zsh
+from kvm_exporter.app.introspection import commands
 from kvm_exporter.app.manual import page
 from kvm_exporter.config.files import write_atomically
 from kvm_exporter.errors import OutputError, UsageError

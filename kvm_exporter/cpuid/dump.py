@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
-from kvm_exporter.cpuid.formats import RECORD, not_a_dump
+from kvm_exporter.cpuid.other_formats import RECORD, not_a_dump
 from kvm_exporter.cpuid.registers import BASES, HYPERVISOR_BIT, Reader, Registers
 from kvm_exporter.cpuid.rows import HOST_MARK, Header, Row, Text, has_leaves, quote, read_entries, read_lines
 from kvm_exporter.errors import InputError

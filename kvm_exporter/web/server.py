@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from kvm_exporter.web.addresses import peer_name, peer_network
 from kvm_exporter.web.connection import Connection, Deadlines, State
+from kvm_exporter.web.connections import ConnectionTable
 from kvm_exporter.web.http import Handler, Response
 from kvm_exporter.web.listeners import close
-from kvm_exporter.web.table import ConnectionTable
 from kvm_exporter.web.traffic import QUIET_SECONDS, Traffic
 
 if TYPE_CHECKING:

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvm_exporter.app import log, outlet
+from kvm_exporter.app import log, writer
 from kvm_exporter.app.log import (
     FORMATS,
     LEVELS,
+    BackgroundHandler,
     JournalHandler,
     JsonFormatter,
     LogfmtFormatter,
-    OutletHandler,
     configure,
 )
 from kvm_exporter.app.systemd import journal_fields
@@ -147,7 +147,7 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> Iterator[IO[str]]:
         yield reader
 
 
-def flood(root: logging.Logger) -> OutletHandler:
+def flood(root: logging.Logger) -> BackgroundHandler:
     """Log until the first message is dropped."""
     handler = configure("info", "json")
     while not handler.dropped:
@@ -155,7 +155,7 @@ def flood(root: logging.Logger) -> OutletHandler:
     return handler
 
 
-def end(handler: OutletHandler, reader: IO[str]) -> None:
+def end(handler: BackgroundHandler, reader: IO[str]) -> None:
     """Read what is left, so that the handler's thread ends."""
     rest = threading.Thread(target=reader.read)
     rest.start()
@@ -180,7 +180,7 @@ def test_the_process_may_end_while_nobody_reads(root: logging.Logger, monkeypatc
     with unread(monkeypatch) as reader:
         handler = flood(root)
         with monkeypatch.context() as short:
-            short.setattr(outlet, "CLOSE_SECONDS", 0.01)
+            short.setattr(writer, "CLOSE_SECONDS", 0.01)
             handler.close()
         assert "kvm-log" in [thread.name for thread in threading.enumerate()]
         end(handler, reader)

@@ -10,7 +10,7 @@ from unicodedata import normalize
 import pytest
 
 from kvm_exporter.app.cli import build_parser
-from kvm_exporter.app.command_line import commands
+from kvm_exporter.app.introspection import commands
 from kvm_exporter.app.manual import page
 from kvm_exporter.config.duration import ALL_UNITS
 from kvm_exporter.config.web import parse_web_config

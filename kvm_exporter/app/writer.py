@@ -14,14 +14,14 @@ CLOSE_SECONDS = 1.0
 Write = Callable[[], None]
 
 
-class Outlet:
+class BackgroundWriter:
     """Runs writes in the order in which they were put, in a daemon thread, which does not delay the exit.
 
     The thread starts with the first write. Where no thread can be started, a write runs at once and may block.
     """
 
     def __init__(self, name: str, lost: Callable[[int], None] = lambda _: None) -> None:
-        """Create an outlet whose thread has this name.
+        """Create a writer whose thread has this name.
 
         ``lost`` runs in the thread when writes are possible again: it gets the number of writes dropped since its last
         call.
