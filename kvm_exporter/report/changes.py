@@ -19,7 +19,7 @@ from kvm_exporter.kvm.outcomes import Severity
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.kvm.words import describe, divergences, duration_words, feature_list, moment, summary
 from kvm_exporter.report.effects import severity_words
-from kvm_exporter.report.findings import FREQUENCY, LEAVES, USED_NOT_OFFERED
+from kvm_exporter.report.kinds import FREQUENCY, LEAVES, USED_NOT_OFFERED
 
 CHANGE_ID = "c3300e3bfd0e45029fe115d215cafd78"
 BOOT_DRIFT_ID = "bcaf12e8d79348e79dfdfb18e8f073cb"

@@ -16,14 +16,8 @@ from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.kvm.words import clock_words, cpu_counts, divergence, mhz, moment, summary
 from kvm_exporter.report.columns import observed_columns, yes_no
 from kvm_exporter.report.effects import effect_json
-from kvm_exporter.report.findings import (
-    CPUS_DIFFER,
-    CPUS_UNREAD,
-    NO_KVM,
-    REFERENCE_VOLATILE,
-    Finding,
-    findings,
-)
+from kvm_exporter.report.findings import Finding, findings
+from kvm_exporter.report.kinds import CPUS_DIFFER, CPUS_UNREAD, NO_KVM, REFERENCE_VOLATILE
 from kvm_exporter.report.lines import fitting, wrapped
 
 WIDTH = 80

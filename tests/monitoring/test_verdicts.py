@@ -10,8 +10,8 @@ import pytest
 
 from kvm_exporter.app.cli import build_parser
 from kvm_exporter.kvm.effects import Level
-from kvm_exporter.report import findings
-from kvm_exporter.report.findings import INCONSISTENT, Kind
+from kvm_exporter.report import kinds
+from kvm_exporter.report.kinds import INCONSISTENT, Kind
 from lab.tree import REPOSITORY
 from tests.support.monitoring.catalogue import rendered
 from tests.support.monitoring.fleet import alert_rules
@@ -74,7 +74,7 @@ def test_each_named_test_exists(name: str) -> None:
     assert function in functions(path)
 
 
-KINDS = [*(kind for kind in vars(findings).values() if isinstance(kind, Kind)), *INCONSISTENT.values()]
+KINDS = [*(kind for kind in vars(kinds).values() if isinstance(kind, Kind)), *INCONSISTENT.values()]
 """Every kind of finding, in the order of their definition."""
 
 FINDINGS = re.findall(r"^\| `([a-z_]+)`(?::[^|]*)? \| (\w+) \| ([^|]*) \|", PAGE, re.MULTILINE)

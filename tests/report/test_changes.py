@@ -19,7 +19,7 @@ from kvm_exporter.kvm.leaves import Leaves, Timing
 from kvm_exporter.kvm.sample import Sample
 from kvm_exporter.kvm.words import summary
 from kvm_exporter.report.changes import BOOT_DRIFT_ID, CHANGE_ID, USED_ID, announce
-from kvm_exporter.report.findings import FREQUENCY, LEAVES, USED_NOT_OFFERED
+from kvm_exporter.report.kinds import FREQUENCY, LEAVES, USED_NOT_OFFERED
 from lab.readers import guest, kvm_of, sample_of
 
 USED = Use(Answer.BROKEN, "not offered now")

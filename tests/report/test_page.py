@@ -24,7 +24,8 @@ from kvm_exporter.kvm.effects import Level, action
 from kvm_exporter.kvm.features import FEATURES, feature_at, feature_named
 from kvm_exporter.kvm.leaves import KVM_SIGNATURE, Kvm, Leaves, SignatureLeaf, Timing
 from kvm_exporter.kvm.sample import Sample
-from kvm_exporter.report.findings import GUEST_UNREAD, REFERENCE_VOLATILE, findings
+from kvm_exporter.report.findings import findings
+from kvm_exporter.report.kinds import GUEST_UNREAD, REFERENCE_VOLATILE
 from kvm_exporter.report.page import HEADERS, STYLE, landing_page
 from kvm_exporter.report.table import as_json, table
 from lab.exporter import exporter

@@ -15,7 +15,7 @@ from kvm_exporter.kvm.drift import Difference, TscChange, difference
 from kvm_exporter.kvm.features import FEATURES, feature_named
 from kvm_exporter.kvm.leaves import Kvm, Leaves, SignatureLeaf
 from kvm_exporter.kvm.words import describe, divergence, summary
-from kvm_exporter.report.findings import FEATURE_GAINED
+from kvm_exporter.report.kinds import FEATURE_GAINED
 from kvm_exporter.report.table import WIDTH, as_json, table
 from lab.readers import BASE, Machine, guest, kvm_rows, reader, sample_of
 
