@@ -13,7 +13,7 @@ BUILD_INPUTS := pyproject.toml setup.py constraints.txt kvm_exporter/_cpuid_buil
 # The tests that mirror the rooms: no root, no download, no system package that "make run" does without.
 ROOMS := app collector config cpuid kvm metrics report web
 CHECKED := $(ROOMS:%=tests/%) tests/fuzz tests/test_imports.py
-GOLDEN := tests/app/test_invocations.py tests/report/test_golden.py tests/report/test_compare.py tests/report/test_effects.py
+GOLDEN := tests/app/test_invocations.py tests/report/test_golden.py tests/report/test_comparison.py tests/report/test_effects.py
 
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

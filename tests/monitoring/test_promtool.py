@@ -7,7 +7,7 @@ import pytest
 
 from kvm_exporter.metrics.exporter import textfile_body
 from lab.tree import DUMPS
-from tests.metrics.test_textfile import OBSERVATION
+from tests.metrics.test_exporter_textfile import OBSERVATION
 from tests.report.test_golden import decoded, exposition
 from tests.support.tools import monitoring_program
 
