@@ -1,7 +1,6 @@
 """Command lines that are wrong: each ends in exit code 2, with nothing on stdout, and a message that says what to do.
 
-UPDATE_GOLDEN=1 make test PYTEST_FLAGS=tests/app/test_invocations.py writes the messages and fails if one has changed:
-read the difference with git diff before it is committed.
+``make golden`` writes the texts again: read git diff before it is committed.
 """
 
 import re

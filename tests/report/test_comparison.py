@@ -1,7 +1,6 @@
 """``compare`` and ``check`` on recorded and made-up machines: their output and their exit codes.
 
-UPDATE_GOLDEN=1 make test PYTEST_FLAGS=tests/report/test_comparison.py writes the texts and fails where one has changed:
-read the difference with git diff before it is committed.
+``make golden`` writes the texts again: read git diff before it is committed.
 """
 
 import json

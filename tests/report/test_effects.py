@@ -1,7 +1,6 @@
 """The table of effects as people read it: every verdict of ``compare`` on it, and docs/effects.md.
 
-UPDATE_GOLDEN=1 make test PYTEST_FLAGS=tests/report/test_effects.py writes both and fails where one has changed: read
-the difference with git diff before it is committed.
+``make golden`` writes the texts again: read git diff before it is committed.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,6 @@
 """Every recorded dump is decoded and rendered, and the whole text is compared with the committed one.
 
-UPDATE_GOLDEN=1 make test PYTEST_FLAGS=tests/report/test_golden.py writes the texts and fails where one has changed:
-read the difference with git diff before it is committed.
+``make golden`` writes the texts again: read git diff before it is committed.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,7 @@
 """What people have reported in public of guests, containers and their tools, and what the exporter concludes there.
 
-Each case has its source; the machine is made again from what the report says. More are in tests/cpuid/test_dump_pasted.py.
+Each case has its source; the machine is made again from what the report says. tests/cpuid/test_dump_pasted.py has
+more.
 """
 
 import logging
