@@ -78,7 +78,12 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     # Install it before the first sample: the default action of SIGHUP ends the process.
     loop.add_signal_handler(signal.SIGHUP, reload.set)
-    sampler = Sampler(source, observe, options.limits, _publish)
+
+    def publish(before: Observation | None, now: Observation) -> None:
+        announce(before, now)
+        service.notify_status(_state(sampler, baseline, web_config))
+
+    sampler = Sampler(source, observe, options.limits, publish)
     listeners = listen(options.addresses) if options.addresses else adopt(service.listen_descriptors())
     stopping = loop.create_task(stop.wait())
     first = loop.create_task(sampler.current(options.limits.timeout))
@@ -155,11 +160,20 @@ async def _reload_at_signals(
                 file.reload()
         server.refresh()
         before, now = sampler.last, await sampler.again("signal")
-        if before is not None and now is not None and now.fixed_at_launch is None and agree(before.sample, now.sample):
+        if not sampler.tally.success:
+            logger.warning("sampling after SIGHUP failed; served: %s", _status(now))
+        elif before is not None and now is not None and now.fixed_at_launch is None and agree(before.sample, now.sample):
             logger.info("sampled after SIGHUP, nothing changed: %s", _status(now))
         else:
             logger.info("sampled after SIGHUP: %s", _status(now))
-        service.notify_ready("; ".join([_status(sampler.last), *_reload_failures(baseline, web_config)]))
+        service.notify_ready(_state(sampler, baseline, web_config))
+
+
+def _state(sampler: Sampler, baseline: Reloaded[Baseline] | None, web_config: "Reloaded[Web] | None") -> str:
+    """Return the status of the sample that is served, and what has failed since."""
+    failed = sampler.last is not None and sampler.last.sample.pinned and not sampler.tally.success
+    status = f"sampling failed; served: {_status(sampler.last)}" if failed else _status(sampler.last)
+    return "; ".join([status, *_reload_failures(baseline, web_config)])
 
 
 def _reload_failures(baseline: Reloaded[Baseline] | None, web_config: "Reloaded[Web] | None") -> Iterator[str]:
@@ -174,13 +188,6 @@ def _feed_watchdog(loop: asyncio.AbstractEventLoop) -> None:
     if (seconds := service.watchdog_seconds()) is not None:
         service.notify("WATCHDOG=1")
         loop.call_later(seconds / 2, _feed_watchdog, loop)
-
-
-def _publish(before: Observation | None, now: Observation) -> None:
-    """Log the changes since the previous observation, and send a changed status to the service manager."""
-    announce(before, now)
-    if before is None or _status(before) != _status(now):
-        service.notify(f"STATUS={_status(now)}")
 
 
 def _report_start(listeners: Iterable[socket.socket], sampler: Sampler, web_config: "Reloaded[Web] | None") -> None:

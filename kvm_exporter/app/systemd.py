@@ -36,6 +36,8 @@ class Notifier:
     def __init__(self) -> None:
         self._writer = BackgroundWriter("kvm-notify")
         self._failing = False
+        #: The status line that was sent last.
+        self.status = ""
 
     def send(self, state: str) -> None:
         """Send lines ``VARIABLE=value`` soon. The first failure in a row is logged as a warning."""
@@ -73,7 +75,15 @@ def flush_notifications() -> None:
 
 def notify_ready(status: str) -> None:
     """Tell the service manager that start or reload is complete, with a status line for ``systemctl status``."""
+    _NOTIFIER.status = status
     notify("READY=1", f"STATUS={status}")
+
+
+def notify_status(status: str) -> None:
+    """Send a status line for ``systemctl status``, unless it is the one that was sent last."""
+    if status != _NOTIFIER.status:
+        _NOTIFIER.status = status
+        notify(f"STATUS={status}")
 
 
 def notify_reloading() -> None:

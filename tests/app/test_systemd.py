@@ -60,6 +60,25 @@ def test_a_reload_has_a_begin_and_an_end(latch: Latch, manager: Notifications) -
         assert manager.until("READY")["READY"] == "1"
 
 
+def test_a_reload_without_a_new_sample_says_so(latch: Latch, manager: Notifications) -> None:
+    """If no sample can be taken after SIGHUP, log and STATUS say that the old one is served, until there is one."""
+    with latch.daemon(timeout=0.1, environment=manager.environment) as running:
+        while "CPUs sampled" not in (status := manager.until("STATUS")["STATUS"]):
+            pass
+        with latch.shut():
+            for _ in range(2):
+                running.process.send_signal(signal.SIGHUP)
+                manager.until("RELOADING")
+                assert manager.until("READY")["STATUS"] == f"sampling failed; served: {status}"
+            with latch.visitor():
+                pass
+        assert manager.until("STATUS")["STATUS"] == status
+        assert running.stop() == 0
+    said = [line for line in running.log if "SIGHUP" in line]
+    assert len(said) == 2
+    assert all(f'level=warn msg="sampling after SIGHUP failed; served: {status}"' in line for line in said)
+
+
 def test_who_is_ready_can_be_reloaded() -> None:
     """The service manager may send SIGHUP as soon as it has received READY."""
     for _ in range(5):
