@@ -162,11 +162,17 @@ async def _reload_at_signals(
         before, now = sampler.last, await sampler.again("signal")
         if not sampler.tally.success:
             logger.warning("sampling after SIGHUP failed; served: %s", _status(now))
-        elif before is not None and now is not None and now.fixed_at_launch is None and agree(before.sample, now.sample):
-            logger.info("sampled after SIGHUP, nothing changed: %s", _status(now))
         else:
-            logger.info("sampled after SIGHUP: %s", _status(now))
+            unchanged = ", nothing changed" if _unchanged(before, now) else ""
+            logger.info("sampled after SIGHUP%s: %s", unchanged, _status(now))
         service.notify_ready(_state(sampler, baseline, web_config))
+
+
+def _unchanged(before: Observation | None, now: Observation | None) -> bool:
+    """Whether two observations show that nothing changed between them."""
+    if before is None or now is None or now.fixed_at_launch is not None:
+        return False
+    return agree(before.sample, now.sample)
 
 
 def _state(sampler: Sampler, baseline: Reloaded[Baseline] | None, web_config: "Reloaded[Web] | None") -> str:
@@ -195,7 +201,8 @@ def _report_start(listeners: Iterable[socket.socket], sampler: Sampler, web_conf
         logger.info("listening on %s (%s)", address_of(listener), _protection(web_config))
     last, status = sampler.last, _status(sampler.last)
     volatile = last is not None and last.reference is not None and not last.persistent
-    hint = "; the boot reference is in memory only, set --reference.directory to keep it" if volatile else ""
+    needs = "; the boot reference is in memory only: it needs a directory that can be written (--reference.directory)"
+    hint = needs if volatile else ""
     logger.info("kvm-exporter %s: %s%s", __version__, status, hint)
     service.notify_ready(status)
 

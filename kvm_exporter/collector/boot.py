@@ -7,6 +7,7 @@ it uses, and reads some bits again when a CPU comes online and after a resume (a
 import json
 import logging
 import math
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,11 +106,16 @@ class BootReferenceKeeper:
     def __init__(self, directory: Path | None, boot: Boot, *, read_only: bool = False) -> None:
         self._path = directory / FILE_NAME if directory is not None else None
         self._boot = boot
-        #: Whether the reference outlives this process.
-        self.persistent = False
         self._read_only = read_only
-        self._complained = False
+        #: What the file has; None if there is no file of this boot.
+        self._stored: BootReference | None = None
+        self._complaint = ""
         self._reference = self._load()
+
+    @property
+    def persistent(self) -> bool:
+        """Whether the reference outlives this process."""
+        return self._stored is not None
 
     def reference(self, sample: Sample) -> BootReference | None:
         """The reference of this boot; None until a CPU could be read."""
@@ -125,9 +131,8 @@ class BootReferenceKeeper:
         words = describe(change, kept.leaves, sample.common)
         if words != kept.change:
             kept = replace(kept, change=words, changed=sample.timestamp if words else None)
-        if kept != self._reference:
-            self._reference = kept
-            self._store(kept)
+        self._reference = kept
+        self._store(kept)
         return kept
 
     def _load(self) -> BootReference | None:
@@ -141,20 +146,30 @@ class BootReferenceKeeper:
                 follows = "changes since boot are not known" if self._read_only else "starting a new one"
                 logger.warning("ignoring unusable boot reference %s (%s); %s", self._path, error, follows)
             return None
-        self.persistent = True
+        self._stored = found
         return found
 
     def _store(self, reference: BootReference) -> None:
+        """Write the file, unless it is there and has the reference. A failure is logged once, and so is its end."""
         if self._path is None or self._read_only:
             return
+        exists = os.path.exists(self._path)  # noqa: PTH110 - Path.exists() raises PermissionError
+        if exists and reference == self._stored:
+            return
+        complaint = ""
         try:
             write_atomically(self._path, format_reference(reference, self._boot))
-            self.persistent = True
+            self._stored = reference
         except OSError as error:
-            if not self._complained:
-                why = "cannot write the boot reference %s: %s; it is lost when the exporter exits"
-                logger.warning(why, self._path, error.strerror)
-            self.persistent, self._complained = False, True
+            if not exists:
+                self._stored = None
+            lost = "since when it differs" if self._stored is not None else "it"
+            complaint = f"{error.strerror}; {lost} is lost when the exporter exits"
+        if complaint and complaint != self._complaint:
+            logger.warning("cannot write the boot reference %s: %s", self._path, complaint)
+        if self._complaint and not complaint:
+            logger.info("wrote the boot reference %s", self._path)
+        self._complaint = complaint
 
 
 def format_reference(reference: BootReference, boot: Boot) -> bytes:

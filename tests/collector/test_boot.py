@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import replace
@@ -62,9 +63,6 @@ LATER = sample_of({0: guest(0x0100007B)})
 
 READABLE = "make it readable by the exporter's user); starting a new one"
 REFUSED = f"{PERMISSION}); starting a new one"
-
-
-LOST = "Permission denied; it is lost when the exporter exits"
 
 
 @pytest.fixture
@@ -422,15 +420,48 @@ def test_a_directory_that_may_not_be_used_is_said_once(
 
 
 def test_who_cannot_store_a_new_reference_has_the_old_one(log: pytest.LogCaptureFixture) -> None:
-    """A valid file of this boot is used without write permission, as by a user who runs the textfile command."""
+    """A valid file of this boot is used without write permission: all that a restart loses is the difference's time."""
     with TemporaryDirectory() as name:
         directory = Path(name)
         BootReferenceKeeper(directory, BOOT).reference(AT_BOOT)
         directory.chmod(0o555)
+        keeper = BootReferenceKeeper(directory, BOOT)
         with unprivileged():
-            found = leaves_of(BootReferenceKeeper(directory, BOOT), LATER)
-    complaint = f"cannot write the boot reference {directory / FILE_NAME}: {LOST}"
-    assert (found, log.messages) == (AT_BOOT.common, [complaint])
+            found = [leaves_of(keeper, sample) for sample in (LATER, LATER)]
+        assert (found, keeper.persistent) == ([AT_BOOT.common] * 2, True)
+        (directory / FILE_NAME).unlink()
+        with unprivileged():
+            keeper.reference(LATER)
+        assert not keeper.persistent
+    assert log.messages == [
+        f"cannot write the boot reference {directory / FILE_NAME}: Permission denied; {lost} the exporter exits"
+        for lost in ("since when it differs is lost when", "it is lost when")
+    ]
+
+
+def test_a_reference_that_is_not_in_its_file_is_written_at_the_next_sample(
+    tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    """A directory that can be written later, or a file that was removed, costs no reference; it is written once."""
+    directory = tmp_path / "run"
+    keeper = BootReferenceKeeper(directory, BOOT)
+    keeper.reference(AT_BOOT)
+    assert not keeper.persistent
+    for _ in range(2):
+        directory.mkdir()
+        keeper.reference(AT_BOOT)
+        assert keeper.persistent
+        written = (directory / FILE_NAME).stat()
+        keeper.reference(AT_BOOT)
+        assert (directory / FILE_NAME).stat() == written
+        assert leaves_of(BootReferenceKeeper(directory, BOOT), LATER) == AT_BOOT.common
+        shutil.rmtree(directory)
+        keeper.reference(AT_BOOT)
+        assert not keeper.persistent
+    cannot = f"cannot write the boot reference {directory / FILE_NAME}: "
+    cannot += "No such file or directory; it is lost when the exporter exits"
+    wrote = f"wrote the boot reference {directory / FILE_NAME}"
+    assert log.messages == [cannot, wrote, cannot, wrote, cannot]
 
 
 def test_everybody_may_read_the_file(tmp_path: Path) -> None:
