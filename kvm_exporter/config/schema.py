@@ -46,6 +46,12 @@ def is_null(node: Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.tag == _TAG + "null"
 
 
+def is_empty_mapping(document: bytes) -> bool:
+    """Return whether a document is ``{}``, with or without comments. Raises InputError if it is not YAML."""
+    node = compose(document)
+    return isinstance(node, yaml.MappingNode) and not node.value
+
+
 def name(node: Node) -> str:
     """Return the text of a scalar of any type. Raises InputError for a list or a mapping.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kvm_exporter.config.files import Reloaded, Watch, read_bounded
+from kvm_exporter.config.schema import is_empty_mapping
 from kvm_exporter.config.tls import ClientAuth, TlsConfig
 from kvm_exporter.config.web import RateLimit, WebConfig, parse_web_config
 from kvm_exporter.errors import InputError, named
@@ -81,10 +82,11 @@ def watch_web_config(path: Path, directory: Path | None) -> Reloaded[Web]:
     def load(previous: Web | None, watch: Watch) -> Web:
         with named(path):
             content = read_bounded(path, MAX_BYTES, "a web configuration", "give another with --web.config.file")
-            if not content and previous is not None and previous.config != WebConfig():
-                # A file that is being written can be empty for a moment, which must not disable TLS and passwords.
-                raise InputError("is empty; to serve without TLS and passwords, let it contain {}")
             config = parse_web_config(content, path.parent)
+            secured = previous is not None and previous.config != WebConfig()
+            if secured and config == WebConfig() and not is_empty_mapping(content):
+                # A file that is being written, or a template without its values, must not disable TLS and passwords.
+                raise InputError("has no settings any more; to serve without TLS and passwords, let it contain {}")
             if config.tls is None:
                 return Web(config)
             for file in config.tls.files:

@@ -233,15 +233,18 @@ def test_a_broken_change_leaves_everything_as_it_was(
     assert messages(caplog) == [("INFO", f"reloaded the web configuration from {path}")]
 
 
-def test_a_file_that_is_being_written_lets_in_nobody_else(path: Path) -> None:
-    """A file that becomes empty is invalid, because it is probably being written; at the start it is valid."""
+@pytest.mark.parametrize("left", ["", "\n", "# managed\n", "basic_auth_users:\n", "tls_server_config: {}\n", "---\n"])
+def test_a_file_without_settings_lets_in_nobody_else(path: Path, left: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that loses its last setting is invalid, for it is probably being written, unless it says ``{}``."""
     put(path, f"basic_auth_users: {{alice: {HASH}}}\n")
     file = watch_web_config(path, None)
-    path.write_text("")
+    put(path, left)
     file.refresh()
     assert set(file.value.config.users) == {"alice"}
     assert not file.success
-    put(path, "{}")
+    why = "has no settings any more; to serve without TLS and passwords, let it contain {}"
+    assert messages(caplog) == [("ERROR", f"{KEPT} {path}: {why}")]
+    put(path, "# managed\n{}\n")
     file.refresh()
     assert file.value.config == WebConfig()
     assert file.success
