@@ -126,6 +126,9 @@ class Sampler:
     def _begin(self, reason: Reason) -> None:
         self.tally = replace(self.tally, samples=_one_more(self.tally.samples, reason))
         last = self.last.sample if self.last is not None else None
+        if last is not None and reason == "signal":
+            # A sweep does not try isolated CPUs again that are known to have failed: let it try all.
+            last = replace(last, failed={})
         future = self._worker.submit(lambda: self._observe(last))
         self._attempt = attempt = _Attempt(future, self._online_now(), time.monotonic())
         future.add_done_callback(lambda _: self._finish(attempt))

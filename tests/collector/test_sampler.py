@@ -164,6 +164,23 @@ async def test_signals_during_a_reading_share_the_next() -> None:
     assert (machine.readings, keeper.tally.samples["signal"]) == (2, 1)
 
 
+@in_loop
+async def test_a_signal_tries_isolated_cpus_again_that_failed() -> None:
+    """An isolated CPU that failed is left alone until a signal; those that could be read stay retained then."""
+    machine = LiveMachine(*[reader(kvm_rows(DEFAULT))] * 2, "outside of the cpuset")
+    machine.isolated_cpus |= {1, 2}
+    keeper = sampler(machine, max_age=1e-9)
+    await keeper.current(NEVER)
+    machine.cpus[2] = reader(kvm_rows(DEFAULT))
+    machine.visits.clear()
+    waited, signalled = await keeper.current(NEVER), await keeper.again("signal")
+    assert waited is not None
+    assert signalled is not None
+    assert (set(waited.sample.failed), set(signalled.sample.failed)) == ({2}, set())
+    assert (set(signalled.sample.sampled), set(signalled.sample.retained)) == ({0, 2}, {1})
+    assert machine.visits == [0, 0, 2]
+
+
 # How long a scrape waits.
 
 
