@@ -65,9 +65,12 @@ def sweep_once(source: Source, selection: CpuSelection, last: Sample | None) -> 
     page = source.pvclock() if anywhere.kvm is not None else None
     clock = decode_pvclock(page) if page is not None else None
     duration = time.clock_gettime(time.CLOCK_BOOTTIME) - boottime
+    reached = bool(sampled) or not failed
     failed |= plan.failed
     skipped = plan.skipped - sampled.keys() - failed.keys()
-    return Sample(anywhere, sampled, plan.retained, skipped, failed, timestamp, boottime, duration, replaced, clock)
+    return Sample(
+        anywhere, sampled, plan.retained, skipped, failed, timestamp, boottime, duration, replaced, clock, reached
+    )
 
 
 def _visit(

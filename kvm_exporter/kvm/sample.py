@@ -35,6 +35,8 @@ class Sample:
     replaced: frozenset[int] = frozenset()
     #: What KVM's pvclock page states; None if there is no such page, or it could not be read.
     clock: PvClock | None = None
+    #: False if CPUs were visited, and none of them could be read.
+    reached: bool = True
 
     @property
     def tsc_khz(self) -> int | None:
@@ -52,8 +54,8 @@ class Sample:
 
     @property
     def pinned(self) -> bool:
-        """Whether a CPU that should be read was read by a thread pinned there."""
-        return bool(self.sampled or self.retained)
+        """Whether a CPU that should be read was read by a thread pinned there; no retained CPU should be."""
+        return self.reached and bool(self.sampled or self.retained)
 
     @cached_property
     def states(self) -> dict[str, Collection[int]]:

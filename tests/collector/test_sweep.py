@@ -301,6 +301,20 @@ def test_where_every_cpu_fails_the_unpinned_read_is_a_sample() -> None:
     assert (sample.common, sample.failed) == (OLD, {0: "refused", 1: "refused"})
 
 
+def test_a_retained_cpu_does_not_stand_for_those_that_fail() -> None:
+    """Nothing was read pinned if every CPU that was visited failed; where all are isolated, none has to be visited."""
+    source = machine(1, cpus=2)
+    last = sweep(source, CpuSelection(), None)
+    source.cpus[0], source.home = "outside of the cpuset", OLD_HOST
+    sample = sweep(source, CpuSelection(), last)
+    assert (states(sample), sample.pinned) == ({"retained": [1], "failed": [0]}, False)
+    source.cpus[0] = OLD_HOST
+    assert sweep(source, CpuSelection(), sample).pinned
+    isolated = Machine({0: OLD_HOST, 1: "held"}, isolated=[0, 1])
+    later = sweep(isolated, CpuSelection(), sweep(isolated, CpuSelection(), None))
+    assert (states(later), later.pinned) == ({"retained": [0], "failed": [1]}, True)
+
+
 def test_an_isolated_cpu_that_failed_is_not_tried_until_something_changes() -> None:
     """A failed isolated CPU is not tried again until another CPU's leaves change."""
     source = Machine({0: OLD_HOST, 1: "held"}, isolated=[1])
