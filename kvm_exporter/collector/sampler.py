@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from kvm_exporter.collector.observer import Observation
 from kvm_exporter.collector.worker import Interruptible, Worker
@@ -61,9 +61,8 @@ class _Attempt:
     future: asyncio.Future[Observation]
     #: The CPUs that were online when the attempt started.
     online: tuple[int, ...]
-    #: When the attempt started, on time.monotonic().
-    started: float
-    overdue: bool = False
+    #: Done once the attempt has timed out.
+    overdue: asyncio.Future[None]
 
 
 class Sampler:
@@ -89,7 +88,8 @@ class Sampler:
     async def current(self, patience: float) -> Observation | None:
         """Return the observation to serve, after a new attempt if one is due; None before the first good one.
 
-        Waits at most ``patience`` seconds for an attempt, and not at all for one that has already timed out.
+        Waits at most ``patience`` seconds for an attempt, and not at all for one that has already timed out. If the
+        wait ends before the attempt, ``tally.success`` is False until the attempt ends.
         """
         if self._attempt is None and (reason := self._due()):
             self._begin(reason)
@@ -130,7 +130,10 @@ class Sampler:
             # A sweep does not try isolated CPUs again that are known to have failed: let it try all.
             last = replace(last, failed={})
         future = self._worker.submit(lambda: self._observe(last))
-        self._attempt = attempt = _Attempt(future, self._online_now(), time.monotonic())
+        loop = asyncio.get_running_loop()
+        self._attempt = attempt = _Attempt(future, self._online_now(), loop.create_future())
+        timer = loop.call_later(self.limits.timeout, self._time_out, attempt)
+        future.add_done_callback(lambda _: timer.cancel())
         future.add_done_callback(lambda _: self._finish(attempt))
 
     def _online_now(self) -> tuple[int, ...]:
@@ -140,14 +143,15 @@ class Sampler:
             return ()
 
     async def _wait(self, attempt: _Attempt, patience: float) -> None:
-        if attempt.overdue:
-            return
-        left = min(patience, attempt.started + self.limits.timeout - time.monotonic())
-        await asyncio.wait({attempt.future}, timeout=max(left, 0))
-        if not attempt.future.done() and not attempt.overdue:
-            attempt.overdue = True
-            waited = time.monotonic() - attempt.started
-            self._fail("timeout", f"timed out after {waited:.1f} s; is a real-time task monopolising a CPU?")
+        if not attempt.overdue.done():
+            either: set[asyncio.Future[Any]] = {attempt.future, attempt.overdue}
+            await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if not attempt.future.done():
+            self.tally = replace(self.tally, success=False)
+
+    def _time_out(self, attempt: _Attempt) -> None:
+        attempt.overdue.set_result(None)
+        self._fail("timeout", f"timed out after {self.limits.timeout:g} s; is a real-time task monopolising a CPU?")
 
     def _finish(self, attempt: _Attempt) -> None:
         self._attempt = None

@@ -196,23 +196,18 @@ async def test_scrapes_share_an_attempt() -> None:
     assert (machine.readings, keeper.tally.samples) == (1, NONE | {"start": 1})
 
 
-@pytest.mark.parametrize(("timeout", "patience"), [(0.05, NEVER), (NEVER, 0.05)], ids=["timeout", "patience"])
 @in_loop
-async def test_a_late_attempt_is_a_failure_and_the_last_good_sample_is_served(
-    timeout: float,  # noqa: ASYNC109 - a setting of the sampler
-    patience: float,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_a_late_attempt_is_a_failure_and_the_last_good_sample_is_served(caplog: pytest.LogCaptureFixture) -> None:
     """A timeout counts once for all waiting scrapes. Until the reading ends, scrapes are served without waiting."""
     caplog.set_level(logging.INFO)
     machine, ended = live_machine(DEFAULT), asyncio.Event()
     keeper = sampler(machine, max_age=1e-9, published=lambda *_: ended.set())
     first = await keeper.current(NEVER)
-    keeper.limits = replace(keeper.limits, timeout=timeout)
+    keeper.limits = replace(keeper.limits, timeout=0.05)
     ended.clear()
     offer(machine, REDUCED)
     with machine.shut():
-        late = await asyncio.gather(*(keeper.current(patience) for _ in range(10)))
+        late = await asyncio.gather(*(keeper.current(NEVER) for _ in range(10)))
         assert late == [first] * 10
         assert (keeper.tally.success, keeper.tally.failures) == (False, {"timeout": 1, "error": 0})
         for _ in range(100):
@@ -223,8 +218,42 @@ async def test_a_late_attempt_is_a_failure_and_the_last_good_sample_is_served(
     assert served(keeper.last) == REDUCED
     assert (machine.readings, keeper.tally.samples) == (3, NONE | {"start": 1, "age": 1})
     failure, recovery = messages(caplog)
-    assert failure.startswith("ERROR the CPUID leaves could not be sampled: timed out after ")
+    assert failure.startswith("ERROR the CPUID leaves could not be sampled: timed out after 0.05 s; ")
     assert recovery == "INFO the CPUID leaves can be sampled again"
+
+
+@in_loop
+async def test_a_scrape_that_does_not_wait_is_no_failure_of_the_machine(caplog: pytest.LogCaptureFixture) -> None:
+    """It is served the last good sample, without success; other scrapes wait for the new one, which is a success."""
+    machine = live_machine(DEFAULT)
+    keeper = sampler(machine, max_age=1e-9)
+    first = await keeper.current(NEVER)
+    offer(machine, REDUCED)
+    with machine.shut():
+        patient = asyncio.create_task(keeper.current(NEVER))
+        assert await keeper.current(0) is first
+        assert not keeper.tally.success
+        late = asyncio.create_task(keeper.current(NEVER))
+        await asyncio.sleep(0)
+        assert not patient.done()
+        assert not late.done()
+    assert [served(await one) for one in (patient, late)] == [REDUCED] * 2
+    assert (keeper.tally.success, keeper.tally.failures) == (True, {"timeout": 0, "error": 0})
+    assert messages(caplog) == []
+
+
+@in_loop
+async def test_an_attempt_times_out_whoever_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timeout is counted and logged although the only scrape gave up before it."""
+    logged = asyncio.Event()
+    monkeypatch.setattr("kvm_exporter.collector.sampler.logger.error", lambda *_, **__: logged.set())
+    machine = live_machine(DEFAULT)
+    keeper = sampler(machine, timeout=0.05)
+    with machine.shut():
+        await keeper.current(0)
+        assert keeper.tally.failures["timeout"] == 0
+        await logged.wait()
+        assert keeper.tally.failures["timeout"] == 1
 
 
 @in_loop
