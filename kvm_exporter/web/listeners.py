@@ -20,13 +20,13 @@ SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes] 
 def listen(addresses: Iterable[Address]) -> list[socket.socket]:
     """Return non-blocking listening sockets for addresses. A host name may resolve to several sockets.
 
-    Raises ListenError, after closing the sockets that were already opened.
+    Of several addresses of a name, those that the machine does not have are left out: /etc/hosts may have ::1 for
+    localhost where IPv6 is off. Raises ListenError, after closing the sockets that were already opened.
     """
     sockets: list[socket.socket] = []
     for address in addresses:
         try:
-            for family, socket_address in _socket_addresses(address):
-                sockets.append(_listen(family, socket_address))
+            sockets += _listen_on_each(_socket_addresses(address))
         except OSError as error:
             close(sockets)
             raise ListenError(f"cannot listen on {address}: {_reason(error)} with --web.listen-address") from error
@@ -119,6 +119,22 @@ def _has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+def _listen_on_each(addresses: Iterable[tuple[int, SocketAddress]]) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    absent: OSError | None = None
+    for family, socket_address in addresses:
+        try:
+            sockets.append(_listen(family, socket_address))
+        except OSError as error:
+            if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+                close(sockets)
+                raise
+            absent = error
+    if absent is not None and not sockets:
+        raise absent
+    return sockets
 
 
 def _listen(family: int, socket_address: SocketAddress) -> socket.socket:

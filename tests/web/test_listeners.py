@@ -91,6 +91,20 @@ def test_a_name_listens_on_all_that_it_stands_for(monkeypatch: pytest.MonkeyPatc
     close(listeners)
 
 
+@pytest.mark.parametrize("absent", ["192.0.2.1", "2001:db8::1"])
+def test_an_address_of_a_name_that_the_machine_does_not_have(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name listens on those of its addresses that the machine has, wherever the others come; without any it fails."""
+    gone, here = (socket.AF_INET6 if ":" in absent else socket.AF_INET, absent), (socket.AF_INET, "127.0.0.1")
+    for found in ((gone, here), (here, gone)):
+        monkeypatch.setattr(socket, "getaddrinfo", resolver(*found))
+        [listener] = listen([TcpAddress("name", 0)])
+        assert listener.getsockname()[0] == "127.0.0.1"
+        listener.close()
+    monkeypatch.setattr(socket, "getaddrinfo", resolver(gone))
+    with pytest.raises(ListenError, match=r"^cannot listen on name:0: .*; choose another with"):
+        listen([TcpAddress("name", 0)])
+
+
 def test_an_address_in_use(taken: int) -> None:
     """The error says that the address is in use, and what to do."""
     with pytest.raises(ListenError) as caught:
