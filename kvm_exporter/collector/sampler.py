@@ -39,7 +39,7 @@ class LiveSource(Source, Interruptible, Protocol):
 class Limits:
     """The maximum age of a sample and the timeout of an attempt, in seconds."""
 
-    #: A scrape that finds an older sample takes a new one; 0 disables that.
+    #: A scrape that finds an older sample takes a new one; 0 disables that, unless no CPU could be read.
     max_age: float = 60.0
     timeout: float = 5.0
 
@@ -116,7 +116,7 @@ class Sampler:
         return self.last
 
     def _due(self) -> Reason | None:
-        if self.last is None:
+        if self.last is None or not (self.limits.max_age or self.last.sample.pinned):
             return "start"
         if self._online_now() != self._online:
             return "hotplug"

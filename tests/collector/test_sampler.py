@@ -358,6 +358,22 @@ async def test_until_one_succeeds_every_scrape_tries() -> None:
     assert keeper.tally.changes == 0
 
 
+@in_loop
+async def test_where_no_age_makes_a_sample_due_one_without_cpus_is_tried_again() -> None:
+    """With a maximum age of 0, every scrape tries until a CPU could be read; after that, none does."""
+    machine = LiveMachine("outside of the cpuset")
+    machine.home = reader(kvm_rows(DEFAULT))
+    keeper = sampler(machine, max_age=0)
+    for _ in range(2):
+        await keeper.current(NEVER)
+        assert not keeper.tally.success
+    machine.cpus[0] = machine.home
+    for _ in range(2):
+        await keeper.current(NEVER)
+        assert keeper.tally.success
+    assert keeper.tally.samples == NONE | {"start": 3}
+
+
 # Changes.
 
 
