@@ -92,8 +92,14 @@ def notify_reloading() -> None:
 
 
 def listen_descriptors() -> list[int]:
-    """Return the file descriptors of the sockets that the service manager passed: sd_listen_fds(3)."""
-    return daemon.listen_fds()
+    """Return the file descriptors of the sockets that the service manager passed: sd_listen_fds(3).
+
+    Without any, or where LISTEN_FDS or LISTEN_PID is not what a service manager sets, the list is empty.
+    """
+    try:
+        return daemon.listen_fds()
+    except OSError:
+        return []
 
 
 def watchdog_seconds() -> float | None:

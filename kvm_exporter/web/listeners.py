@@ -77,16 +77,26 @@ _REMEDIES = {
 
 
 class _OwnSocket(socket.socket):
-    """A socket bound by this process. close() removes its file if it is a Unix socket.
+    """A socket bound by this process. close() removes its file if it is a Unix socket, and not one of another process.
 
     The files of sockets passed by the service manager are left to the service manager.
     """
 
+    #: The device and inode of the file: while the socket is open, no other file has them. None without a file.
+    file: tuple[int, int] | None = None
+
     def close(self) -> None:
-        if self.family == socket.AF_UNIX and self.fileno() >= 0:
+        if self.file is not None and self.fileno() >= 0:
+            path = str(self.getsockname())
             with contextlib.suppress(OSError):
-                _remove(str(self.getsockname()))
+                if _identity(path) == self.file:
+                    Path(path).unlink()
         super().close()
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = Path(path).lstat()
+    return status.st_dev, status.st_ino
 
 
 def _reason(error: OSError) -> str:
@@ -147,6 +157,8 @@ def _listen(family: int, socket_address: SocketAddress) -> socket.socket:
         if family == socket.AF_INET6 and isinstance(socket_address, tuple):
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(socket_address[0] != "::"))
         listener.bind(socket_address)
+        if family == socket.AF_UNIX:
+            listener.file = _identity(str(socket_address))
         listener.listen(BACKLOG)
         listener.setblocking(False)  # noqa: FBT003 - the parameter has no name
     except OSError:
@@ -156,16 +168,16 @@ def _listen(family: int, socket_address: SocketAddress) -> socket.socket:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove the file of a Unix socket that no process listens on. Raises OSError if a process still does."""
+    """Remove the file of a Unix socket that no process listens on.
+
+    Raises OSError if a process still does, or if the file is none of a socket.
+    """
     with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if not stat.S_ISSOCK(Path(path).lstat().st_mode):
+            raise OSError(errno.EEXIST, "what is there is not a socket")
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            _remove(path)
+            Path(path).unlink()
         else:
             raise OSError(errno.EADDRINUSE, "Address already in use")
-
-
-def _remove(path: str) -> None:
-    if stat.S_ISSOCK(Path(path).lstat().st_mode):
-        Path(path).unlink()

@@ -1,6 +1,7 @@
 """kvm_exporter.app.systemd: the notifications READY, RELOADING, STOPPING and WATCHDOG on a real socket."""
 
 import asyncio
+import os
 import signal
 import socket
 import time
@@ -121,6 +122,20 @@ def test_datagrams_of_the_journal_and_the_manager(
         notifier.send("READY=1\nSTATUS=good")
         assert received.recv(1000) == b"READY=1\nSTATUS=good"
         notifier.close()
+
+
+@pytest.mark.parametrize(
+    ("count", "process"),
+    [("0", None), ("-1", None), ("soon", None), ("1000000", None), ("1", "soon"), ("1", "1"), (None, None)],
+)
+def test_sockets_that_nobody_passed(count: str | None, process: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment says of sockets that were not passed, there are none."""
+    for name, value in (("LISTEN_FDS", count), ("LISTEN_PID", process or str(os.getpid()))):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    assert systemd.listen_descriptors() == []
 
 
 @in_own_time

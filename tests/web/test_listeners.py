@@ -213,6 +213,19 @@ def test_a_socket_that_was_left_is_replaced(tmp_path: Path) -> None:
     close(listeners)
 
 
+def test_a_socket_of_another_process_is_left_alone(tmp_path: Path) -> None:
+    """If the file was removed, and another process listens on the same path now, closing does not remove its file."""
+    path = tmp_path / "kvm.sock"
+    first = listen([UnixAddress(path)])
+    path.unlink()
+    second = listen([UnixAddress(path)])
+    close(first)
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(str(path))
+    close(second)
+    assert not path.exists()
+
+
 def test_a_socket_that_is_listened_on_is_left_alone(tmp_path: Path) -> None:
     """A socket file that another process listens on is an error, and stays."""
     path = tmp_path / "kvm.sock"
@@ -230,11 +243,12 @@ def test_a_socket_that_is_listened_on_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("file", "Address already in use; stop the program that uses it, or choose another"),
+        ("file", "what is there is not a socket; choose another"),
+        ("", "what is there is not a socket; choose another"),
         ("nowhere/kvm.sock", "No such file or directory; choose another"),
         ("x" * 108, "AF_UNIX path too long; choose another"),
     ],
-    ids=["file", "no folder", "too long"],
+    ids=["file", "folder", "no folder", "too long"],
 )
 def test_where_no_socket_can_be(tmp_path: Path, name: str, reason: str) -> None:
     """The error names the path, and an existing file stays."""
