@@ -83,6 +83,13 @@ def identity(path: Path) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+def _is_pipe(path: Path) -> bool:
+    try:
+        return path.is_fifo()
+    except OSError:
+        return False
+
+
 class Reloaded(Generic[T]):
     """A value loaded from a file and the files that it names, reloaded when one of them changes.
 
@@ -105,6 +112,8 @@ class Reloaded(Generic[T]):
         self._load = load
         #: The identity() of each watched file, taken before the file was last read.
         self._identities: dict[Path, tuple[int, ...]] = {}
+        #: Whether a load may wait, as the first one may.
+        self._waits = True
         self.seconds = 0.0
         try:
             self._read(None)
@@ -120,7 +129,10 @@ class Reloaded(Generic[T]):
             self.reload()
 
     def reload(self) -> None:
-        """Reload the files. On failure, log an error and keep the previous value."""
+        """Reload the files. On failure, log an error and keep the previous value.
+
+        A named pipe is a failure: reading it would wait for a writer, and everything else with it.
+        """
         try:
             self._read(self.value)
         except InputError as error:
@@ -130,10 +142,12 @@ class Reloaded(Generic[T]):
 
     def _read(self, previous: T | None) -> None:
         self.success, self.timestamp, start = False, time.time(), time.perf_counter()
-        self._identities = {}
+        self._identities, self._waits = {}, previous is None
         self._watch(self._path)
         self.value = self._load(previous, self._watch)
         self.success, self.seconds = True, time.perf_counter() - start
 
     def _watch(self, path: Path) -> None:
         self._identities[path] = identity(path)
+        if not self._waits and _is_pipe(path):
+            raise InputError(f"{path}: is a pipe, which is read at the start only; replace it by a file")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from kvm_exporter.config import files
-from kvm_exporter.config.files import read_bounded, write_atomically
+from kvm_exporter.config.files import Reloaded, Watch, read_bounded, write_atomically
 from kvm_exporter.errors import InputError
 from tests.support.rooms.unprivileged import unprivileged
 
@@ -130,6 +130,36 @@ def test_no_collector_takes_the_temporary_file_for_one_of_its_own(path: Path) ->
     assert made == "tempfile.mkstemp"
     assert renamed == ["os.rename", temporary, str(path)]
     assert re.fullmatch(re.escape(f"{path.parent}/.kvm.prom.") + r"\w+\.tmp", temporary)
+
+
+@pytest.mark.parametrize("piped", ["main", "other"])
+def test_a_reload_does_not_wait_for_the_writer_of_a_pipe(
+    tmp_path: Path, piped: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A named pipe in place of a file keeps the previous value; at the start it is read, as in ``<(command)``."""
+    main, other = tmp_path / "main", tmp_path / "other"
+    read, write = os.pipe()
+    main.symlink_to(f"/dev/fd/{read}")
+    other.write_bytes(b"other")
+    os.write(write, b"main")
+    os.close(write)
+
+    def load(_: bytes | None, watch: Watch) -> bytes:
+        watch(other)
+        return read_bounded(main, 9, "a test", "give one") + read_bounded(other, 9, "a test", "give one")
+
+    file = Reloaded(main, "the test", load)
+    os.close(read)
+    assert (file.value, file.success) == (b"mainother", True)
+    main.unlink()
+    main.write_bytes(b"new")
+    changed = tmp_path / piped
+    changed.unlink()
+    os.mkfifo(changed)
+    file.refresh()
+    assert (file.value, file.success) == (b"mainother", False)
+    why = f"{changed}: is a pipe, which is read at the start only; replace it by a file"
+    assert caplog.messages == [f"could not reload the test, keeping the previous one: {why}"]
 
 
 def test_a_credential_that_systemd_has_not_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
