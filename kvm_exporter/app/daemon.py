@@ -96,6 +96,7 @@ async def serve(
     reloads = loop.create_task(_reload_at_signals(reload, sampler, server, baseline, web_config))
     if not stop.is_set():
         _report_start(listeners, sampler, web_config)
+        service.notify_ready(_state(sampler, baseline, web_config))
     _feed_watchdog(loop)
     _shorten_pauses()
     await stopping
@@ -184,7 +185,7 @@ def _state(sampler: Sampler, baseline: Reloaded[Baseline] | None, web_config: "R
 
 def _reload_failures(baseline: Reloaded[Baseline] | None, web_config: "Reloaded[Web] | None") -> Iterator[str]:
     if baseline is not None and not baseline.success:
-        yield "the baseline file is invalid, keeping the previous one"
+        yield "the baseline file is invalid" + (", keeping the previous one" if baseline.value != Baseline() else "")
     if web_config is not None and not web_config.success:
         yield "the web configuration is invalid, keeping the previous one"
 
@@ -199,12 +200,11 @@ def _feed_watchdog(loop: asyncio.AbstractEventLoop) -> None:
 def _report_start(listeners: Iterable[socket.socket], sampler: Sampler, web_config: "Reloaded[Web] | None") -> None:
     for listener in listeners:
         logger.info("listening on %s (%s)", address_of(listener), _protection(web_config))
-    last, status = sampler.last, _status(sampler.last)
+    last = sampler.last
     volatile = last is not None and last.reference is not None and not last.persistent
     needs = "; the boot reference is in memory only: it needs a directory that can be written (--reference.directory)"
     hint = needs if volatile else ""
-    logger.info("kvm-exporter %s: %s%s", __version__, status, hint)
-    service.notify_ready(status)
+    logger.info("kvm-exporter %s: %s%s", __version__, _status(last), hint)
 
 
 def _protection(web_config: "Reloaded[Web] | None") -> str:

@@ -116,7 +116,7 @@ def divergences(sample: Sample) -> tuple[tuple[tuple[int, ...], str], ...]:
 
 
 def divergence(sample: Sample, cpu: int) -> str:
-    """Return as text how a known CPU differs from the common leaves: which features it lacks or has in addition."""
+    """Return as text how a sampled or retained CPU differs from the common leaves: what it lacks or has."""
     common, other = sample.common, sample.known[cpu]
     return describe(difference(common, other), common, other, "lacks", "has")
 

@@ -170,11 +170,11 @@ def _listen(family: int, socket_address: SocketAddress) -> socket.socket:
 def _remove_stale(path: str) -> None:
     """Remove the file of a Unix socket that no process listens on.
 
-    Raises OSError if a process still does, or if the file is none of a socket.
+    Raises OSError if a process still does, or if the path is not that of a socket.
     """
     with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         if not stat.S_ISSOCK(Path(path).lstat().st_mode):
-            raise OSError(errno.EEXIST, "what is there is not a socket")
+            raise OSError(errno.EEXIST, "the path is not that of a socket")
         try:
             probe.connect(path)
         except ConnectionRefusedError:

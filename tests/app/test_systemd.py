@@ -46,6 +46,14 @@ def test_a_machine_that_does_not_answer_does_not_hold_up_the_start(latch: Latch,
         assert running.scrape().value("kvm_exporter_sample_failures_total", cause="timeout") == 1
 
 
+def test_status_names_a_baseline_that_the_start_could_not_load(tmp_path: Path, manager: Notifications) -> None:
+    """An invalid baseline does not end the start, and is in STATUS from the start on; there is no previous one."""
+    baseline = tmp_path / "baseline.yml"
+    baseline.write_text("nonsense")
+    with exporter(f"--baseline.file={baseline}", environment=manager.environment):
+        assert manager.until("READY")["STATUS"].endswith("; the baseline file is invalid")
+
+
 def test_a_reload_has_a_begin_and_an_end(latch: Latch, manager: Notifications) -> None:
     """RELOADING has the time on the monotonic clock; READY follows when the machine has been read again."""
     with latch.daemon(environment=manager.environment) as running:

@@ -243,8 +243,8 @@ def test_a_socket_that_is_listened_on_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("file", "what is there is not a socket; choose another"),
-        ("", "what is there is not a socket; choose another"),
+        ("file", "the path is not that of a socket; choose another"),
+        ("", "the path is not that of a socket; choose another"),
         ("nowhere/kvm.sock", "No such file or directory; choose another"),
         ("x" * 108, "AF_UNIX path too long; choose another"),
     ],
