@@ -13,7 +13,7 @@ from kvm_exporter._revision import REVISION
 from kvm_exporter.app import commands
 from kvm_exporter.app.commands import OUTPUTS
 from kvm_exporter.app.console import print_error, write
-from kvm_exporter.app.flags import add_reference_flag, add_serve_flags
+from kvm_exporter.app.flags import add_max_age_flag, add_reference_flag, add_serve_flags
 from kvm_exporter.errors import ExporterError, UsageError
 
 EXIT_INTERRUPTED = 128 + 2
@@ -155,6 +155,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--host", action="store_true", help="print what this machine's own KVM can offer to guests instead"
     )
     textfile = add("textfile", commands.write_textfile, "write the gauges for node_exporter's textfile collector")
+    add_max_age_flag(
+        textfile, "how often a timer runs this: KvmExporterSampleStale fires if the file is much older; 0 disables that"
+    )
     textfile.add_argument("path", metavar="PATH", type=Path, help="file to replace; its name must end in .prom")
     units = add(
         "units",

@@ -201,7 +201,7 @@ def write_textfile(options: argparse.Namespace) -> int:
     # Without a directory there is no earlier run to compare with, so no boot reference is reported.
     directory = runtime_directory()
     keeper = BootReferenceKeeper(directory, read_boot()) if directory is not None else None
-    content = textfile_body(_observe(keeper))
+    content = textfile_body(_observe(keeper), options.max_age)
     try:
         write_atomically(path, content)
     except OSError as error:

@@ -79,14 +79,7 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         help="leave out process_* and python_info",
     )
     sample = parser.add_argument_group("sampling")
-    sample.add_argument(
-        "--sample.max-age",
-        dest="max_age",
-        metavar="DURATION",
-        type=_flag(parse_duration),
-        default=DEFAULT_LIMITS.max_age,
-        help="take a new sample when a scrape finds the current one older than this; 0 disables (default: 60s)",
-    )
+    add_max_age_flag(sample, "take a new sample when a scrape finds the current one older than this; 0 disables")
     sample.add_argument(
         "--sample.timeout",
         dest="timeout",
@@ -151,6 +144,18 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         dest="log_format",
         choices=FORMATS,
         help="log format (default: journal if stderr is connected to it, else logfmt)",
+    )
+
+
+def add_max_age_flag(parser: argparse._ActionsContainer, meaning: str) -> None:
+    """``--sample.max-age``, which the daemon and ``textfile`` share."""
+    parser.add_argument(
+        "--sample.max-age",
+        dest="max_age",
+        metavar="DURATION",
+        type=_flag(parse_duration),
+        default=DEFAULT_LIMITS.max_age,
+        help=f"{meaning} (default: 60s)",
     )
 
 

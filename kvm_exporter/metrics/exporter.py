@@ -94,7 +94,7 @@ def settings_families(max_age: float) -> Iterator[Metric]:
     """Yield the settings that alerts compare with: the maximum age of a sample, in seconds."""
     yield GaugeMetricFamily(
         "kvm_exporter_sample_max_age_seconds",
-        "A scrape takes a new sample if the current one is older than this (--sample.max-age); 0 disables that.",
+        "Age above which a new sample is due (--sample.max-age), in seconds; 0: at no age.",
         max_age,
         unit="seconds",
     )
@@ -137,16 +137,18 @@ def build_families() -> Iterator[Metric]:
     )
 
 
-def textfile_body(observation: Observation) -> bytes:
+def textfile_body(observation: Observation, max_age: float) -> bytes:
     """Return the metrics for node_exporter's textfile collector, in text format 0.0.4.
 
-    Counters and process metrics are left out, because the process has ended when the file is read.
+    ``max_age`` is the time in seconds after which the file is due to be written again. Counters and process metrics are
+    left out, because the process has ended when the file is read.
     """
     families = [
         *machine_families(observation.sample, observation.boot),
         *observed_families(observation),
         *build_families(),
         *sample_families(observation.sample, success=observation.sample.pinned),
+        *settings_families(max_age),
         *collector_families(observation.collectors),
     ]
     return render(families, Format.TEXT_0_0_4)

@@ -92,7 +92,7 @@ def test_version() -> None:
         (["check", "--help"], ["--baseline", "--dump"]),
         (["compare", "--help"], ["A", "B"]),
         (["dump", "--help"], ["--host"]),
-        (["textfile", "--help"], ["PATH", ".prom"]),
+        (["textfile", "--help"], ["PATH", ".prom", "--sample.max-age"]),
         (["units", "--help"], ["--prefix", "/usr/local", "--root"]),
     ],
     ids=" ".join,
@@ -213,6 +213,14 @@ def test_textfile(tmp_path: Path) -> None:
     scrape = Scrape(path.read_text())
     assert scrape.value("kvm_present") == on_kvm()
     assert not [name for name in scrape.names if name.endswith("_total") or name.startswith(("process_", "python_"))]
+
+
+@pytest.mark.parametrize(("flags", "seconds"), [([], 60), (["--sample.max-age=15m"], 900)])
+def test_a_textfile_says_when_it_is_due_again(flags: list[str], seconds: float, tmp_path: Path) -> None:
+    """Every minute, as the packaged timer writes it, or as the flag says."""
+    path = tmp_path / "kvm.prom"
+    assert run("textfile", *flags, str(path)).returncode == 0
+    assert Scrape(path.read_text()).value("kvm_exporter_sample_max_age_seconds") == seconds
 
 
 def test_a_textfile_that_cannot_be_written(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ OBSERVATION = Observation(
 
 def test_all_gauges_are_in_the_file() -> None:
     """The file has all gauges of the machine, of the observation, and of the sample."""
-    assert Scrape(textfile_body(OBSERVATION).decode()).names == {
+    assert Scrape(textfile_body(OBSERVATION, 60).decode()).names == {
         "kvm_present",
         "kvm_signature_info",
         "kvm_feature_offered",
@@ -51,6 +51,7 @@ def test_all_gauges_are_in_the_file() -> None:
         "kvm_exporter_sample_success",
         "kvm_exporter_sample_timestamp_seconds",
         "kvm_exporter_sample_duration_seconds",
+        "kvm_exporter_sample_max_age_seconds",
         "kvm_exporter_collector_success",
         "kvm_exporter_collector_duration_seconds",
     }
@@ -58,13 +59,13 @@ def test_all_gauges_are_in_the_file() -> None:
 
 def test_nothing_is_counted() -> None:
     """The file has no counters, because the process that would count has exited."""
-    families = list(text_string_to_metric_families(textfile_body(OBSERVATION).decode()))
+    families = list(text_string_to_metric_families(textfile_body(OBSERVATION, 60).decode()))
     assert {family.type for family in families} == {"gauge"}
 
 
 def test_a_bit_that_was_lost_since_the_boot_is_in_the_file() -> None:
     """A lost unassigned bit is 0, and kvm_boot_feature_changed is -1 for it."""
-    found = Scrape(textfile_body(OBSERVATION).decode())
+    found = Scrape(textfile_body(OBSERVATION, 60).decode())
     assert found.value("kvm_feature_offered", feature="eax_bit_30") == 0
     assert found.value("kvm_boot_feature_changed", feature="eax_bit_30") == -1
     assert found.value("kvm_exporter_sample_success") == 1
@@ -72,6 +73,6 @@ def test_a_bit_that_was_lost_since_the_boot_is_in_the_file() -> None:
 
 def test_a_sample_alone_is_enough() -> None:
     """An observation without reference, evidence and host is written."""
-    found = Scrape(textfile_body(Observation(sample_of({0: guest(0x0100007B)}))).decode())
+    found = Scrape(textfile_body(Observation(sample_of({0: guest(0x0100007B)})), 60).decode())
     assert found.value("kvm_present") == 1
     assert not [name for name in found.names if name.startswith(("kvm_boot", "kvm_host"))]

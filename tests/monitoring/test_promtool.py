@@ -20,7 +20,7 @@ def test_it_finds_no_fault_with_the_metrics(dump: Path) -> None:
 
 def test_it_finds_no_fault_with_the_textfile() -> None:
     """That node_exporter serves."""
-    assert checked(textfile_body(OBSERVATION)) == (0, b"", b"")
+    assert checked(textfile_body(OBSERVATION, 60)) == (0, b"", b"")
 
 
 def checked(body: bytes) -> tuple[int, bytes, bytes]:
