@@ -111,7 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--drift-kept",
         metavar="DURATION",
         type=_flag(duration),
-        help="how long an alert on drift keeps firing after its condition ends (default: %(default)s)",
+        help="how long an alert on drift outlasts a machine that cannot be scraped or sampled (default: %(default)s)",
     )
     limits.add_argument(
         "--certificate-days",
@@ -180,13 +180,13 @@ def whole(text: str) -> int:
 
 
 def duration(text: str) -> str:
-    """Return a duration of Prometheus. Raises ValueError if it would refuse it.
+    """Return a duration of Prometheus above 0. Raises ValueError for others.
 
     Source: ParseDuration in model/time.go of prometheus/common.
     """
     units = "".join(rf"(?:\d+{unit})?" for unit in ("y", "w", "d", "h", "m", "s", "ms"))
-    if not re.fullmatch(f"(?=.){units}", text, re.ASCII):
-        raise ValueError(f"{text!r} is not a duration of Prometheus; use one such as 15m or 1h30m")
+    if not re.fullmatch(f"(?=.*[1-9]){units}", text, re.ASCII):
+        raise ValueError(f"{text!r} is not a duration above 0 for Prometheus; use one such as 15m or 1h30m")
     return text
 
 

@@ -27,10 +27,7 @@ class Settings:
     """A sample is stale if it is older than stale_ages times its maximum age plus stale_seconds, for inexact clocks."""
 
     drift_kept: str = "15m"
-    """How long an alert on drift keeps firing after its condition ends.
-
-    So that a restart of the exporter does not resolve it.
-    """
+    """How long an alert on drift outlasts a time without samples, such as a restart of the exporter."""
 
     ranked: int = 50
     """How many machines each Prometheus server ranks at most, those with the worst problems, for *KVM shards*."""

@@ -148,7 +148,7 @@ On another computer the URLs are the same after this:
 
 Press Enter, and {PLAIN.name} loses {STOLEN.name}. Press Enter again to give it back.
 Instead of pressing Enter, you can run kill -USR1 {os.getpid()} and kill -USR2 {os.getpid()}.
-The alert resolves half a minute after the feature is back, because alerts on drift keep firing for a while.
+The alert resolves some seconds after the feature is back.
 Ctrl-C stops everything.
 
 The notifications of Alertmanager are printed below as they arrive. The first ones are about the machines that are

@@ -7,12 +7,14 @@ from settings import Settings
 from kvm_exporter.kvm.drift import TSC_TOLERANCE
 from kvm_exporter.kvm.effects import Level, action
 from rules import outcomes
+from rules.last import unsampled
 from rules.rule import FEATURE, NAME, THIS, VALUE, Alert, Recording, Rule
 
 
 def drift_rules(settings: Settings) -> tuple[Rule, ...]:
-    """Return the rules; what was lost is recorded before the alerts that read it."""
-    return (Recording(name=outcomes.LOSSES, expression=outcomes.losses()), *drift_alerts(settings))
+    """Return the rules; what the alerts read is recorded before them."""
+    losses = Recording(name=outcomes.LOSSES, expression=outcomes.losses())
+    return (losses, unsampled(settings.drift_kept), *drift_alerts(settings))
 
 
 def drift_alerts(settings: Settings) -> tuple[Alert, ...]:
@@ -115,6 +117,7 @@ abs((kvm_clock_tsc_frequency_hertz or kvm_tsc_frequency_hertz) - kvm_boot_tsc_fr
             name="KvmCpusDiffer",
             expression="kvm_cpus_divergent > 0",
             wait="3m",
+            kept=settings.drift_kept,
             severity="warning",
             summary=f"CPUs of {THIS} are offered different features",
             description=(

@@ -14,6 +14,7 @@ from rules.cohort import cohort_rules
 from rules.drift import drift_rules
 from rules.exporter import exporter_alerts
 from rules.intent import INTENT_ALERTS
+from rules.last import with_last
 from rules.rule import Alert, Recording, Rule
 from rules.sums import sums
 
@@ -38,7 +39,8 @@ def rule_file(groups: Groups, runbooks: str) -> dict[str, Any]:
     """Return the content of a rule file of Prometheus; ``runbooks`` is the URL of the runbooks, or empty."""
     return {
         "groups": [
-            {"name": name, "rules": [rule_content(rule, runbooks) for rule in rules]} for name, rules in groups.items()
+            {"name": name, "rules": [rule_content(rule, runbooks) for rule in with_last(rules)]}
+            for name, rules in groups.items()
         ]
     }
 

@@ -24,10 +24,16 @@ class Alert:
     name: str
     expression: str
     wait: str
+    #: How long the alert outlasts a time without samples, such as a failed scrape or a restart of the exporter.
     kept: str | None = None
     severity: str
     summary: str
     description: str
+
+    @property
+    def of_machine(self) -> bool:
+        """Whether there is one alert for each machine, in place of one for a cohort."""
+        return THIS in self.summary
 
 
 Rule = Recording | Alert

@@ -76,7 +76,7 @@ def test_all_but_the_dashboards_are_written_without_the_sdk(tmp_path: Path, monk
         ("--rare-share=0.005", ["share < 0.005", "share >= 0.005", "Fewer than 0.5% of the machines"]),
         ("--stale-ages=4", ["> 4 * (kvm_exporter_sample_max_age_seconds > 0) + 60\n"]),
         ("--stale-seconds=90", ["> 3 * (kvm_exporter_sample_max_age_seconds > 0) + 90\n"]),
-        ("--drift-kept=1h30m", ["keep_firing_for: 1h30m\n"]),
+        ("--drift-kept=1h30m", ["keep_firing_for: 1h30m\n", "max_over_time(kvm_exporter_sample_success[1h30m])"]),
         ("--certificate-days=30", ["< 30 * 24 * 60 * 60 + time()"]),
     ],
 )
@@ -126,8 +126,9 @@ def test_the_operator_gets_resources(tmp_path: Path) -> None:
         ("--rare-share=5%", "'5%' is not a share; use a number above 0 and up to 1, such as 0.05"),
         ("--rare-share=nan", "'nan' is not a share; use a number above 0 and up to 1, such as 0.05"),
         ("--down-fewest=0", "'0' is not a number that fits; use a whole number from 1"),
-        ("--drift-kept=15", "'15' is not a duration of Prometheus; use one such as 15m or 1h30m"),
-        ("--drift-kept=", "'' is not a duration of Prometheus; use one such as 15m or 1h30m"),
+        ("--drift-kept=15", "'15' is not a duration above 0 for Prometheus; use one such as 15m or 1h30m"),
+        ("--drift-kept=0s", "'0s' is not a duration above 0 for Prometheus; use one such as 15m or 1h30m"),
+        ("--drift-kept=", "'' is not a duration above 0 for Prometheus; use one such as 15m or 1h30m"),
     ],
 )
 def test_a_wrong_value_is_refused(flag: str, message: str, tmp_path: Path) -> None:

@@ -24,9 +24,12 @@ def committed_rules() -> list[dict[str, Any]]:
 def metrics_of(expression: str) -> frozenset[str]:
     """The series of Prometheus and the exporters that an expression reads, itself or by way of recording rules."""
     recorded = {rule["record"]: rule["expr"] for rule in committed_rules() if "record" in rule}
-    names = {str(one.name) for one in selectors(expression)}
-    through = (metrics_of(recorded[name]) for name in names & recorded.keys())
-    return frozenset(names - recorded.keys()).union(*through)
+    found: set[str] = set()
+    new = {str(one.name) for one in selectors(expression)}
+    while new:
+        found |= new
+        new = {str(one.name) for name in new & recorded.keys() for one in selectors(recorded[name])} - found
+    return frozenset(found - recorded.keys())
 
 
 def of_rules() -> dict[str, str]:
@@ -70,6 +73,7 @@ EMPTY_WHEN_WELL = frozenset(
         *alert_rules(),
         *of_grafana(),
         *(name for name in of_rules() if re.match(r"(cohort:)?kvm_boot_feature_changed(:gained)?{", name)),
+        *(name for name in of_rules() if name.endswith((":last", ":missing"))),
         "kvm_baseline_violation",
         "kvm_boot_feature_changed",
         "kvm_feature_switched_off",
