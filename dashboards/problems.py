@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from labels import OF_BIT, OF_MACHINE
 
+from kvm_exporter.kvm.effects import Level
+from rules.outcomes import LOSSES
+
 WEIGHT = "instance:kvm_problem:weight"
 """The recorded series: the weight of each problem that a machine has, with the label ``problem``."""
 
@@ -16,6 +19,9 @@ RANKED = "ranked:kvm_problem:weight"
 
 RARE_SINCE = "instance:kvm_fingerprint_info:rare_since"
 """The recorded series: when the feature set of a machine was first seen to be rare in its cohort, in seconds."""
+
+UNSAMPLED = "instance:up:unsampled"
+"""The recorded series: the exporters that cannot be scraped, whose last sample failed, or that serve none."""
 
 Rows = Callable[[str], str]
 """A function from matchers that select machines to an expression with a series for each machine, and maybe feature."""
@@ -58,6 +64,15 @@ def used_not_offered(where: str = "") -> str:
     return f"kvm_unoffered_feature_in_use{where} == 1\nunless on ({OF_BIT}) kvm_boot_feature_changed{where} == -1"
 
 
+def _vanished(where: str = "") -> str:
+    return f"kvm_present{where} == 0\nand on ({OF_MACHINE}) kvm_boot_feature_changed{where} == -1"
+
+
+def _lost(where: str = "") -> str:
+    """Features that were lost, but for those that are known to be dangerous or harmless: without rules, all."""
+    return f"kvm_boot_feature_changed{where} == -1\nunless on ({OF_BIT}) {LOSSES}{where} != {Level.WARNING:d}"
+
+
 def offered_to_some(matchers: str) -> str:
     """Return an expression: on how many CPUs a bit is set, for bits that some CPUs of a machine have and others not."""
     return f"""
@@ -67,13 +82,26 @@ sum by ({OF_MACHINE}) (kvm_cpus{{{matchers}, state=~"sampled|retained"}})
 """.strip()
 
 
-_BACK = "Migrate it back, or reboot it, not by kexec."
+_OUT = "Take the machine out of service now. Then migrate it back."
+_BACK = "Migrate the machine back, or reboot it, not by kexec."
 
 PROBLEMS = (
     Problem(
+        name="KVM vanished",
+        machines=_vanished(),
+        rows=lambda where: _vanished(f"{{{where}}}"),
+        action=_OUT,
+    ),
+    Problem(
+        name="lost, dangerous",
+        machines=f"{LOSSES} == {Level.CRITICAL:d}",
+        rows=lambda where: f"{LOSSES}{{{where}}} == {Level.CRITICAL:d}",
+        action=_OUT,
+    ),
+    Problem(
         name="lost",
-        machines="kvm_boot_feature_changed == -1",
-        rows=lambda where: f"kvm_boot_feature_changed{{{where}}} == -1",
+        machines=_lost(),
+        rows=lambda where: _lost(f"{{{where}}}"),
         action=_BACK,
     ),
     Problem(
@@ -106,10 +134,11 @@ PROBLEMS = (
     Problem(
         name="required, not offered",
         machines="kvm_baseline_violation == -1",
-        # A bit that was lost has a row, which says what to do first.
-        rows=lambda where: (
-            f"kvm_baseline_violation{{{where}}} == -1\nunless on ({OF_BIT}) kvm_boot_feature_changed{{{where}}} == -1"
-        ),
+        # A bit that was lost has a row, which says what to do first, unless its loss alone would be harmless.
+        rows=lambda where: f"""
+kvm_baseline_violation{{{where}}} == -1
+unless on ({OF_BIT}) (kvm_boot_feature_changed{{{where}}} == -1 unless on ({OF_BIT}) {LOSSES}{{{where}}} == {Level.NOTE:d})
+""".strip(),
         start=_alerted("KvmFeatureMissing"),
         action="Enable it in the CPU definition, or correct the baseline.",
     ),
@@ -129,8 +158,8 @@ PROBLEMS = (
     ),
     Problem(
         name="not sampled",
-        machines=_alert("KvmExporterDown|KvmExporterSampleFailing"),
-        rows=lambda where: f"up{{{where}}} == 0 or kvm_exporter_sample_success{{{where}}} == 0",
+        machines=UNSAMPLED,
+        rows=lambda where: f"{UNSAMPLED}{{{where}}}",
         start=_alerted("KvmExporterDown|KvmExporterSampleFailing"),
         action="Check its exporter; its state is unknown.",
     ),
@@ -141,6 +170,14 @@ PROBLEMS = (
             f"kvm_boot_feature_changed{{{where}}} == 1\nunless on ({OF_BIT}) kvm_baseline_violation{{{where}}} == 1"
         ),
         action="Finish the roll-out. Risky features need a reboot.",
+    ),
+    Problem(
+        name="lost, harmless",
+        machines=f"{LOSSES} == {Level.NOTE:d}",
+        rows=lambda where: (
+            f"{LOSSES}{{{where}}} == {Level.NOTE:d}\nunless on ({OF_BIT}) kvm_baseline_violation{{{where}}} == -1"
+        ),
+        action="Nothing on the machine. Find out why the hosts differ.",
     ),
     Problem(
         name="rare",

@@ -7,7 +7,7 @@ from settings import Settings
 from grafana.board import THIS_GUEST, Row
 from grafana.panels import Stat
 from grafana.problems_table import NAMES, PROBLEMS_TABLE
-from grafana.queries import FINGERPRINT_SHARE, JOBS, MOST_ROWS, SELECTED, SHOWN, each
+from grafana.queries import FINGERPRINT_SHARE, JOBS, MOST_ROWS, SCRAPED, SELECTED, SHOWN, each, judged
 from grafana.series import Timeline
 from grafana.tables import Column, Table, cohort_columns
 from grafana.values import ANSWERS, BAD, CHANGED, NEWS, ODD, PLAIN, SEVERITY, filled
@@ -15,8 +15,11 @@ from grafana.values import ANSWERS, BAD, CHANGED, NEWS, ODD, PLAIN, SEVERITY, fi
 FIRING = f'alertstate="firing", alertname=~"Kvm.+", {JOBS}'
 """Matchers for the firing alerts of the selected jobs, including alerts on a cohort, which have no instance."""
 
-NO_MACHINE = f"0 * sum(kvm_present{{{SELECTED}}})"
-"""An expression: 0 if any machine is selected, else no result, which a panel shows as unknown."""
+NONE = f"0 * sum(kvm_present{{{SELECTED}}}) * sum(cohort:up:count{{{JOBS}}})"
+"""An expression: 0 if any machine is selected and the rules count its job, else no result: that is unknown."""
+
+NONE_AGAINST = f"{NONE} * sum({judged(SELECTED)})"
+"""The same for the machines that have a valid baseline."""
 
 OF_ALERT = f"alertname, {OF_MACHINE}, feature"
 
@@ -25,11 +28,11 @@ SEVERITIES = "\nor\n".join(
 )
 
 
-def with_problem(names: str) -> str:
-    """Return an expression: the number of selected machines with one of these problems."""
+def with_problem(names: str, none: str = NONE) -> str:
+    """Return an expression: the number of selected machines with one of these problems, or else that there is none."""
     return f"""
 count(max by ({OF_MACHINE}) ({WEIGHT}{{{SELECTED}, problem=~"{names}"}}))
-or on () {NO_MACHINE}
+or on () {none}
 """
 
 
@@ -44,7 +47,7 @@ def now(settings: Settings) -> Row:
                 queries={
                     "alerts": f"""
 count(ALERTS{{{FIRING}, severity=~"critical|warning"}})
-or on () {NO_MACHINE}
+or on () {NONE}
 """
                 },
                 thresholds=((1, BAD),),
@@ -53,9 +56,11 @@ or on () {NO_MACHINE}
                 title="Lost features",
                 description=(
                     "The number of machines that lost a feature, or whose signature changed, since boot, or that use "
-                    "a feature that they are not offered."
+                    "a feature that they are not offered. Losses that are harmless do not count."
                 ),
-                queries={"lost": with_problem("lost|used, not offered|signature changed")},
+                queries={
+                    "lost": with_problem("KVM vanished|lost|lost, dangerous|used, not offered|signature changed")
+                },
                 thresholds=((1, BAD),),
             ),
             Stat(
@@ -66,29 +71,26 @@ or on () {NO_MACHINE}
             ),
             Stat(
                 title="Against baseline",
-                description="The number of machines that violate their baseline, by the alerts in this Prometheus.",
-                queries={"against": with_problem("required, not offered|forbidden, offered")},
+                description="The number of machines that violate their baseline, of those that have a valid one.",
+                queries={"against": with_problem("required, not offered|forbidden, offered", NONE_AGAINST)},
                 thresholds=((1, ODD),),
             ),
             Stat(
                 title="Not sampled",
                 description=(
-                    "The number of machines whose exporter cannot be scraped, or whose last sample failed. Their state "
-                    "is unknown."
+                    "The number of machines whose exporter cannot be scraped, serves no sample, or whose last sample "
+                    "failed. Their state is unknown."
                 ),
-                queries={
-                    "unknown": f"""
-count(up{{{SELECTED}}} == 0 or kvm_exporter_sample_success{{{SELECTED}}} == 0)
-or on () 0 * sum(up{{{SELECTED}}})
-"""
-                },
+                queries={"unknown": with_problem("not sampled")},
                 thresholds=((1, ODD),),
             ),
             rare(
                 settings,
                 f"""
-count(kvm_fingerprint_info{{{SELECTED}}} and on ({settings.of_fingerprint}) {FINGERPRINT_SHARE} < {settings.rare_share})
-or on () {NO_MACHINE}
+sum(
+  (kvm_fingerprint_info{{{SELECTED}}} * on ({settings.of_fingerprint}) group_left () {FINGERPRINT_SHARE})
+  < bool {settings.rare_share}
+)
 """,
             ),
             Stat(
@@ -175,8 +177,8 @@ def machines(settings: Settings) -> Row:
                     "cohort that has the same feature set."
                 ),
                 queries={
-                    "worst": f"{each(WEIGHT)}\nor on ({OF_MACHINE})\n0 * {each('up')}",
-                    "up": each("up"),
+                    "worst": f"{each(WEIGHT)}\nor on ({OF_MACHINE})\n0 * {SCRAPED}",
+                    "up": SCRAPED,
                     "lost": each("kvm_boot_feature_changes", where='change="lost"'),
                     "gained": each("kvm_boot_feature_changes", where='change="gained"'),
                     "divergent": each("kvm_cpus_divergent"),

@@ -3,7 +3,7 @@
 from labels import OF_MACHINE, labels
 
 from grafana.board import Row, Section
-from grafana.queries import SHOWN, each
+from grafana.queries import SCRAPED, SHOWN, each
 from grafana.series import Lines, Timeline
 from grafana.tables import Column, Table
 from grafana.values import ANSWERS, SUCCEEDS, filled
@@ -13,6 +13,11 @@ max by ({OF_MACHINE}) (
   timestamp(kvm_exporter_sample_timestamp_seconds{{{SHOWN}}}) - kvm_exporter_sample_timestamp_seconds{{{SHOWN}}}
 )
 """
+
+
+def of_process(expression: str) -> str:
+    """Return an expression: a number of each exporter's process; another job may have a target of the same name."""
+    return f"max by ({OF_MACHINE}) ({expression} and on ({OF_MACHINE}) kvm_exporter_build_info{{{SHOWN}}})"
 
 
 def a_minute(counter: str, *by: str) -> str:
@@ -27,10 +32,10 @@ STATES = (
             Timeline(
                 title="Scraped",
                 description="Whether Prometheus could scrape the exporter.",
-                queries={"up": each("up")},
+                queries={"up": SCRAPED},
                 names="{{instance}}",
                 values=filled(ANSWERS),
-                empty="unknown: not in Prometheus",
+                empty="unknown: nothing is recorded",
             ),
         ),
     ),
@@ -113,25 +118,21 @@ COST = Row(
         Lines(
             title="Memory",
             description="Resident memory of the exporter's process.",
-            queries={"resident": each("process_resident_memory_bytes")},
+            queries={"resident": of_process(f"process_resident_memory_bytes{{{SHOWN}}}")},
             names="{{instance}}",
             unit="bytes",
         ),
         Lines(
             title="CPU time",
             description="The share of one CPU that the exporter's process uses.",
-            queries={
-                "cpu": f"max by ({OF_MACHINE}) (rate(process_cpu_seconds_total{{{SHOWN}}}[$__rate_interval]))",
-            },
+            queries={"cpu": of_process(f"rate(process_cpu_seconds_total{{{SHOWN}}}[$__rate_interval])")},
             names="{{instance}}",
             unit="percentunit",
         ),
         Lines(
             title="File descriptors",
             description="The share of the exporter's file descriptors that are open, of the most that it may open.",
-            queries={
-                "open": f"max by ({OF_MACHINE}) (process_open_fds{{{SHOWN}}} / process_max_fds{{{SHOWN}}})",
-            },
+            queries={"open": of_process(f"process_open_fds{{{SHOWN}}} / process_max_fds{{{SHOWN}}}")},
             names="{{instance}}",
             unit="percentunit",
         ),
@@ -184,7 +185,7 @@ max by ({OF_MACHINE}, version, revision, python_version, prometheus_client_versi
   kvm_exporter_build_info{{{SHOWN}}}
 )
 """,
-                "start": each("process_start_time_seconds") + " * 1000",
+                "start": of_process(f"process_start_time_seconds{{{SHOWN}}}") + " * 1000",
             },
             columns=(
                 Column(field="instance", title="Machine"),

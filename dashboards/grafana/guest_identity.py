@@ -5,7 +5,7 @@ from settings import Settings
 
 from grafana.board import Row, Section
 from grafana.problems_table import PROBLEMS_TABLE
-from grafana.queries import JOBS, SHOWN, each
+from grafana.queries import JOBS, SCRAPED, SHOWN, each, judged
 from grafana.tables import Column, Table
 from grafana.values import (
     ANSWERS,
@@ -26,11 +26,11 @@ STATE = Table(
     title="State",
     description=(
         "Whether Prometheus can scrape the exporter and its last sample succeeded, whether KVM's signature is there, "
-        "differences from the boot reference, CPUs that differ from the majority, violations of the baseline, and the "
-        "clock."
+        "differences from the boot reference, CPUs that differ from the majority, violations of the baseline, if there "
+        "is a valid one, and the clock."
     ),
     queries={
-        "up": each("up"),
+        "up": SCRAPED,
         "success": each("kvm_exporter_sample_success"),
         "present": each("kvm_present"),
         "lost": each("kvm_boot_feature_changes", where='change="lost"'),
@@ -40,7 +40,7 @@ STATE = Table(
         "against": f"""
 count by ({OF_MACHINE}) (kvm_baseline_violation{{{SHOWN}}})
 or on ({OF_MACHINE})
-0 * max by ({OF_MACHINE}) (kvm_present{{{SHOWN}}})
+0 * max by ({OF_MACHINE}) ({judged(SHOWN)})
 """,
         "clock": each("kvm_clocksource_current_is_kvmclock"),
         "stable": each("kvm_clock_stable"),

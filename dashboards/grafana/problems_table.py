@@ -4,11 +4,15 @@ from labels import OF_MACHINE
 from problems import PROBLEMS, WEIGHTS, begun, listed
 
 from grafana.board import THIS_GUEST
-from grafana.queries import SHOWN
+from grafana.queries import SCRAPED, SHOWN
 from grafana.tables import Column, Table
 from grafana.values import BAD, NEWS, ODD, UNKNOWN, Words, texts
 
-COLORS = {"lost": BAD, "used, not offered": BAD, "signature changed": BAD, "CPUs differ": BAD, "gained": NEWS}
+COLORS = {
+    **dict.fromkeys(("KVM vanished", "lost, dangerous", "lost", "used, not offered", "signature changed"), BAD),
+    "CPUs differ": BAD,
+    **dict.fromkeys(("gained", "lost, harmless"), NEWS),
+}
 """The colours of problems; all others are orange."""
 
 NOBODY = "unknown"
@@ -18,7 +22,11 @@ NAMES: Words = {
     "0": (NOBODY, UNKNOWN),
 }
 
-ACTIONS = texts({**{one.name: one.action for one in PROBLEMS}, NOBODY: "Check that Prometheus scrapes the exporters."})
+ACTIONS = {
+    **{one.name: one.action for one in PROBLEMS},
+    NOBODY: "Check that Prometheus has the exporters and the rules.",
+}
+"""What to do about a problem, by its name."""
 
 
 def problems(expression: str) -> str:
@@ -31,12 +39,12 @@ PROBLEMS_TABLE = Table(
     description=(
         "What is wrong with the machines that are shown, the worst first: features that were lost since boot or are "
         "used and not offered, changed signatures, CPUs that differ, violations of the baseline, unknown states, "
-        "gained features, rare feature sets. A feature that was lost or gained and violates the baseline, too, has one "
-        "row, of what is worse. Since: when it was first seen, or its alert started."
+        "gained features, harmless losses, rare feature sets. A feature that was lost or gained and violates the "
+        "baseline, too, has one row, of what is worse. Since: when it was first seen, or its alert started."
     ),
     queries={
         "weight": problems(
-            f'{listed(SHOWN)}\nor on ()\nlabel_replace(0 * absent(up{{{SHOWN}}}), "problem", "{NOBODY}", "", "")'
+            f'{listed(SHOWN)}\nor\nlabel_replace(0 * absent({SCRAPED}), "problem", "{NOBODY}", "", "")'
         ),
         "since": problems(begun(SHOWN)),
     },
@@ -45,7 +53,7 @@ PROBLEMS_TABLE = Table(
         Column(field="Value #weight", title="Problem", words=NAMES, width=165),
         Column(field="feature", title="Feature", width=170),
         Column(field="Value #since", title="Since", unit="dateTimeFromNow", width=120),
-        Column(field="problem", title="What to do", mappings=ACTIONS, width=385),
+        Column(field="problem", title="What to do", mappings=texts(ACTIONS), width=385),
         Column(field="job", title="Job", width=75),
     ),
     sort=("-Problem", "Machine", "Feature"),

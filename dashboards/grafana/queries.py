@@ -13,6 +13,9 @@ SELECTED = 'job=~"$job", instance=~"$instance"'
 SHOWN = 'job=~"$job", instance=~"$machine"'
 """Matchers for the machines that panels show individually: the variable ``machine`` holds the result of ``notable``."""
 
+SCRAPED = f"max by ({OF_MACHINE}) (up{{{SHOWN}}} and on (job) cohort:up:count{{{JOBS}}})"
+"""An expression: whether each machine can be scraped; another job may have a target of the same name."""
+
 FINGERPRINT_SHARE = f"cohort_fingerprint:kvm_fingerprint_info:share{{{JOBS}}}"
 """The share of each fingerprint in its cohort."""
 
@@ -48,7 +51,7 @@ def notable(most: int) -> str:
 topk({most},
   sum by ({OF_MACHINE}) ({WEIGHT}{{{SELECTED}}})
   or on ({OF_MACHINE})
-  0 * max by ({OF_MACHINE}) (up{{{SELECTED}}})
+  0 * max by ({OF_MACHINE}) (kvm_exporter_sample_success{{{SELECTED}}})
 )
 """.strip()
 
@@ -58,6 +61,14 @@ def switched_off(machines: str) -> str:
     return f"""
 kvm_feature_switched_off{{{machines}}} == 1
 unless on ({OF_BIT}) kvm_unoffered_feature_in_use{{{machines}}}
+""".strip()
+
+
+def judged(machines: str) -> str:
+    """Return an expression: 1 for each machine with a sample and a valid baseline."""
+    return f"""
+kvm_exporter_collector_success{{{machines}, collector="baseline"}} == 1
+and on ({OF_MACHINE}) kvm_present{{{machines}}}
 """.strip()
 
 

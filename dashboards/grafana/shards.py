@@ -15,43 +15,73 @@ from grafana.panels import Stat
 from grafana.problems_table import ACTIONS, NAMES, NOBODY
 from grafana.queries import FINGERPRINT_SHARE, JOBS, MOST_ROWS
 from grafana.tables import Column, Table, cohort_columns
-from grafana.values import BAD, NEWS, ODD
+from grafana.values import BAD, NEWS, ODD, texts
 
-ALL = f"sum(cohort:up:count{{{JOBS}}})"
+SILENT = f"last_over_time(cohort:up:count{{{JOBS}}}[1d])\nunless on (shard) cohort:up:count{{{JOBS}}}"
+"""An expression: the last number of machines, by cohort, of each shard that has had sums within a day and has none."""
+
+ALL = f"sum(cohort:up:count{{{JOBS}}}\nor\n{SILENT})"
 """An expression: the number of machines."""
+
+SILENT_SHARD = "shard silent"
+"""The value of the label ``problem`` for the machines of silent shards."""
+
+CHECK_SHARD = "Check the Prometheus server that KvmShardDown names."
 
 EXAMPLE = f"cohort_fingerprint:kvm_fingerprint_info:example{{{JOBS}}}"
 
 
+def at_least(number: str) -> str:
+    """Return an expression: a number of machines of the shards that have sums, and no result in place of a false 0."""
+    return f"{number} > 0\nor\n{number} unless on () ({SILENT})"
+
+
 def numbers(settings: Settings) -> Row:
     """Return the row of numbers of machines."""
-    shares = f"({fingerprint_counts(settings)}) and on ({settings.of_fingerprint}) {FINGERPRINT_SHARE}"
+    rare_counts = f"""
+sum(
+  {fingerprint_counts(settings)}
+  * on ({settings.of_fingerprint}) ({FINGERPRINT_SHARE} < bool {settings.rare_share})
+)
+""".strip()
     return Row(
         height=4,
         panels=(
-            Stat(title="Machines", description="The number of machines of all shards.", queries={"machines": ALL}),
+            Stat(
+                title="Machines",
+                description="The number of machines of all shards; of a silent shard, its last number within a day.",
+                queries={"machines": ALL},
+            ),
             Stat(
                 title="Not scraped",
-                description="The number of machines whose exporter cannot be scraped. Their state is unknown.",
+                description=(
+                    "The number of machines whose exporter cannot be scraped, or whose shard is silent. Their state is "
+                    "unknown."
+                ),
                 queries={"down": f"{ALL} - sum(cohort:up:sum{{{JOBS}}})"},
                 thresholds=((1, ODD),),
             ),
             Stat(
                 title="Drifted",
-                description="The number of machines that differ from their boot reference.",
-                queries={"drifted": f"sum(cohort:kvm_boot_feature_changes:drifted{{{JOBS}}})"},
+                description=(
+                    "The number of machines that differ from their boot reference, as far as the shards are scraped."
+                ),
+                queries={"drifted": at_least(f"sum(cohort:kvm_boot_feature_changes:drifted{{{JOBS}}})")},
                 thresholds=((1, BAD),),
             ),
-            rare(settings, f"sum({shares} < {settings.rare_share})\nor on () 0 * {ALL}"),
+            rare(settings, at_least(rare_counts)),
             Stat(
                 title="Feature sets",
-                description="The number of fingerprints: 1 if all machines have the same feature set.",
+                description=(
+                    "The number of fingerprints, as far as the shards are scraped: 1 if all these machines have the "
+                    "same feature set."
+                ),
                 queries={"sets": f"count(count by (fingerprint) ({fingerprint_counts(settings)}))"},
                 thresholds=((2, NEWS),),
             ),
             Stat(
                 title="Guests on KVM",
-                description="The number of machines that are offered KVM's signature.",
+                description="The number of machines that are offered KVM's signature, as far as the shards are scraped.",
                 queries={"guests": f"sum(cohort:kvm_present:sum{{{JOBS}}})"},
             ),
         ),
@@ -65,7 +95,14 @@ def counted() -> str:
         for name, weight in WEIGHTS.items()
     )
     nothing = f'label_replace(0 * absent(cohort:up:count{{{JOBS}}}), "problem", "{NOBODY}", "", "")'
-    return f"max by (job, problem) (\n{weighed}\nor on ()\n{nothing}\n)"
+    silent = f'label_replace(0 * ({SILENT}), "problem", "{SILENT_SHARD}", "", "")'
+    return f"max by (job, problem) (\n{weighed}\nor\n{silent}\nor on ()\n{nothing}\n)"
+
+
+def machines_counted() -> str:
+    """Return an expression: the number of machines of a job with each problem, and of those whose shard is silent."""
+    silent = f'label_replace({SILENT}, "problem", "{SILENT_SHARD}", "", "")'
+    return f"sum by (job, problem) (\n{COUNT}{{{JOBS}}}\nor\n{silent}\n)"
 
 
 PROBLEMS = Row(
@@ -73,16 +110,19 @@ PROBLEMS = Row(
     panels=(
         Table(
             title="Problems of all machines",
-            description="The number of machines with each problem, the worst problem first.",
-            queries={"weight": counted(), "machines": f"sum by (job, problem) ({COUNT}{{{JOBS}}})"},
+            description=(
+                "The number of machines with each problem, the worst problem first. The state of machines whose shard "
+                "is silent is unknown."
+            ),
+            queries={"weight": counted(), "machines": machines_counted()},
             columns=(
                 Column(field="Value #weight", title="Problem", words=NAMES, width=165),
                 Column(field="Value #machines", title="Machines", width=90),
-                Column(field="problem", title="What to do", mappings=ACTIONS),
+                Column(field="problem", title="What to do", mappings=texts({**ACTIONS, SILENT_SHARD: CHECK_SHARD})),
                 Column(field="job", title="Job", width=80),
             ),
             sort=("-Problem", "Job"),
-            empty="No machine has a problem.",
+            empty="No machine has a problem, as far as the shards are scraped.",
         ),
     ),
 )

@@ -5,7 +5,7 @@ machines, each has sums of its own; the rules on cohorts add them.
 """
 
 from labels import OF_MACHINE
-from problems import COUNT, RANKED, RARE_SINCE, WEIGHT, recorded
+from problems import COUNT, RANKED, RARE_SINCE, UNSAMPLED, WEIGHT, recorded
 from settings import Settings
 
 from rules.rule import Recording
@@ -58,6 +58,13 @@ max by ({OF_MACHINE}) (
   * on ({settings.of_fingerprint}) group_left ()
   max by ({settings.of_fingerprint}) (ALERTS_FOR_STATE{{alertname="KvmFingerprintRare"}})
 )
+""",
+        ),
+        Recording(
+            name=UNSAMPLED,
+            expression=f"""
+up{{{settings.exporters}}}
+unless on ({OF_MACHINE}) kvm_exporter_sample_success == 1
 """,
         ),
         Recording(name=WEIGHT, expression=recorded()),
