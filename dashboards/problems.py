@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from labels import OF_BIT, OF_MACHINE
+from rules.outcomes import LOSSES
 
 from kvm_exporter.kvm.effects import Level
-from rules.outcomes import LOSSES
 
 WEIGHT = "instance:kvm_problem:weight"
 """The recorded series: the weight of each problem that a machine has, with the label ``problem``."""
@@ -137,7 +137,8 @@ PROBLEMS = (
         # A bit that was lost has a row, which says what to do first, unless its loss alone would be harmless.
         rows=lambda where: f"""
 kvm_baseline_violation{{{where}}} == -1
-unless on ({OF_BIT}) (kvm_boot_feature_changed{{{where}}} == -1 unless on ({OF_BIT}) {LOSSES}{{{where}}} == {Level.NOTE:d})
+unless on ({OF_BIT})
+(kvm_boot_feature_changed{{{where}}} == -1 unless on ({OF_BIT}) {LOSSES}{{{where}}} == {Level.NOTE:d})
 """.strip(),
         start=_alerted("KvmFeatureMissing"),
         action="Enable it in the CPU definition, or correct the baseline.",

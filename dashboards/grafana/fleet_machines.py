@@ -58,9 +58,7 @@ or on () {NONE}
                     "The number of machines that lost a feature, or whose signature changed, since boot, or that use "
                     "a feature that they are not offered. Losses that are harmless do not count."
                 ),
-                queries={
-                    "lost": with_problem("KVM vanished|lost|lost, dangerous|used, not offered|signature changed")
-                },
+                queries={"lost": with_problem("KVM vanished|lost|lost, dangerous|used, not offered|signature changed")},
                 thresholds=((1, BAD),),
             ),
             Stat(

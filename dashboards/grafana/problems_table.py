@@ -43,9 +43,7 @@ PROBLEMS_TABLE = Table(
         "baseline, too, has one row, of what is worse. Since: when it was first seen, or its alert started."
     ),
     queries={
-        "weight": problems(
-            f'{listed(SHOWN)}\nor\nlabel_replace(0 * absent({SCRAPED}), "problem", "{NOBODY}", "", "")'
-        ),
+        "weight": problems(f'{listed(SHOWN)}\nor\nlabel_replace(0 * absent({SCRAPED}), "problem", "{NOBODY}", "", "")'),
         "since": problems(begun(SHOWN)),
     },
     columns=(

@@ -81,7 +81,9 @@ sum(
             ),
             Stat(
                 title="Guests on KVM",
-                description="The number of machines that are offered KVM's signature, as far as the shards are scraped.",
+                description=(
+                    "The number of machines that are offered KVM's signature, as far as the shards are scraped."
+                ),
                 queries={"guests": f"sum(cohort:kvm_present:sum{{{JOBS}}})"},
             ),
         ),

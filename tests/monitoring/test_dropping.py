@@ -45,7 +45,8 @@ def test_the_page_says_who_reads_a_family(pattern: str, alerts: str, panels: str
     """Every alert and every panel, also by way of recording rules; and the family is the exporter's."""
     assert any(re.fullmatch(pattern, name) for name in rendered())
     assert readers(pattern, iter(ALERTS.items())) == alerts
-    assert readers(pattern, ((query.panel, query.expression) for query in queries())) == panels
+    shown = [query for query in queries() if not query.panel.startswith("variable ")]
+    assert readers(pattern, ((query.panel, query.expression) for query in shown)) == panels
 
 
 def test_what_is_dropped_is_read_by_no_rule() -> None:

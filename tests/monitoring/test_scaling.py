@@ -153,7 +153,7 @@ class Site:
         ]
         vmalert = start_vmalert(release, self._folder / "vmalert", victoria.address, self.several, PACE, 1)
         self._running.callback(vmalert.process.stop)
-        self.down = frozenset({"alertname": "KvmShardDown", "severity": "critical", "shard": "1"}.items())
+        self.down = alert("KvmShardDown", "critical", job="kvm-shards", shard="1")
         return victoria.address
 
     def _shard(self, number: int) -> Configuration:

@@ -83,6 +83,7 @@ EMPTY_WHEN_WELL = frozenset(
         "instance:kvm_boot_feature_changed:lost",
         "instance:kvm_fingerprint_info:rare_since",
         "instance:kvm_problem:weight",
+        "instance:up:unsampled",
         "job:kvm_problem:count",
         "ranked:kvm_problem:weight",
         "README: what a running guest has lost since it booted",
