@@ -82,7 +82,7 @@ sum by ({OF_MACHINE}) (kvm_cpus{{{matchers}, state=~"sampled|retained"}})
 """.strip()
 
 
-_OUT = "Take the machine out of service now. Then migrate it back."
+_OUT = "Take the machine out of service now. Migrate it back."
 _BACK = "Migrate the machine back, or reboot it, not by kexec."
 
 PROBLEMS = (
@@ -115,14 +115,14 @@ PROBLEMS = (
         name="signature changed",
         machines="kvm_boot_signature_changed == 1",
         rows=lambda where: f"kvm_boot_signature_changed{{{where}}} == 1",
-        action="Make the hosts equal; migrate it back, or reboot, no kexec.",
+        action="Make hosts equal. Migrate back, or reboot, no kexec.",
     ),
     Problem(
         name="TSC frequency changed",
         machines=_alert("KvmTscFrequencyChanged"),
         rows=lambda where: _alert("KvmTscFrequencyChanged", where),
         start=_alerted("KvmTscFrequencyChanged"),
-        action="Compare its clock; migrate it back, or reboot, no kexec.",
+        action="Compare its clock. Migrate back, or reboot, no kexec.",
     ),
     Problem(
         name="CPUs differ",
@@ -178,7 +178,7 @@ unless on ({OF_BIT})
         rows=lambda where: (
             f"{LOSSES}{{{where}}} == {Level.NOTE:d}\nunless on ({OF_BIT}) kvm_baseline_violation{{{where}}} == -1"
         ),
-        action="Nothing on the machine. Find out why the hosts differ.",
+        action="Nothing on the machine. Find out why hosts differ.",
     ),
     Problem(
         name="rare",

@@ -24,7 +24,7 @@ NAMES: Words = {
 
 ACTIONS = {
     **{one.name: one.action for one in PROBLEMS},
-    NOBODY: "Check that Prometheus has the exporters and the rules.",
+    NOBODY: "Check that Prometheus has exporters and rules.",
 }
 """What to do about a problem, by its name."""
 
