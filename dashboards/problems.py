@@ -20,7 +20,7 @@ RANKED = "ranked:kvm_problem:weight"
 RARE_SINCE = "instance:kvm_fingerprint_info:rare_since"
 """The recorded series: when the feature set of a machine was first seen to be rare in its cohort, in seconds."""
 
-UNSAMPLED = "instance:up:unsampled"
+NOT_SAMPLED = "instance:up:unsampled"
 """The recorded series: the exporters that cannot be scraped, whose last sample failed, or that serve none."""
 
 Rows = Callable[[str], str]
@@ -159,8 +159,8 @@ unless on ({OF_BIT})
     ),
     Problem(
         name="not sampled",
-        machines=UNSAMPLED,
-        rows=lambda where: f"{UNSAMPLED}{{{where}}}",
+        machines=NOT_SAMPLED,
+        rows=lambda where: f"{NOT_SAMPLED}{{{where}}}",
         start=_alerted("KvmExporterDown|KvmExporterSampleFailing"),
         action="Check its exporter; its state is unknown.",
     ),

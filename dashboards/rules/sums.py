@@ -5,7 +5,7 @@ machines, each has sums of its own; the rules on cohorts add them.
 """
 
 from labels import OF_MACHINE
-from problems import COUNT, RANKED, RARE_SINCE, UNSAMPLED, WEIGHT, recorded
+from problems import COUNT, NOT_SAMPLED, RANKED, RARE_SINCE, WEIGHT, recorded
 from settings import Settings
 
 from rules.rule import Recording
@@ -61,7 +61,7 @@ max by ({OF_MACHINE}) (
 """,
         ),
         Recording(
-            name=UNSAMPLED,
+            name=NOT_SAMPLED,
             expression=f"""
 up{{{settings.exporters}}}
 unless on ({OF_MACHINE}) kvm_exporter_sample_success == 1

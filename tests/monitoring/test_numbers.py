@@ -159,7 +159,7 @@ NO_MACHINE = Scene(
     expected={**ALL_UNKNOWN, "KVM fleet: Problems: weight": UNKNOWN, "KVM fleet: variable machine: variable": NOTHING},
 )
 
-UNSAMPLED = Scene(
+NOT_SAMPLED = Scene(
     machines={"well": WELL, "down": DOWN, "mute": MUTE, "failing": FAILING},
     expected={
         "KVM fleet: Not sampled: unknown": {"{}": 3},
@@ -263,7 +263,7 @@ SCENES = {
     "targets of another job": OTHER_JOB,
     "no rules": NO_RULES,
     "no machine": NO_MACHINE,
-    "not sampled": UNSAMPLED,
+    "not sampled": NOT_SAMPLED,
     "baselines": BASELINES,
     "no valid baseline": NO_BASELINE,
     "a valid baseline": A_BASELINE,
