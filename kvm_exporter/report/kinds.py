@@ -149,7 +149,7 @@ CLOCK_UNSTABLE = Kind(
     Level.WARNING,
     "the current clocksource, the pvclock page, and the boot reference",
     "Each reading of the time is a system call, and CPUs take turns to keep it from going back.",
-    "On the host, see that /sys/devices/system/clocksource/clocksource0/current_clocksource is tsc, or "
+    "On the host, make sure that /sys/devices/system/clocksource/clocksource0/current_clocksource is tsc, or "
     "hyperv_clocksource_tsc_page on Hyper-V. "
     f"If {STABLE_BIT.name} was missing at boot, enable it in the CPU definition, and reboot the machine.",
 )

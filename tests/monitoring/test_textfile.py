@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kvm_exporter.metrics.exporter import textfile_body
-from tests.metrics.test_textfile import OBSERVATION
+from tests.metrics.test_exporter_textfile import OBSERVATION
 from tests.monitoring.test_stock_guest import machine
 from tests.support.monitoring.fleet import Expected, Phase, alert_rules, promtool_says
 
