@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from configparser import ConfigParser
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import yaml
@@ -78,9 +79,9 @@ NOT_BOTH = '! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unif
 class Podman:
     """A Podman that has the image and nothing else."""
 
-    def __init__(self, folder: Path, groups: Cgroups, archive: Path) -> None:
+    def __init__(self, folder: Path, run: Path, groups: Cgroups, archive: Path) -> None:
         self._groups = groups
-        folders = (f"--root={folder / 'storage'}", f"--runroot={folder / 'run'}", f"--tmpdir={folder / 'tmp'}")
+        folders = (f"--root={folder / 'storage'}", f"--runroot={run / 'run'}", f"--tmpdir={run / 'tmp'}")
         program("crun")
         self._command = (
             *(program("unshare"), "--mount", "sh", "-c", NOT_BOTH, "sh"),
@@ -146,8 +147,9 @@ def podman(folder: Path, archive: Path) -> Iterator[Podman]:
     """A Podman that has loaded an image; its containers are gone in the end."""
     if os.geteuid() != 0:
         missing("the right to run containers with limits (root)")
-    with cgroups() as groups:
-        made = Podman(folder, groups, archive)
+    # Podman refuses a path of more than 50 characters for its state, which pytest's folders may have.
+    with cgroups() as groups, TemporaryDirectory(ignore_cleanup_errors=True) as run:
+        made = Podman(folder, Path(run), groups, archive)
         try:
             yield made
         finally:
