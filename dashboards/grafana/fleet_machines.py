@@ -111,7 +111,7 @@ def rare(settings: Settings, number: str) -> Stat:
     return Stat(
         title="Rare",
         description=(
-            f"Machines with a rare feature set: one that less than {settings.rare_share * 100:g}% of their cohort have."
+            f"Machines with a rare feature set: fewer than {settings.rare_share * 100:g}% of their cohort have it."
         ),
         queries={"rare": number},
         thresholds=((1, ODD),),

@@ -22,8 +22,8 @@ INTEL: Rows = {
 }
 """A guest without a hypervisor signature."""
 
-AMD: Rows = {**INTEL, (0x00, 0): signature_leaf(b"AuthcAMDenti", 0x16)}
-"""The same on AMD: a leaf that does not exist reads as zeros."""
+AMD: Rows = {**INTEL, (0x00, 0): signature_leaf(b"AuthcAMDenti", 0x16), (BASE, 0): Registers(0, 0, 0, 0)}
+"""The same on AMD: a leaf that does not exist reads as zeros. A dump always has the row of the first base."""
 
 BARE_METAL: Rows = {**INTEL, (0x01, 0): Registers(0x0003_06A9, 0x0001_0800, 0x7FFA_FBBF, 0xBFEB_FBFF)}
 """A machine without the hypervisor bit."""
