@@ -16,7 +16,7 @@ from kvm_exporter.collector.in_use import features_in_use, switched_off
 from kvm_exporter.collector.sweep import CpuSelection, sweep
 from kvm_exporter.cpuid.registers import Source
 from kvm_exporter.errors import ReadError
-from kvm_exporter.kvm.drift import Difference, changes, features_set
+from kvm_exporter.kvm.drift import LATE_SECONDS, Difference, changes, features_set
 from kvm_exporter.kvm.effects import Effect, effects
 from kvm_exporter.kvm.features import Feature
 from kvm_exporter.kvm.host import can_offer, is_based_on_tsc
@@ -181,7 +181,7 @@ class Observer:
 def _found(reference: BootReference | None, sample: Sample) -> Found:
     """Return what stands for the leaves at boot: the reference or, without one, what is offered now."""
     if reference is None:
-        return Found(sample.common, "now; no boot reference", early=False)
+        return Found(sample.common, "now; no boot reference", early=sample.boottime <= LATE_SECONDS)
     return Found(reference.leaves, reference.when, early=not reference.late)
 
 

@@ -189,8 +189,8 @@ def _cpus(sample: Sample) -> Iterator[Metric]:
     if sample.pinned:
         yield GaugeMetricFamily(
             "kvm_cpus_divergent",
-            "Sampled and retained CPUs whose hypervisor bit, signatures, or EAX or EDX of CPUID leaf base + 1 differ "
-            "from the majority.",
+            "Sampled CPUs whose hypervisor bit, signatures, or EAX or EDX of CPUID leaf base + 1 differ from the "
+            "majority.",
             len(sample.divergent),
         )
 

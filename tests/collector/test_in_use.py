@@ -480,6 +480,17 @@ def test_the_reason_says_when_it_was_offered(tmp_path: Path, uptime: float | Non
     assert found.used_not_offered == ()
 
 
+@pytest.mark.parametrize(("boottime", "expected"), [(60.0, Answer.NO), (1000.0, Answer.UNKNOWN)])
+def test_without_a_reference_an_early_sample_stands_for_the_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boottime: float, expected: Answer
+) -> None:
+    """As early as that of a reference has to be; a later one cannot tell what was not offered at boot."""
+    sample = replace(sample_of({0: guest(0x01007ADB)}), boottime=boottime)
+    monkeypatch.setattr("kvm_exporter.collector.observer.sweep", lambda *_: sample)
+    found = observer_of(live_machine(0), kernel(tmp_path), None).observe(None)
+    assert found.in_use[feature_named("pv_tlb_flush")].answer is expected
+
+
 def test_a_new_reference_makes_no_use_out_of_nothing(tmp_path: Path) -> None:
     """A reference that was taken after a loss lacks the bit: its use is unknown, unless the kernel shows it."""
     root = kernel(tmp_path, {STAT: "cpu  1 2 3 4 5 6 7 0 0 0\n"})

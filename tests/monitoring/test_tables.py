@@ -121,7 +121,8 @@ def test_every_table_has_its_columns(fleet: Rows) -> None:
                     missing[panel["title"]] = absent
     clock = {"Clock source", "Clock"}
     frequencies = {"TSC, by the clock", "TSC, by the leaf", "TSC at first", "Bus"}
-    assert missing == {
+    # Whether anything is known of use depends on the files of this machine, and on how long it has been up.
+    assert {title: absent - {"Used"} for title, absent in missing.items()} == {
         "Bits": {"Own KVM", "Switch"},
         "Fingerprint": {"Leaves"},
         "State": clock,
@@ -178,7 +179,7 @@ def test_a_machine_that_is_unlike_most_is_listed_by_feature(fleet: Rows) -> None
 def test_a_bit_has_its_meaning_and_what_is_known_of_it(fleet: Rows) -> None:
     """A row for each bit of each machine."""
     assert len(fleet["Bits"]) == 3 * len(FEATURES)
-    assert row_of(fleet, "Bits", Machine=STEADY, Feature="pv_eoi") == {
+    assert {"Used": "?"} | row_of(fleet, "Bits", Machine=STEADY, Feature="pv_eoi") == {
         "Machine": STEADY,
         "Register": "eax",
         "Bit": "6",
