@@ -17,7 +17,7 @@ from grafana.queries import FINGERPRINT_SHARE, JOBS, MOST_ROWS
 from grafana.tables import Column, Table, cohort_columns
 from grafana.values import BAD, NEWS, ODD, texts
 
-SILENT = f"last_over_time(cohort:up:count{{{JOBS}}}[1d])\nunless on (shard) cohort:up:count{{{JOBS}}}"
+SILENT = f"last_over_time(cohort:up:count{{{JOBS}}}[1d])\nunless on (shard) cohort:up:count"
 """An expression: the last number of machines, by cohort, of each shard that has had sums within a day and has none."""
 
 ALL = f"sum(cohort:up:count{{{JOBS}}}\nor\n{SILENT})"

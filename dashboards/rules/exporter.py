@@ -14,7 +14,7 @@ def exporter_alerts(settings: Settings) -> tuple[Alert, ...]:
             wait="10m",
             severity="warning",
             summary=f"The exporter on {THIS} cannot be scraped",
-            description=f"The features of {THIS} are unknown, and no other alert on it can start. Check the service.",
+            description=f"The features of {THIS} are unknown: no new problem on it can be found. Check the service.",
         ),
         Alert(
             name="KvmExporterSampleFailing",
@@ -86,7 +86,7 @@ kvm_exporter_web_certificate_expiry_timestamp_seconds
             summary=f"The certificate of the exporter on {THIS} ends soon",
             description=(
                 f"{THIS} serves a certificate that is valid until {{{{ $value | humanizeTimestamp }}}}. After that, "
-                "Prometheus cannot scrape the exporter, and no other alert on the machine can start. Renew the "
+                "Prometheus cannot scrape the exporter, and no new problem of the machine can be found. Renew the "
                 "certificate."
             ),
         ),

@@ -185,7 +185,7 @@ def _state(sampler: Sampler, baseline: Reloaded[Baseline] | None, web_config: "R
 
 def _reload_failures(baseline: Reloaded[Baseline] | None, web_config: "Reloaded[Web] | None") -> Iterator[str]:
     if baseline is not None and not baseline.success:
-        yield "the baseline file is invalid" + (", keeping the previous one" if baseline.value != Baseline() else "")
+        yield "the baseline file is invalid" + (", keeping the previous one" if baseline.loaded else "")
     if web_config is not None and not web_config.success:
         yield "the web configuration is invalid, keeping the previous one"
 

@@ -32,13 +32,13 @@ class CpuSelection:
 def sweep(source: Source, selection: CpuSelection, last: Sample | None) -> Sample:
     """Return a sample of all selected CPUs.
 
-    If it differs from ``last``, or its CPUs differ from each other, a second sample is taken and returned instead: a
-    live migration during a sample makes CPUs differ, but only in that sample. CPUs that cannot be read are listed in
-    the sample. Raises ReadError if even the unpinned read fails.
+    If it differs from ``last``, or a CPU that was read from the majority, a second sample is taken and returned
+    instead: a live migration during a sample makes CPUs differ, but only in that sample. CPUs that cannot be read are
+    listed in the sample. Raises ReadError if even the unpinned read fails.
     """
     first = sweep_once(source, selection, last)
     changed = last is not None and not agree(last, first)
-    if not changed and not first.divergent:
+    if not changed and first.sampled.keys().isdisjoint(first.divergent):
         return first
     return sweep_once(source, selection, None if changed else last)
 

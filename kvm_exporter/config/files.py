@@ -101,6 +101,8 @@ class Reloaded(Generic[T]):
     value: T
     #: Whether the last load succeeded.
     success: bool
+    #: Whether any load succeeded: otherwise ``value`` is the default.
+    loaded: bool
     #: Time of the last load, successful or not, in seconds since the epoch.
     timestamp: float
     #: Duration of the last successful load, in seconds.
@@ -114,7 +116,7 @@ class Reloaded(Generic[T]):
         self._identities: dict[Path, tuple[int, ...]] = {}
         #: Whether a load may wait, as the first one may.
         self._waits = True
-        self.seconds = 0.0
+        self.seconds, self.loaded = 0.0, False
         try:
             self._read(None)
         except InputError as error:
@@ -136,7 +138,8 @@ class Reloaded(Generic[T]):
         try:
             self._read(self.value)
         except InputError as error:
-            logger.error("could not reload %s, keeping the previous one: %s", self._label, error)  # noqa: TRY400
+            follows = ", keeping the previous one" if self.loaded else ""
+            logger.error("could not reload %s%s: %s", self._label, follows, error)  # noqa: TRY400
         else:
             logger.info("reloaded %s from %s", self._label, self._path)
 
@@ -145,7 +148,7 @@ class Reloaded(Generic[T]):
         self._identities, self._waits = {}, previous is None
         self._watch(self._path)
         self.value = self._load(previous, self._watch)
-        self.success, self.seconds = True, time.perf_counter() - start
+        self.success, self.loaded, self.seconds = True, True, time.perf_counter() - start
 
     def _watch(self, path: Path) -> None:
         self._identities[path] = identity(path)

@@ -86,8 +86,8 @@ class Sample:
 
     @cached_property
     def divergent(self) -> tuple[int, ...]:
-        """The sampled CPUs that differ from the common leaves, ascending."""
-        return tuple(cpu for cpu in sorted(self.sampled) if self.sampled[cpu] != self.common)
+        """The sampled and retained CPUs that differ from the common leaves, ascending."""
+        return tuple(cpu for cpu, leaves in self.known.items() if leaves != self.common)
 
     @cached_property
     def features(self) -> tuple[Feature, ...]:

@@ -108,7 +108,7 @@ def unread(sample: Sample) -> str:
 
 
 def divergences(sample: Sample) -> tuple[tuple[tuple[int, ...], str], ...]:
-    """How sampled CPUs differ from the common leaves: the CPUs, and the features that they lack or have in addition."""
+    """How CPUs differ from the common leaves: the CPUs, and the features that they lack or have in addition."""
     groups: dict[str, list[int]] = {}
     for cpu in sample.divergent:
         groups.setdefault(divergence(sample, cpu), []).append(cpu)
@@ -116,8 +116,8 @@ def divergences(sample: Sample) -> tuple[tuple[tuple[int, ...], str], ...]:
 
 
 def divergence(sample: Sample, cpu: int) -> str:
-    """Return as text how a sampled CPU differs from the common leaves: which features it lacks or has in addition."""
-    common, other = sample.common, sample.sampled[cpu]
+    """Return as text how a known CPU differs from the common leaves: which features it lacks or has in addition."""
+    common, other = sample.common, sample.known[cpu]
     return describe(difference(common, other), common, other, "lacks", "has")
 
 

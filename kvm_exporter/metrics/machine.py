@@ -41,9 +41,10 @@ def machine_families(
         yield from _timing(kvm)
     if sample.clock is not None:
         yield from _clock(sample.clock)
-    yield from _registers(sample)
-    if per_cpu_features:
-        yield from _cpu_features(sample)
+    if sample.pinned:
+        yield from _registers(sample)
+        if per_cpu_features:
+            yield from _cpu_features(sample)
     yield from _cpus(sample)
 
 
@@ -191,7 +192,7 @@ def _cpus(sample: Sample) -> Iterator[Metric]:
             "kvm_cpus_divergent",
             "Sampled CPUs whose hypervisor bit, signatures, or EAX or EDX of CPUID leaf base + 1 differ from the "
             "majority.",
-            len(sample.divergent),
+            len(sample.sampled.keys() & set(sample.divergent)),
         )
 
 

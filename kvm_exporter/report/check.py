@@ -17,7 +17,7 @@ def check_text(sample: Sample, broken: tuple[Violation, ...] | None, found: tupl
     """
     lines = [*_violated(sample, broken or ()), *_found(found)]
     if sample.failed:
-        lines.append(f"not checked: {unread(sample)}")
+        lines.append(f"not checked: {unread(sample)}; run this where all CPUs may be used, or check a dump with --dump")
     scope = " on the CPUs that were read" if sample.failed else ""
     if broken == ():
         lines.append(f"matches the baseline{scope}")

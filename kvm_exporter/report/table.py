@@ -119,10 +119,10 @@ def _finding(finding: Finding) -> dict[str, object]:
 
 
 def _divergent(sample: Sample, cpu: int) -> dict[str, object]:
-    change = difference(sample.common, sample.sampled[cpu])
+    change = difference(sample.common, sample.known[cpu])
     return {
         "cpu": cpu,
-        "summary": summary(sample.sampled[cpu]),
+        "summary": summary(sample.known[cpu]),
         "difference": divergence(sample, cpu),
         "lacks": [feature.name for feature in change.lost],
         "has": [feature.name for feature in change.gained],

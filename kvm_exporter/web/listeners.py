@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import socket
 import stat
 from collections.abc import Iterable
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from kvm_exporter.errors import ListenError
 from kvm_exporter.web.addresses import Address, TcpAddress, UnixAddress, VsockAddress
+
+logger = logging.getLogger(__name__)
 
 BACKLOG = 4096
 """Connections that may wait in the kernel; further ones try again after a second. The kernel's own limit by default."""
@@ -20,8 +23,8 @@ SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes] 
 def listen(addresses: Iterable[Address]) -> list[socket.socket]:
     """Return non-blocking listening sockets for addresses. A host name may resolve to several sockets.
 
-    Of several addresses of a name, those that the machine does not have are left out: /etc/hosts may have ::1 for
-    localhost where IPv6 is off. Raises ListenError, after closing the sockets that were already opened.
+    Of several addresses of a name, those that the machine does not have are left out with a warning: /etc/hosts may
+    have ::1 for localhost where IPv6 is off. Raises ListenError, after closing the sockets that were already opened.
     """
     sockets: list[socket.socket] = []
     for address in addresses:
@@ -133,7 +136,7 @@ def _has_ipv6() -> bool:
 
 def _listen_on_each(addresses: Iterable[tuple[int, SocketAddress]]) -> list[socket.socket]:
     sockets: list[socket.socket] = []
-    absent: OSError | None = None
+    absent: dict[str, OSError] = {}
     for family, socket_address in addresses:
         try:
             sockets.append(_listen(family, socket_address))
@@ -141,9 +144,11 @@ def _listen_on_each(addresses: Iterable[tuple[int, SocketAddress]]) -> list[sock
             if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
                 close(sockets)
                 raise
-            absent = error
-    if absent is not None and not sockets:
-        raise absent
+            absent[str(socket_address[0])] = error
+    if not sockets:
+        raise next(iter(absent.values()))
+    for host, why in absent.items():
+        logger.warning("not listening on %s: %s", host, why.strerror)
     return sockets
 
 

@@ -160,12 +160,16 @@ def test_a_lasting_difference_is_published_after_a_second_look() -> None:
     assert (later.divergent, states(later)) == ((1,), {"sampled": [0, 1, 2], "retained": [3]})
 
 
-def test_an_isolated_cpu_that_differs_at_the_start_is_shown() -> None:
-    """The second sweep visits isolated CPUs as the first did, so that a divergent one is reported."""
+def test_an_isolated_cpu_that_differs_is_shown_and_left_alone() -> None:
+    """The second sweep visits isolated CPUs as the first did; a divergent one stays so, without any visit."""
     source = machine(2, cpus=3)
     source.cpus[2] = NEW_HOST
     sample = sweep(source, CpuSelection(), None)
     assert (sample.divergent, states(sample)) == ((2,), {"sampled": [0, 1, 2]})
+    source.visits.clear()
+    later = sweep(source, CpuSelection(), sample)
+    assert (later.divergent, states(later)) == ((2,), {"sampled": [0, 1], "retained": [2]})
+    assert source.visits == [0, 1]
 
 
 def migrate_at(source: Machine, visit: int) -> None:

@@ -162,6 +162,22 @@ def test_a_reload_does_not_wait_for_the_writer_of_a_pipe(
     assert caplog.messages == [f"could not reload the test, keeping the previous one: {why}"]
 
 
+def test_without_any_good_load_no_previous_value_is_promised(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that is invalid from the start on leaves the default, whatever is reloaded."""
+
+    def load(_: bytes | None, watch: Watch) -> bytes:
+        watch(tmp_path)
+        raise InputError("is wrong")
+
+    file = Reloaded(tmp_path, "the test", load, default=b"")
+    file.reload()
+    assert (file.value, file.success, file.loaded) == (b"", False, False)
+    assert caplog.messages == [
+        "could not load the test, starting without it: is wrong",
+        "could not reload the test: is wrong",
+    ]
+
+
 def test_a_credential_that_systemd_has_not_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether it is missing or closed, groups do not help: the message names the setting that passes it to the unit."""
     monkeypatch.setattr(files, "CREDENTIALS", tmp_path)

@@ -1,6 +1,7 @@
 """kvm_exporter.metrics.machine: names, labels and values of all metrics of a sample, and the number of series."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -247,6 +248,14 @@ def test_cpus_have_one_state_each(sample: Sample, expected: Mapping[str, int]) -
 def test_divergent_cpus_are_counted(sampled: Mapping[int, Leaves], expected: int) -> None:
     """Sampled CPUs that differ from the common leaves are counted, whatever the difference."""
     assert scrape(sample_of(sampled, retained={9: DEFAULT})).value("kvm_cpus_divergent") == expected
+
+
+def test_where_no_cpu_could_be_read_no_series_is_of_a_cpu() -> None:
+    """Registers of retained CPUs would be old, and no CPU that was visited confirms them."""
+    unread = sample_of({}, anywhere=ALL, retained={1: ALL}, failed={0: "held"})
+    names = {"kvm_cpu_register", "kvm_cpus_divergent"}
+    assert scrape(unread).names >= names
+    assert not scrape(replace(unread, reached=False)).names & names
 
 
 def test_the_fingerprint_is_that_of_the_common_leaves() -> None:

@@ -211,7 +211,7 @@ SCENES = {
         labels=ITSELF,
         summary="The exporter on guest-1:10401 cannot be scraped",
         description=(
-            "The features of guest-1:10401 are unknown, and no other alert on it can start. Check the service."
+            "The features of guest-1:10401 are unknown: no new problem on it can be found. Check the service."
         ),
         near=[(9, one(DOWN)), (5, one(HEALTHY)), (9, one(DOWN))],
     ),
@@ -303,7 +303,8 @@ SCENES = {
         summary="The certificate of the exporter on guest-1:10401 ends soon",
         description=(
             "guest-1:10401 serves a certificate that is valid until 1970-01-08 00:00:00 +0000 UTC. After that, "
-            "Prometheus cannot scrape the exporter, and no other alert on the machine can start. Renew the certificate."
+            "Prometheus cannot scrape the exporter, and no new problem of the machine can be found. Renew the "
+            "certificate."
         ),
         # It is renewed while others are, or there are some hours more than two weeks; without TLS there is none.
         near=[

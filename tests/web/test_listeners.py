@@ -92,14 +92,17 @@ def test_a_name_listens_on_all_that_it_stands_for(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("absent", ["192.0.2.1", "2001:db8::1"])
-def test_an_address_of_a_name_that_the_machine_does_not_have(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name listens on those of its addresses that the machine has, wherever the others come; without any it fails."""
+def test_an_address_of_a_name_that_the_machine_does_not_have(
+    absent: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A name listens on those of its addresses that the machine has, and warns of others; without any it fails."""
     gone, here = (socket.AF_INET6 if ":" in absent else socket.AF_INET, absent), (socket.AF_INET, "127.0.0.1")
     for found in ((gone, here), (here, gone)):
         monkeypatch.setattr(socket, "getaddrinfo", resolver(*found))
         [listener] = listen([TcpAddress("name", 0)])
         assert listener.getsockname()[0] == "127.0.0.1"
         listener.close()
+    assert [message.split(": ")[0] for message in caplog.messages] == [f"not listening on {absent}"] * 2
     monkeypatch.setattr(socket, "getaddrinfo", resolver(gone))
     with pytest.raises(ListenError, match=r"^cannot listen on name:0: .*; choose another with"):
         listen([TcpAddress("name", 0)])

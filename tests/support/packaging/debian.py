@@ -27,7 +27,7 @@ class DebianPackage:
 
     @property
     def changes(self) -> Path:
-        """The .buildinfo file, which lists all that it was built with."""
+        """The .changes file, which lists all files that were built."""
         return self.deb.with_suffix(".changes")
 
     @property
