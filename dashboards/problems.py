@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from labels import OF_BIT, OF_MACHINE
-from rules.outcomes import LOSSES
+from rules.outcomes import CHANGED, LOSSES
 
 from kvm_exporter.kvm.effects import Level
 
@@ -27,8 +27,12 @@ Rows = Callable[[str], str]
 """A function from matchers that select machines to an expression with a series for each machine, and maybe feature."""
 
 
+def _of(series: str, matchers: str) -> str:
+    return f"{series}{{{matchers}}}" if matchers else series
+
+
 def _changed(matchers: str) -> str:
-    return f"kvm_boot_change_timestamp_seconds{{{matchers}}}"
+    return _of("kvm_boot_change_timestamp_seconds", matchers)
 
 
 def _alerted(name: str) -> Rows:
@@ -40,9 +44,9 @@ class Problem:
     """A problem of a machine."""
 
     name: str
-    #: An expression with at least one series for each machine that has the problem.
-    machines: str
     rows: Rows
+    #: An expression with at least one series for each machine that has the problem; by default, the rows of all.
+    machines: str = ""
     #: The times since which machines have had the problem, in seconds; by default, the time of a change since boot.
     start: Rows = _changed
     action: str
@@ -52,25 +56,31 @@ class Problem:
         return f"min by ({OF_MACHINE}) ({self.start(matchers)})"
 
 
-def _alert(name: str, matchers: str = "") -> str:
-    return f'ALERTS{{{matchers}{", " if matchers else ""}alertname=~"{name}"}}'
+def _firing(name: str) -> Rows:
+    return lambda matchers: f'ALERTS{{{matchers}{", " if matchers else ""}alertname=~"{name}"}}'
 
 
-def used_not_offered(where: str = "") -> str:
-    """Return an expression: features that the kernel has enabled and is not offered, without those lost since boot.
-
-    ``where`` is empty, or matchers in braces.
-    """
-    return f"kvm_unoffered_feature_in_use{where} == 1\nunless on ({OF_BIT}) kvm_boot_feature_changed{where} == -1"
+def _lost(matchers: str) -> str:
+    return f"{_of(CHANGED, matchers)} == -1"
 
 
-def _vanished(where: str = "") -> str:
-    return f"kvm_present{where} == 0\nand on ({OF_MACHINE}) kvm_boot_feature_changed{where} == -1"
+def used_not_offered(matchers: str = "") -> str:
+    """Return an expression: features that the kernel has enabled and is not offered, without those lost since boot."""
+    return f"{_of('kvm_unoffered_feature_in_use', matchers)} == 1\nunless on ({OF_BIT}) {_lost(matchers)}"
 
 
-def _lost(where: str = "") -> str:
+def vanished(matchers: str = "") -> str:
+    """Return an expression: machines without KVM's signature that lost features since boot."""
+    return f"{_of('kvm_present', matchers)} == 0\nand on ({OF_MACHINE}) {_lost(matchers)}"
+
+
+def _judged(level: Level, matchers: str = "") -> str:
+    return f"{_of(LOSSES, matchers)} == {level:d}"
+
+
+def _lost_otherwise(matchers: str) -> str:
     """Features that were lost, but for those that are known to be dangerous or harmless: without rules, all."""
-    return f"kvm_boot_feature_changed{where} == -1\nunless on ({OF_BIT}) {LOSSES}{where} != {Level.WARNING:d}"
+    return f"{_lost(matchers)}\nunless on ({OF_BIT}) {_of(LOSSES, matchers)} != {Level.WARNING:d}"
 
 
 def offered_to_some(matchers: str) -> str:
@@ -88,39 +98,33 @@ _BACK = "Migrate the machine back, or reboot it, not by kexec."
 PROBLEMS = (
     Problem(
         name="KVM vanished",
-        machines=_vanished(),
-        rows=lambda where: _vanished(f"{{{where}}}"),
+        rows=vanished,
         action=_OUT,
     ),
     Problem(
         name="lost, dangerous",
-        machines=f"{LOSSES} == {Level.CRITICAL:d}",
-        rows=lambda where: f"{LOSSES}{{{where}}} == {Level.CRITICAL:d}",
+        rows=lambda where: _judged(Level.CRITICAL, where),
         action=_OUT,
     ),
     Problem(
         name="lost",
-        machines=_lost(),
-        rows=lambda where: _lost(f"{{{where}}}"),
+        rows=_lost_otherwise,
         action=_BACK,
     ),
     Problem(
         name="used, not offered",
-        machines=used_not_offered(),
-        rows=lambda where: used_not_offered(f"{{{where}}}"),
+        rows=used_not_offered,
         start=_alerted("KvmFeatureUsedNotOffered"),
         action=_BACK,
     ),
     Problem(
         name="signature changed",
-        machines="kvm_boot_signature_changed == 1",
-        rows=lambda where: f"kvm_boot_signature_changed{{{where}}} == 1",
+        rows=lambda where: f"{_of('kvm_boot_signature_changed', where)} == 1",
         action="Make hosts equal. Migrate back, or reboot, no kexec.",
     ),
     Problem(
         name="TSC frequency changed",
-        machines=_alert("KvmTscFrequencyChanged"),
-        rows=lambda where: _alert("KvmTscFrequencyChanged", where),
+        rows=_firing("KvmTscFrequencyChanged"),
         start=_alerted("KvmTscFrequencyChanged"),
         action="Compare its clock. Migrate back, or reboot, no kexec.",
     ),
@@ -138,29 +142,26 @@ PROBLEMS = (
         rows=lambda where: f"""
 kvm_baseline_violation{{{where}}} == -1
 unless on ({OF_BIT})
-(kvm_boot_feature_changed{{{where}}} == -1 unless on ({OF_BIT}) {LOSSES}{{{where}}} == {Level.NOTE:d})
+({_lost(where)} unless on ({OF_BIT}) {_judged(Level.NOTE, where)})
 """.strip(),
         start=_alerted("KvmFeatureMissing"),
         action="Enable it in the CPU definition, or correct the baseline.",
     ),
     Problem(
         name="forbidden, offered",
-        machines="kvm_baseline_violation == 1",
-        rows=lambda where: f"kvm_baseline_violation{{{where}}} == 1",
+        rows=lambda where: f"{_of('kvm_baseline_violation', where)} == 1",
         start=_alerted("KvmFeatureForbidden"),
         action="Disable it in the CPU definition, or correct the baseline.",
     ),
     Problem(
         name="clock not stable",
-        machines=_alert("KvmClockUnstable"),
-        rows=lambda where: _alert("KvmClockUnstable", where),
+        rows=_firing("KvmClockUnstable"),
         start=_alerted("KvmClockUnstable"),
         action="Check that the clocksource of the host is tsc.",
     ),
     Problem(
         name="not sampled",
-        machines=NOT_SAMPLED,
-        rows=lambda where: f"{NOT_SAMPLED}{{{where}}}",
+        rows=lambda where: _of(NOT_SAMPLED, where),
         start=_alerted("KvmExporterDown|KvmExporterSampleFailing"),
         action="Check its exporter; its state is unknown.",
     ),
@@ -174,17 +175,16 @@ unless on ({OF_BIT})
     ),
     Problem(
         name="lost, harmless",
-        machines=f"{LOSSES} == {Level.NOTE:d}",
+        machines=_judged(Level.NOTE),
         rows=lambda where: (
-            f"{LOSSES}{{{where}}} == {Level.NOTE:d}\nunless on ({OF_BIT}) kvm_baseline_violation{{{where}}} == -1"
+            f"{_judged(Level.NOTE, where)}\nunless on ({OF_BIT}) kvm_baseline_violation{{{where}}} == -1"
         ),
         action="Nothing on the machine. Find out why hosts differ.",
     ),
     Problem(
         name="rare",
-        machines=RARE_SINCE,
-        rows=lambda where: f"{RARE_SINCE}{{{where}}}",
-        start=lambda where: f"{RARE_SINCE}{{{where}}}",
+        rows=lambda where: _of(RARE_SINCE, where),
+        start=lambda where: _of(RARE_SINCE, where),
         action="Check the host of the machine.",
     ),
 )
@@ -196,7 +196,7 @@ WEIGHTS = {problem.name: 2 ** (len(PROBLEMS) - 1 - place) for place, problem in 
 
 def recorded() -> str:
     """Return the expression of WEIGHT."""
-    return _union(lambda problem: f"max by ({OF_MACHINE}) ({problem.machines})")
+    return _union(lambda problem: f"max by ({OF_MACHINE}) ({problem.machines or problem.rows('')})")
 
 
 def listed(matchers: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rules.files import Groups, texts
-from rules.rule import THIS, Alert, Recording
+from rules.rule import Alert, Recording
 from rules.selectors import lasting, without_recordings
 
 from grafana.provisioning import FOLDER, UID
@@ -83,7 +83,7 @@ def alert_rule(alert: Alert, recordings: Mapping[str, str], runbooks: str) -> di
     place = PLACES.get(alert.name, PROBLEMS)
     expression = without_recordings(alert.expression.strip(), recordings)
     if alert.kept:
-        expression = lasting(expression, alert.kept, of_machines=THIS in alert.summary)
+        expression = lasting(expression, alert.kept, of_machines=alert.of_machine)
     query = {
         "refId": QUERY,
         "expr": expression,

@@ -29,7 +29,7 @@ SEVERITIES = "\nor\n".join(
 
 
 def with_problem(names: str, none: str = NONE) -> str:
-    """Return an expression: the number of selected machines with one of these problems, or else that there is none."""
+    """Return an expression: the number of selected machines with one of these problems; ``none`` gives the 0."""
     return f"""
 count(max by ({OF_MACHINE}) ({WEIGHT}{{{SELECTED}, problem=~"{names}"}}))
 or on () {none}

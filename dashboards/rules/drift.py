@@ -1,7 +1,6 @@
 """Rules on drift: what differs from the first sample of this boot, and CPUs that differ from each other."""
 
-from labels import OF_MACHINE
-from problems import used_not_offered
+from problems import used_not_offered, vanished
 from settings import Settings
 
 from kvm_exporter.kvm.drift import TSC_TOLERANCE
@@ -22,10 +21,7 @@ def drift_alerts(settings: Settings) -> tuple[Alert, ...]:
     return (
         Alert(
             name="KvmVanished",
-            expression=f"""
-kvm_present == 0
-and on ({OF_MACHINE}) {outcomes.CHANGED} == -1
-""",
+            expression=vanished(),
             wait="1m",
             kept=settings.drift_kept,
             severity="critical",
