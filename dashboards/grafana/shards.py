@@ -17,14 +17,20 @@ from grafana.queries import FINGERPRINT_SHARE, JOBS, MOST_ROWS
 from grafana.tables import Column, Table, cohort_columns
 from grafana.values import BAD, NEWS, ODD, texts
 
-SILENT = f"last_over_time(cohort:up:count{{{JOBS}}}[1d])\nunless on (shard) cohort:up:count"
-"""An expression: the last number of machines, by cohort, of each shard that has had sums within a day and has none."""
+SILENT = f"last_over_time(cohort:up:count{{{JOBS}}}[1d])\nunless on (shard) cohort:up:count{{{JOBS}}}"
+"""An expression: the last number of machines, by cohort, of each shard that has had sums within a day and has none.
+
+It counts the sums of the selected jobs alone, as every selection does.
+"""
 
 ALL = f"sum(cohort:up:count{{{JOBS}}}\nor\n{SILENT})"
 """An expression: the number of machines."""
 
 SILENT_SHARD = "shard silent"
 """The value of the label ``problem`` for the machines of silent shards."""
+
+SILENT_ROWS = f'label_replace({SILENT}, "problem", "{SILENT_SHARD}", "", "")'
+"""An expression: SILENT, as a problem."""
 
 CHECK_SHARD = "Check the Prometheus server that KvmShardDown names."
 
@@ -97,14 +103,12 @@ def counted() -> str:
         for name, weight in WEIGHTS.items()
     )
     nothing = f'label_replace(0 * absent(cohort:up:count{{{JOBS}}}), "problem", "{NOBODY}", "", "")'
-    silent = f'label_replace(0 * ({SILENT}), "problem", "{SILENT_SHARD}", "", "")'
-    return f"max by (job, problem) (\n{weighed}\nor\n{silent}\nor on ()\n{nothing}\n)"
+    return f"max by (job, problem) (\n{weighed}\nor\n0 * {SILENT_ROWS}\nor on ()\n{nothing}\n)"
 
 
 def machines_counted() -> str:
     """Return an expression: the number of machines of a job with each problem, and of those whose shard is silent."""
-    silent = f'label_replace({SILENT}, "problem", "{SILENT_SHARD}", "", "")'
-    return f"sum by (job, problem) (\n{COUNT}{{{JOBS}}}\nor\n{silent}\n)"
+    return f"sum by (job, problem) (\n{COUNT}{{{JOBS}}}\nor\n{SILENT_ROWS}\n)"
 
 
 PROBLEMS = Row(
